@@ -1,4 +1,9 @@
-"""Blocks that several models share: batch normalisation with explicit groups, PyTorch's initialisers."""
+"""Blocks that several models share: batch normalisation with explicit groups, convolutions as matrix products.
+
+Skeleton features are **channel-major** between a backbone's entry and its exit, `[C, N, M, T, V]`: a 1x1 convolution is
+then one matrix product with no batch, batch norm reduces contiguous rows, and aggregation over joints is a batch of
+small products that need no transposing. On a CPU this trains three times faster than channels last.
+"""
 
 import flax.linen as nn
 import jax
@@ -6,66 +11,133 @@ import jax.numpy as jnp
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over every axis but the last, as PyTorch's `BatchNorm2d` computes it.
+    """Batch normalisation over every axis but the channels', as PyTorch's `BatchNorm2d` computes it.
 
-    Input `[N, ..., C]`, output of the same shape and type. Statistics are float32. Differences from
-    `flax.linen.BatchNorm`: running variances take the unbiased estimate, and statistics can be taken over
-    groups of clips, as two GPUs under PyTorch's `DataParallel` do (each group normalises itself; the
-    running statistics follow the first group only).
+    Input and output have the same shape and type. Statistics are float32. Differences from `flax.linen.BatchNorm`:
+    running variances take the unbiased estimate, and statistics can be taken over groups of clips, as two GPUs under
+    PyTorch's `DataParallel` do (each group normalises itself; the running statistics follow the first group only).
 
     Attributes:
-      group_size: clips a group, `N` must be a multiple of it; None means the whole batch.
-      rows_per_clip: rows of axis 0 that belong to one clip (the bodies, where they are folded into it).
+      group_size: clips a group, N must be a multiple of it; None means the whole batch.
+      channel_major: the input is `[C, N, ...]`; otherwise `[N, ..., C]`.
       momentum: the weight that the old running statistics keep (PyTorch's `1 - momentum`).
       epsilon: added to the variance.
       scale_init: initialiser of the scale.
     """
 
     group_size: int | None = None
-    rows_per_clip: int = 1
+    channel_major: bool = False
     momentum: float = 0.9
     epsilon: float = 1e-5
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        channels = x.shape[-1]
+        channels = x.shape[0 if self.channel_major else -1]
         scale = self.param("scale", self.scale_init, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
-        if not train:
-            factor = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
-            offset = bias - running_mean.value * factor
-            return x * factor.astype(x.dtype) + offset.astype(x.dtype)
+        groups = group_count(x.shape[1 if self.channel_major else 0], self.group_size) if train else 1
+        # [C, groups, rest] or [groups, rest, C]; the statistics keep the reduced axis.
+        shape, axis = ((channels, groups, -1), 2) if self.channel_major else ((groups, -1, channels), 1)
+        per_channel = (channels, 1, 1) if self.channel_major else (channels,)
+        grouped = x.reshape(shape).astype(jnp.float32)
+        if train:
+            mean = grouped.mean(axis, keepdims=True)
+            var = jnp.square(grouped - mean).mean(axis, keepdims=True)
+            if not self.is_initializing():
+                count = grouped.shape[axis]
+                first = (slice(None), 0, 0) if self.channel_major else (0, 0)
+                unbiased = var[first] * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean[first]
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        else:
+            mean, var = running_mean.value.reshape(per_channel), running_var.value.reshape(per_channel)
+        factor = scale.reshape(per_channel) * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias.reshape(per_channel) - mean * factor
+        return (grouped * factor + offset).reshape(x.shape).astype(x.dtype)
 
-        groups = group_count(x.shape[0], self.group_size and self.group_size * self.rows_per_clip)
-        grouped = x.reshape(groups, -1, channels).astype(jnp.float32)
-        count = grouped.shape[1]
-        mean = jnp.mean(grouped, axis=1)
-        var = jnp.mean(jnp.square(grouped - mean[:, None]), axis=1)
-        if not self.is_initializing():
-            unbiased = var[0] * (count / max(count - 1, 1))
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean[0]
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        offset = bias - mean * factor
-        normalised = grouped * factor[:, None] + offset[:, None]
-        return normalised.reshape(x.shape).astype(x.dtype)
 
-
-def group_count(rows: int, group_size: int | None) -> int:
-    """Returns the number of groups of `group_size` rows in `rows`; None is one group.
+def group_count(clips: int, group_size: int | None) -> int:
+    """Returns the number of groups of `group_size` clips in a batch of `clips`; None is one group.
 
     Raises:
-      ValueError: `rows` is not a multiple of `group_size`.
+      ValueError: `clips` is not a multiple of `group_size`.
     """
     if group_size is None:
         return 1
-    if rows % group_size:
-        raise ValueError(f"group size {group_size} does not divide {rows} rows; choose one that divides the batch")
-    return rows // group_size
+    if clips % group_size:
+        raise ValueError(f"group size {group_size} does not divide a batch of {clips}; choose one that does")
+    return clips // group_size
 
 
-# PyTorch's kaiming_normal_(mode='fan_out') on a convolution: variance 2 / (out channels * kernel area).
-fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+def fan_out_normal(fan_out: int) -> nn.initializers.Initializer:
+    """PyTorch's `kaiming_normal_(mode='fan_out')`, for stacked kernels whose shape does not tell the fan."""
+    return nn.initializers.normal((2.0 / fan_out) ** 0.5)
+
+
+class Conv1x1(nn.Module):
+    """1x1 convolution, `[C_in, ...]` -> `[channels, ...]`, initialised as PyTorch's GCNs initialise theirs.
+
+    Attributes:
+      channels: output channels.
+      fan_out: output channels of each of the convolutions stacked in this one; None means `channels`.
+    """
+
+    channels: int
+    fan_out: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", fan_out_normal(self.fan_out or self.channels), (x.shape[0], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        return _channel_product(kernel, x) + _per_channel(bias, x)
+
+
+class TemporalConv(nn.Module):
+    """Dilated convolution over frames, `[C_in, ..., T, V]` -> `[channels, ..., ceil(T / stride), V]`.
+
+    Written as one matrix product over the gathered frames: XLA's convolution gradients are slow on CPUs.
+    """
+
+    channels: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = fan_out_normal(self.channels * self.kernel_size)
+        kernel = self.param("kernel", init, (self.kernel_size, x.shape[0], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        frames, reach = x.shape[-2], self.dilation * (self.kernel_size - 1)
+        padded = pad_frames(x, reach // 2, reach - reach // 2, 0.0)
+        taps = [
+            padded[..., i * self.dilation : i * self.dilation + frames : self.stride, :]
+            for i in range(self.kernel_size)
+        ]
+        gathered = jnp.concatenate(taps)
+        return _channel_product(kernel.reshape(-1, self.channels), gathered) + _per_channel(bias, gathered)
+
+
+def frames_max_pool(x: jax.Array, stride: int) -> jax.Array:
+    """Maximum over three frames, `[..., T, V]` -> `[..., ceil(T / stride), V]`."""
+    frames = x.shape[-2]
+    padded = pad_frames(x, 1, 1, -jnp.inf)
+    first, second, third = (padded[..., i : i + frames : stride, :] for i in range(3))
+    return jnp.maximum(jnp.maximum(first, second), third)
+
+
+def pad_frames(x: jax.Array, before: int, after: int, value: float) -> jax.Array:
+    """Pads the frames of `[..., T, V]` with `value`."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)], constant_values=value)
+
+
+def _channel_product(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    """`[I, O]`, `[I, ...]` -> `[O, ...]`."""
+    return (kernel.T @ x.reshape(x.shape[0], -1)).reshape(kernel.shape[1], *x.shape[1:])
+
+
+def _per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
+    return values.reshape(-1, *[1] * (x.ndim - 1))

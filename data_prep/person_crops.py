@@ -1,0 +1,73 @@
+"""Person crops: five frames of a clip, the person cut out of each, side by side in one picture. Pure functions.
+
+The published pipeline: each crop is resized to 480 x 96 whatever its aspect, five of them make a 480 x 480 mosaic.
+Pictures are uint8 RGB [H, W, 3]; a box is (left, top, right, bottom) in whole pixels, right and bottom excluded.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+CROPS = 5
+CROP_HEIGHT, CROP_WIDTH = 480, 96
+_JPEG_QUALITY = 90
+
+Box = tuple[int, int, int, int]
+
+
+def uniform_frame_indices(num_frames: int, m: int = CROPS) -> np.ndarray:
+    """The middle frames of `m` equal parts of a clip: int64 [m], ascending; repeated where the clip is shorter."""
+    return ((np.arange(m) + 0.5) * num_frames / m).astype(np.int64)
+
+
+def joints_to_box(pixels: np.ndarray, frame_size: tuple[int, int], margin: float) -> Box | None:
+    """The box around joints, or None where they are not to be found in the frame.
+
+    Args:
+      pixels: [..., 2], x and y of each joint (of all persons who belong in the box), in pixels.
+      frame_size: height and width of the frame.
+      margin: added on every side, as a fraction of the longer side of the joints' own box: joints lie inside the body.
+
+    Returns: the box, clipped to the frame; None where a joint is not finite or half of the box is out of the frame.
+    """
+    points = pixels.reshape(-1, 2)
+    if not np.isfinite(points).all():
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    padding = margin * (high - low).max()
+    low, high = np.floor(low - padding), np.ceil(high + padding)
+    height, width = frame_size
+    clipped_low = np.maximum(low, 0)
+    clipped_high = np.minimum(high, (width, height))
+    if (clipped_high - clipped_low < 0.5 * (high - low)).any() or (clipped_high - clipped_low < 1).any():
+        return None
+    left, top, right, bottom = (int(value) for value in (*clipped_low, *clipped_high))
+    return left, top, right, bottom
+
+
+def mask_to_box(mask: np.ndarray) -> Box | None:
+    """The box around the true pixels of `mask` [H, W], or None where there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def crop_and_resize(frame: np.ndarray, box: Box, height: int = CROP_HEIGHT, width: int = CROP_WIDTH) -> np.ndarray:
+    """The part of `frame` in `box`, resized to [height, width, 3] (bilinear, antialiased, aspect not kept)."""
+    left, top, right, bottom = box
+    part = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
+    return np.array(part.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def mosaic(crops: list[np.ndarray]) -> np.ndarray:
+    """Crops [H, W, 3] of one size side by side, in their order: [H, n * W, 3]."""
+    return np.concatenate(crops, axis=1)
+
+
+def encode_jpeg(picture: np.ndarray) -> bytes:
+    """The JPEG file of a picture."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()

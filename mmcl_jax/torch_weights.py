@@ -1,0 +1,252 @@
+"""PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strict both ways, without torch.
+
+A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
+Flax leaf, or one slice of a leaf in which several tensors are stacked.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from mmcl_jax.models import inception
+
+COUNTER = "counter"
+IGNORED = "ignored"
+
+
+class TorchWeightsError(ValueError):
+    """A state dict does not fit the model, or the entries do not fit the Flax variables. Lists every problem."""
+
+
+class Entry(NamedTuple):
+    """Where one PyTorch tensor lives in the Flax variables.
+
+    `leaf[index] == transpose(tensor, axes)`, after dropping those axes of the tensor that `axes` leaves out; they
+    have length 1 (a 1x1 convolution's kernel area). Shapes follow from the Flax leaf.
+
+    Attributes:
+      key: PyTorch's name.
+      collection: 'params' or 'batch_stats'; or `COUNTER`, a batch norm's `num_batches_tracked`, which Flax does not
+        keep: optional on import, exported as 0; or `IGNORED`, a weight that the model does not use: optional on
+        import, never exported.
+      path: names that lead to the Flax leaf within the collection.
+      axes: for each axis of `leaf[index]`, the axis of the tensor.
+      ndim: number of axes of the tensor.
+      index: integers and slices that select a part of the leaf; () is the whole leaf.
+    """
+
+    key: str
+    collection: str
+    path: tuple[str, ...] = ()
+    axes: tuple[int, ...] = ()
+    ndim: int = 0
+    index: tuple[int | slice, ...] = ()
+
+
+def array_entry(key: str, path: Iterable[str], ndim: int, index: tuple = (), collection: str = "params") -> Entry:
+    """Returns the entry of a tensor whose axes are the same in Flax."""
+    return Entry(key, collection, tuple(path), tuple(range(ndim)), ndim, index)
+
+
+def conv_entries(
+    name: str, path: Iterable[str], *, bias: bool = True, axes=(2, 3, 1, 0), kernel="kernel", index=(), bias_index=None
+) -> list[Entry]:
+    """Returns the entries of a 2-d convolution: `[O, I, H, W]` -> `[H, W, I, O]`, and its bias `[O]`.
+
+    Args:
+      name: PyTorch's name of the layer; `.weight` and `.bias` are appended.
+      path: path of the Flax layer.
+      bias: whether there is one.
+      axes: `(1, 0)` for a 1x1 convolution kept as a matrix `[I, O]`, `(2, 1, 0)` for an (H, 1) one kept `[H, I, O]`.
+      kernel: the kernel's name in Flax; the bias's name is the same with 'kernel' replaced by 'bias'.
+      index: part of the kernel leaf, where layers are stacked.
+      bias_index: part of the bias leaf; None means `index` without its first item (the input channels).
+    """
+    path = tuple(path)
+    entries = [Entry(f"{name}.weight", "params", (*path, kernel), tuple(axes), 4, tuple(index))]
+    if bias:
+        bias_index = tuple(index[1:]) if bias_index is None else tuple(bias_index)
+        bias_path = (*path, kernel.replace("kernel", "bias"))
+        entries.append(array_entry(f"{name}.bias", bias_path, 1, bias_index))
+    return entries
+
+
+def linear_entries(name: str, path: Iterable[str], *, bias: bool = True) -> list[Entry]:
+    """Returns the entries of a linear layer: `[O, I]` -> kernel `[I, O]`, and its bias `[O]`."""
+    path = tuple(path)
+    entries = [Entry(f"{name}.weight", "params", (*path, "kernel"), (1, 0), 2)]
+    if bias:
+        entries.append(array_entry(f"{name}.bias", (*path, "bias"), 1))
+    return entries
+
+
+def batch_norm_entries(name: str, path: Iterable[str], *, index: tuple = ()) -> list[Entry]:
+    """Returns the entries of a batch norm: scale, bias, mean, var, each `[C]` or `leaf[index]`, and its counter."""
+    path = tuple(path)
+    leaves = [
+        ("weight", "params", "scale"),
+        ("bias", "params", "bias"),
+        ("running_mean", "batch_stats", "mean"),
+        ("running_var", "batch_stats", "var"),
+    ]
+    entries = [array_entry(f"{name}.{key}", (*path, leaf), 1, index, kind) for key, kind, leaf in leaves]
+    return [*entries, Entry(f"{name}.num_batches_tracked", COUNTER)]
+
+
+def nested(entries: Iterable[Entry], prefix: str, path: Iterable[str]) -> list[Entry]:
+    """Returns the entries of a model inside another: `prefix` before each key, `path` before each Flax path."""
+    path = tuple(path)
+    return [entry._replace(key=prefix + entry.key, path=(*path, *entry.path)) for entry in entries]
+
+
+def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], template: Mapping) -> dict:
+    """Converts a PyTorch state dict to Flax variables.
+
+    Args:
+      state_dict: name -> array. A `module.` prefix (DataParallel) on every name is dropped.
+      entries: the model's mapping.
+      template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
+        the result of `jax.eval_shape(model.init, ...)` does.
+
+    Returns:
+      The variables with the template's structure, as numpy arrays of the template's types.
+
+    Raises:
+      TorchWeightsError: a key is missing, extra, misshapen or not finite, or the entries do not cover the
+        template exactly. The message lists every such key with the shapes seen and expected.
+    """
+    entries = list(entries)
+    if state_dict and all(key.startswith("module.") for key in state_dict):
+        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    leaves = flatten_dict(dict(template))
+    _check_mapping(entries, leaves)
+
+    problems = []
+    result = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+    for entry in entries:
+        if entry.collection in (COUNTER, IGNORED):
+            continue
+        leaf = result[entry.collection, *entry.path]
+        expected = _torch_shape(entry, leaf[entry.index].shape)
+        if entry.key not in state_dict:
+            problems.append(f"missing: {entry.key}, expected {expected}")
+            continue
+        value = np.asarray(state_dict[entry.key])
+        if value.shape != expected or not np.issubdtype(value.dtype, np.floating):
+            problems.append(f"misshapen: {entry.key}, seen {value.dtype} {value.shape}, expected float {expected}")
+            continue
+        if not np.all(np.isfinite(value)):
+            count = value.size - np.count_nonzero(np.isfinite(value))
+            problems.append(
+                f"not finite: {entry.key} {value.shape}, {count} of {value.size} values are NaN or infinite"
+            )
+            continue
+        kept = value.reshape([size for axis, size in enumerate(value.shape) if axis in entry.axes])
+        leaf[entry.index] = kept.transpose(np.argsort(np.argsort(entry.axes)))
+    known = {entry.key for entry in entries}
+    for key in state_dict:
+        if key not in known:
+            problems.append(f"extra: {key}, seen {np.shape(state_dict[key])}, expected no such key")
+    if problems:
+        raise TorchWeightsError(
+            f"the PyTorch state dict does not fit the model ({len(problems)} problems; is it the right model, "
+            "with the right number of classes and joints?):\n  " + "\n  ".join(problems)
+        )
+    return unflatten_dict(result)
+
+
+def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarray]:
+    """Converts Flax variables to a PyTorch state dict, keys in PyTorch's order.
+
+    Args:
+      variables: `{'params': ..., 'batch_stats': ...}`, or some of the collections: `{'params': gradients}` gives
+        each gradient its PyTorch name and shape.
+      entries: the model's mapping.
+
+    Returns:
+      name -> array, of the Flax leaves' types. Batch norm's counters, which Flax does not keep, are int64 zeros,
+      present when `batch_stats` is.
+
+    Raises:
+      TorchWeightsError: the entries do not cover the variables exactly.
+    """
+    entries = [
+        entry
+        for entry in entries
+        if entry.collection in variables or (entry.collection == COUNTER and "batch_stats" in variables)
+    ]
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(variables)).items()}
+    _check_mapping(entries, leaves)
+    state_dict = {}
+    for entry in entries:
+        if entry.collection == COUNTER:
+            state_dict[entry.key] = np.zeros((), np.int64)
+            continue
+        part = leaves[entry.collection, *entry.path][entry.index]
+        ordered = part.transpose(np.argsort(entry.axes))
+        state_dict[entry.key] = np.ascontiguousarray(ordered).reshape(_torch_shape(entry, part.shape))
+    return state_dict
+
+
+def _torch_shape(entry: Entry, part_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of the PyTorch tensor whose Flax part has shape `part_shape`."""
+    shape = [1] * entry.ndim
+    for axis, size in zip(entry.axes, part_shape, strict=True):
+        shape[axis] = size
+    return tuple(shape)
+
+
+def _check_mapping(entries: list[Entry], leaves: Mapping[tuple[str, ...], np.ndarray]) -> None:
+    """Raises TorchWeightsError unless keys are unique and every element of every leaf belongs to one entry."""
+    problems = []
+    seen = set()
+    uses = {path: np.zeros(leaf.shape, np.int8) for path, leaf in leaves.items()}
+    for entry in entries:
+        if entry.key in seen:
+            problems.append(f"{entry.key}: two entries")
+        seen.add(entry.key)
+        if entry.collection in (COUNTER, IGNORED):
+            continue
+        path = (entry.collection, *entry.path)
+        if path not in uses:
+            problems.append(f"{entry.key}: the variables have no leaf {'/'.join(path)}")
+            continue
+        try:
+            part = uses[path][entry.index]
+            uses[path][entry.index] += 1
+        except IndexError as error:
+            problems.append(f"{entry.key}: {'/'.join(path)} {leaves[path].shape} has no part {entry.index} ({error})")
+            continue
+        if len(part.shape) != len(entry.axes):
+            problems.append(f"{entry.key}: axes {entry.axes} for a part of shape {part.shape} of {'/'.join(path)}")
+    for path, count in uses.items():
+        if not np.all(count == 1):
+            problems.append(
+                f"{'/'.join(path)} {count.shape}: {math.prod(count.shape)} values, of which "
+                f"{np.count_nonzero(count == 0)} have no entry and {np.count_nonzero(count > 1)} have several"
+            )
+    if problems:
+        raise TorchWeightsError("the entries do not fit the Flax variables:\n  " + "\n  ".join(problems))
+
+
+def inception_entries() -> list[Entry]:
+    """Returns the mapping of torchvision's `inception_v3` to `InceptionV3`.
+
+    `AuxLogits.*`, the auxiliary head, is `IGNORED`: published files have it, the model here does not.
+    """
+    names = [conv.name for conv in inception.convolutions(inception.STEM)]
+    for block, branches in inception.BLOCKS.items():
+        names += [f"{block}.{conv.name}" for branch in branches for conv in inception.convolutions(branch)]
+    entries = []
+    for name in names:
+        path = name.split(".")
+        entries += conv_entries(f"{name}.conv", (*path, "conv"), bias=False)
+        entries += batch_norm_entries(f"{name}.bn", (*path, "bn"))
+    entries += linear_entries("fc", ("fc",))
+    auxiliary = linear_entries("AuxLogits.fc", ())
+    for name in ("AuxLogits.conv0", "AuxLogits.conv1"):
+        auxiliary += [*conv_entries(f"{name}.conv", (), bias=False), *batch_norm_entries(f"{name}.bn", ())]
+    return entries + [Entry(entry.key, IGNORED) for entry in auxiliary]
