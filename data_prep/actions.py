@@ -128,15 +128,26 @@ def _person(take: Take, *, who=0, seat=0.0, lift=0.0, pitch=0.0, yaw=0.0, roll=0
 
 
 def _arm(person: Figure, side: str, weight, hand, *, elbow=None, fingers=None, thumb=None) -> None:
-    """Moves an arm from hanging (weight 0) to `hand` (weight 1), [T] and [T, 3]; the rest as in Figure.pose_arm."""
+    """Moves an arm from hanging (weight 0) to `hand` (weight 1), [T] and [T, 3]; the rest as in Figure.pose_arm.
+
+    The way leads round in front of the shoulder, as the arm cannot fold through it; so does the way of the fingers.
+    """
+    forwards = vectors(0.08 * figure.SIDES[side], 0, 0.24)
+    if fingers is not None:
+        fingers = unit(blend(weight, vectors(0, -1, 0.1), unit(fingers)) + _detour(weight, 4 * forwards))
     rest_elbow, rest_thumb = vectors(0.5 * figure.SIDES[side], -1.0, -0.6), vectors(0, 0.3, 1)
     person.pose_arm(
         side,
-        blend(weight, person.hanging(side), hand),
+        blend(weight, person.hanging(side), hand) + _detour(weight, forwards),
         elbow=None if elbow is None else blend(weight, rest_elbow, elbow),
-        fingers=None if fingers is None else unit(blend(weight, vectors(0, -1, 0.1), unit(fingers))),
+        fingers=fingers,
         thumb=None if thumb is None else blend(weight, rest_thumb, thumb),
     )
+
+
+def _detour(weight: np.ndarray, furthest: np.ndarray) -> np.ndarray:
+    """Leaves the straight way by `furthest` [3] where `weight` [T] is a half, and not at its ends."""
+    return (4 * weight * (1 - weight))[:, None] * furthest
 
 
 def _held(person: Figure, side: str, kind: str, direction=None) -> list[Prop]:
@@ -341,12 +352,13 @@ def _kick(take: Take) -> Scene:
 def _throw(take: Take) -> Scene:
     """The hand goes back behind the head and then forwards, while the trunk turns with it."""
     release = take.rng.uniform(0.52, 0.64)
-    back = pulse(take.phase, release - 0.48, release - 0.2, release - 0.16, release)
-    front = pulse(take.phase, release - 0.14, release + 0.08, release + 0.14, release + 0.4)
+    back = pulse(take.phase, release - 0.5, release - 0.24, release - 0.22, release + 0.04)
+    front = pulse(take.phase, release - 0.22, release + 0.1, release + 0.14, release + 0.4)
     person = _person(take, pitch=0.3 * front - 0.12 * back, yaw=0.5 * front - 0.5 * back)
     behind = person.by_chest(take.about(-0.34), take.about(0.14, 0.4), -0.22 * take.vigour)
     before = person.by_chest(-0.1, take.about(0.02, 1.0), 0.52 * take.vigour)
     hand = blend(front, blend(back, person.hanging("right"), behind), before)
+    hand = hand + _detour(back, vectors(-0.2, 0, -0.05)) + _detour(front, vectors(-0.05, 0.2, 0))
     person.pose_arm("right", hand, elbow=blend(back, vectors(-0.5, -1, -0.6), vectors(-1, -0.3, 0.2)))
     _arm(person, "left", back, person.by_chest(0.2, 0.0, 0.45))
     if take.item != "ball":
@@ -414,7 +426,7 @@ ACTIONS = (
     Action("wave", _wave, 1.8, {"nothing": 0.55, "cup": 0.15, "phone": 0.15, "book": 0.15}),
     Action("sit down", _sit_down, 1.6, {"nothing": 0.5, "book": 0.25, "cup": 0.25}),
     Action("kick", _kick, 1.5, {"football": 0.7, "nothing": 0.15, "phone": 0.15}, heading=0.3),
-    Action("throw", _throw, 1.6, {"ball": 0.8, "nothing": 0.1, "book": 0.1}, heading=0.3),
+    Action("throw", _throw, 1.8, {"ball": 0.8, "nothing": 0.1, "book": 0.1}, heading=0.3),
     Action("handshake", _handshake, 2.0, {"nothing": 0.6, "book": 0.2, "cup": 0.2}, people=2, heading=np.pi / 2),
     Action(
         "pat on back", _pat_on_back, 2.0, {"nothing": 0.5, "book": 0.25, "phone": 0.25}, people=2, heading=np.pi / 2

@@ -127,7 +127,7 @@ def unit(v: np.ndarray) -> np.ndarray:
 
 
 def turn(pitch=0.0, yaw=0.0, roll=0.0) -> np.ndarray:
-    """Rotations [T, 3, 3] (or [3, 3]), radians: roll about z, then pitch about x (forwards), then yaw about y (left)."""
+    """Rotations [T, 3, 3] or [3, 3], radians: roll about z, then pitch about x (forwards), then yaw about y (left)."""
     pitch, yaw, roll = np.broadcast_arrays(pitch, yaw, roll)
     one, zero = np.ones(pitch.shape), np.zeros(pitch.shape)
 

@@ -44,7 +44,7 @@ _INFO = records.DatasetInfo(
     units="metres",
     class_names=tuple(action.name for action in actions.ACTIONS),
     image_source="drawn",
-    preprocessing="computed, with sensor noise of 5 to 10 mm; the origin is joint 2 of body 1 in the first frame, as in NTU",
+    preprocessing="computed, sensor noise 5 to 10 mm; origin at joint 2 of body 1 in the first frame, as in NTU",
 )
 
 
@@ -121,7 +121,7 @@ def perform(seed: int, fields: ClipFields) -> Performance:
     subject = sample_subject(generator(seed, "subject", fields.subject))
     rng = generator(seed, "take", fields.action, fields.subject, fields.camera, fields.replication)
     partner = sample_subject(rng)
-    item = str(rng.choice(list(action.items), p=list(action.items.values())))
+    item = _item(rng, action)
     duration = action.seconds * rng.uniform(0.85, 1.2)
     num_frames = int(np.clip(round(FRAME_RATE * duration / subject.tempo), *_FRAMES))
     take = actions.Take(
@@ -133,6 +133,11 @@ def perform(seed: int, fields: ClipFields) -> Performance:
     )
     mirrored = subject.left_handed != (rng.random() < 0.08)
     return Performance(action.perform(take), [subject.clothes, partner.clothes], item, mirrored)
+
+
+def _item(rng: np.random.Generator, action: actions.Action) -> str:
+    """Draws the object of a take."""
+    return str(rng.choice(list(action.items), p=list(action.items.values())))
 
 
 def make_clip(seed: int, fields: ClipFields) -> builders.Clip:
@@ -177,6 +182,7 @@ def all_fields(subjects: int) -> list[ClipFields]:
 def make_clips(seed: int, subjects: int) -> Iterator[builders.Clip]:
     """All clips, in the order of `all_fields`, made by as many processes as there are cores."""
     processes = min(8, len(os.sched_getaffinity(0)))
+    # Not by fork: the writer's libraries have threads by now.
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap(functools.partial(make_clip, seed), all_fields(subjects), chunksize=8)
 
@@ -222,7 +228,7 @@ def _axes(direction: np.ndarray) -> np.ndarray:
 
 
 def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Jitter of a tracked skeleton (T, M, V, C), metres: half of it lasts from frame to frame; hands and feet have more."""
+    """Jitter of a tracked skeleton (T, M, V, C), metres; half of it lasts from frame to frame, fingers have more."""
     spread = np.full((shape[2], 1), rng.uniform(0.005, 0.008))
     spread[[figure.FOOT_LEFT, figure.FOOT_RIGHT, *figure.ARMS["left"][4:], *figure.ARMS["right"][4:]]] *= 1.3
     fresh = rng.normal(size=shape)
