@@ -258,13 +258,13 @@ def _write(take: Take) -> Scene:
     still = np.ones_like(take.phase)
     lines = take.rng.uniform(0.9, 2.1) * take.phase + take.rng.random()
     along = (lines % 1.0) - ramp(lines % 1.0, 0.85, 1.0)  # back to the margin at the end of a line
-    stroke = take.about(0.014, 0.25) * take.beat(3.2)
+    stroke = take.about(0.017, 0.25) * take.beat(3.2)
     loop = take.about(0.012, 0.25) * take.beat(3.2)
-    x = -0.2 + (0.05 if take.seldom() else 0.17) * take.vigour * along + loop  # a signature, or lines of text
+    x = -0.2 + (0.06 if take.seldom() else 0.21) * take.vigour * along + loop  # a signature, or lines of text
     hand = vectors(x, height + 0.05 + 0.3 * loop, distance - 0.06 + stroke)
     fingers = vectors(0.5 + 8 * stroke, -0.3 + 6 * loop, 0.9)
     _arm(person, "right", still, hand, elbow=vectors(-0.9, -0.8, -0.3), fingers=fingers, thumb=vectors(0.9, 0.6, 0.2))
-    rest = vectors(take.about(0.17), height + 0.03, distance - 0.08) + vectors(take.drift(0.006), 0, take.drift(0.006))
+    rest = vectors(take.about(0.17), height + 0.03, distance - 0.03) + vectors(take.drift(0.006), 0, take.drift(0.006))
     _arm(
         person,
         "left",
@@ -285,7 +285,7 @@ def _type(take: Take) -> Scene:
     still, tap, one_hand = np.ones_like(take.phase), take.beat(2.8), take.seldom()
     for side, sign in figure.SIDES.items():
         rests = one_hand and side == "left"
-        taps = (0.0 if rests else sign) * take.about(0.014, 0.25) * tap + 0.4 * np.abs(take.drift(0.01))
+        taps = (0.0 if rests else sign) * take.about(0.018, 0.25) * tap + 0.4 * np.abs(take.drift(0.01))
         x = sign * take.about(0.13) + take.drift(0.015)
         hand = vectors(x, height + 0.07 + taps, distance - 0.08 + take.drift(0.008))
         fingers = vectors(-0.25 * sign, -0.15 - 9 * taps, 0.95)

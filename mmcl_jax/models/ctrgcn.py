@@ -66,10 +66,11 @@ class Topology(nn.Module):
 
         kernel = self.param("lift_kernel", fan_out_normal(self.channels), (subsets, width, self.channels))
         bias = self.param("lift_bias", nn.initializers.zeros, (subsets, self.channels))
-        refinement = jnp.einsum("krc,krnmuv->kcnmuv", kernel, distance) + bias[..., None, None, None, None]
+        # alpha scales the small kernel, not the large result: less work, and a more exact gradient for alpha.
         alpha = self.param("alpha", nn.initializers.zeros, (1,))
+        refinement = jnp.einsum("krc,krnmuv->kcnmuv", kernel * alpha, distance)
         shared = self.param("PA", lambda _key: jnp.asarray(self.adjacency))
-        return refinement * alpha + shared[:, None, None, None]
+        return refinement + ((bias * alpha)[..., None, None] + shared[:, None])[:, :, None, None]
 
 
 class MultiScaleTemporalConv(nn.Module):

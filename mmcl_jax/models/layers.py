@@ -56,8 +56,8 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value.reshape(per_channel), running_var.value.reshape(per_channel)
         factor = scale.reshape(per_channel) * jax.lax.rsqrt(var + self.epsilon)
-        offset = bias.reshape(per_channel) - mean * factor
-        return (grouped * factor + offset).reshape(x.shape).astype(x.dtype)
+        # Centred before scaling: `grouped * factor + offset` would lose digits where the mean is large.
+        return ((grouped - mean) * factor + bias.reshape(per_channel)).reshape(x.shape).astype(x.dtype)
 
 
 def group_count(clips: int, group_size: int | None) -> int:
