@@ -253,7 +253,7 @@ def _eat(take: Take) -> Scene:
 
 def _write(take: Take) -> Scene:
     """One hand goes along a line with small strokes, the other lies on the paper."""
-    person = _person(take, seat=1.0, pitch=take.about(0.25, 0.2), nod=take.about(0.35, 0.25))
+    person = _person(take, seat=1.0, pitch=take.about(0.26, 0.2), yaw=take.about(0.1, 0.5), nod=take.about(0.4, 0.25))
     height, distance, desk = _desk(person, "paper")
     still = np.ones_like(take.phase)
     lines = take.rng.uniform(0.9, 2.1) * take.phase + take.rng.random()
@@ -264,7 +264,7 @@ def _write(take: Take) -> Scene:
     hand = vectors(x, height + 0.05 + 0.3 * loop, distance - 0.06 + stroke)
     fingers = vectors(0.5 + 8 * stroke, -0.3 + 6 * loop, 0.9)
     _arm(person, "right", still, hand, elbow=vectors(-0.9, -0.8, -0.3), fingers=fingers, thumb=vectors(0.9, 0.6, 0.2))
-    rest = vectors(take.about(0.17), height + 0.03, distance - 0.03) + vectors(take.drift(0.006), 0, take.drift(0.006))
+    rest = vectors(take.about(0.22), height + 0.03, distance) + vectors(take.drift(0.006), 0, take.drift(0.006))
     _arm(
         person,
         "left",
@@ -286,7 +286,7 @@ def _type(take: Take) -> Scene:
     for side, sign in figure.SIDES.items():
         rests = one_hand and side == "left"
         taps = (0.0 if rests else sign) * take.about(0.018, 0.25) * tap + 0.4 * np.abs(take.drift(0.01))
-        x = sign * take.about(0.13) + take.drift(0.015)
+        x = sign * take.about(0.12) + take.drift(0.015)
         hand = vectors(x, height + 0.07 + taps, distance - 0.08 + take.drift(0.008))
         fingers = vectors(-0.25 * sign, -0.15 - 9 * taps, 0.95)
         _arm(

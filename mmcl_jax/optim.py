@@ -28,6 +28,4 @@ def stepwise_schedule(
 
 def sgd(schedule: optax.Schedule, momentum: float, weight_decay: float) -> optax.GradientTransformation:
     """PyTorch's SGD with Nesterov momentum; the decay is added to every parameter's gradient before the momentum."""
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True)
-    )
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum, nesterov=True))

@@ -5,6 +5,7 @@ Flax leaf, or one slice of a leaf in which several tensors are stacked.
 """
 
 import math
+import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -100,6 +101,29 @@ def nested(entries: Iterable[Entry], prefix: str, path: Iterable[str]) -> list[E
     """Returns the entries of a model inside another: `prefix` before each key, `path` before each Flax path."""
     path = tuple(path)
     return [entry._replace(key=prefix + entry.key, path=(*path, *entry.path)) for entry in entries]
+
+
+def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict as arrays from an `.npz`, or a `.pt` or `.pth` (which needs torch installed).
+
+    No code from the file runs: pickles are refused (`allow_pickle=False`, `weights_only=True`).
+
+    Raises:
+      TorchWeightsError: the file is missing, unreadable, holds no dict of tensors, or torch is not installed.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as stored:
+                return dict(stored)
+        import torch
+
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: value.numpy() for key, value in stored.items()}
+    except ImportError as error:
+        raise TorchWeightsError(f"{path}: reading it needs PyTorch; pip install torch, or save it as .npz") from error
+    except Exception as error:  # torch and zipfile raise many kinds on a file that is none of theirs
+        raise TorchWeightsError(f"{path}: not a readable state dict ({error})") from error
 
 
 def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], template: Mapping) -> dict:

@@ -1,5 +1,6 @@
 """Reading the reference outputs of the published models, where `MMCL_TEST_DATA` names their folder."""
 
+import itertools
 import json
 import os
 import runpy
@@ -56,3 +57,38 @@ def relative_error(actual, expected) -> float:
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
+def gradient_norm_mismatches(ours: dict[str, np.ndarray], reference: dict) -> list[str]:
+    """Compares the norms of gradients with those of a reference, parameter by parameter.
+
+    Two norms agree where `|a - b| <= 0.01 b + 1e-6 max(all norms)`. A bias directly in front of a batch norm has no
+    effect, so its gradient is rounding noise of either program: it agrees as well where both norms are below
+    `5e-6 max(all norms)`.
+
+    Args:
+      ours: gradients by PyTorch name.
+      reference: the reference's `.json`, of which `grad_norm` and `state_dict` are read.
+
+    Returns:
+      A line for each parameter that disagrees, or that only one of the two has.
+    """
+    expected = reference["grad_norm"]
+    largest = max(expected.values())
+    keys = list(reference["state_dict"])
+    cancelled = {key for key, following in itertools.pairwise(keys) if _is_bias_before_batch_norm(key, following, keys)}
+    mismatches = [f"{key}: only in one of the two" for key in sorted(ours.keys() ^ expected.keys())]
+    for key in sorted(ours.keys() & expected.keys()):
+        norm = float(np.linalg.norm(np.asarray(ours[key], np.float64)))
+        noise = key in cancelled and max(norm, expected[key]) < 5e-6 * largest
+        # Written so that NaN disagrees.
+        if not (abs(norm - expected[key]) <= 0.01 * expected[key] + 1e-6 * largest or noise):
+            mismatches.append(f"{key}: {norm}, expected {expected[key]} (largest: {largest})")
+    return mismatches
+
+
+def _is_bias_before_batch_norm(key: str, following: str, keys: list[str]) -> bool:
+    """Whether `key` is the bias of a layer that is no batch norm, and `following` belongs to a batch norm."""
+    layer, _, leaf = key.rpartition(".")
+    following_layer = following.rpartition(".")[0]
+    return leaf == "bias" and f"{layer}.running_mean" not in keys and f"{following_layer}.running_mean" in keys

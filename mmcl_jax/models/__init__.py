@@ -1,0 +1,26 @@
+"""The skeleton backbones.
+
+Contract: `BACKBONES[name](num_classes, layout, options)` makes a Linen module with two methods,
+
+  features(x, train): clips `[N, M, T, V, C]` -> `[N, M, T', V, C']`, before pooling;
+  head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
+
+an attribute `feature_width`, C', and `__call__(x, train)`, which runs both. Its collections are `params` and
+`batch_stats`; the loss on its logits is cross entropy. `options` is the `model` part of the config. Adding a backbone is
+one file, one line here and one test.
+"""
+
+from mmcl_jax import graphs
+from mmcl_jax.models.ctrgcn import CTRGCN
+
+
+def _ctrgcn(num_classes: int, layout: graphs.Layout, options) -> CTRGCN:
+    return CTRGCN(
+        num_classes=num_classes,
+        adjacency=graphs.spatial_adjacency(layout),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+    )
+
+
+BACKBONES = {"ctrgcn": _ctrgcn}

@@ -150,12 +150,17 @@ class CTRGCN(nn.Module):
             Block(self.base_channels * width, stride, number > 0, self.adjacency, norm)
             for number, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True))
         ]
-        bound = (WIDTHS[-1] * self.base_channels) ** -0.5
+        bound = self.feature_width**-0.5
         self.fc = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.normal((2.0 / self.num_classes) ** 0.5),
             bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
         )
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the features."""
+        return WIDTHS[-1] * self.base_channels
 
     def features(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> features before pooling `[N, M, T / 4, V, 4 * base_channels]`."""

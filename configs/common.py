@@ -1,0 +1,65 @@
+"""Every key of a run's configuration with its default: the paper's recipe. The other files state what differs."""
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # initial weights, order of the clips, augmentation
+
+    config.data = ml_collections.ConfigDict()
+    config.data.records = ""  # folder that data_prep wrote
+    config.data.protocol = "xsub"  # key of mmcl_jax.records.PROTOCOLS for the dataset
+    config.data.validation_subjects = ()  # training subjects held out as a validation split
+    config.data.repeats = 1  # times that each clip comes in an epoch
+    config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'
+    config.data.threads = 4  # reading clips
+    config.data.prefetch = 64  # clips read ahead
+    config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion
+    config.data.window = 64  # frames that the model sees
+    config.data.sampling = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
+    config.data.crop_interval = (0.5, 1.0)  # fraction of a training clip that a crop keeps
+    config.data.test_crop = 0.95  # fraction that the centred test crop keeps
+    config.data.rotation = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
+    config.data.centre = False  # subtract the centre joint of the first frame (NTU records are centred already)
+    config.data.absent_body = "zeros"  # zeros | copy: what stands for the second body of a one-person clip
+
+    config.model = ml_collections.ConfigDict()
+    config.model.backbone = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
+    config.model.base_channels = 64  # width of the first blocks, a multiple of 4
+    config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
+    config.model.image_encoder = "inception_v3"  # key of IMAGE_ENCODERS: inception_v3 | small_cnn
+    config.model.image_encoder_weights = ""  # PyTorch weights of the encoder, .npz, .pt or .pth; empty: random
+    config.model.image_encoder_frozen = False  # True: image features are computed once, before training
+    config.model.refinement_terms = 2  # n of eq. 8
+    config.model.refinement_matrices = "diagonal"  # diagonal (released code) | full (eq. 8)
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.contrastive_weight = 0.1  # lambda_1 of eq. 10; 0: no FAM, images are not read
+    config.loss.refinement_weight = 0.2  # lambda_2 of eq. 10; 0: no FRM, text is not read
+    config.loss.contrastive = "released"  # released | paper (eq. 6)
+    config.loss.temperature = 0.4  # tau of eq. 5
+    config.loss.contrastive_group_size = config_dict.placeholder(int)  # clips contrasted together; None: the batch
+
+    config.num_epochs = 110
+    config.batch_size = 200  # over all devices; an incomplete last batch of an epoch is dropped
+    config.learning_rate = 0.1
+    config.warmup_epochs = 5
+    config.drop_epochs = (90, 100)  # the learning rate is multiplied by drop_factor after these
+    config.drop_factor = 0.1
+    config.momentum = 0.9  # Nesterov
+    config.weight_decay = 4e-4  # on every parameter
+
+    config.eval_batch_size = 64  # over all devices
+    config.eval_every_epochs = 1  # the last epoch is always evaluated
+    config.checkpoint_every_steps = 0  # 0: after every epoch only
+    config.log_every_steps = 50
+    return config
+
+
+def without_images_and_text(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Turns FAM and FRM off: a skeleton-only baseline."""
+    config.loss.contrastive_weight = 0.0
+    config.loss.refinement_weight = 0.0
+    return config

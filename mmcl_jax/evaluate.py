@@ -1,0 +1,148 @@
+"""Evaluation from the skeleton alone: jit-compiled, exact for any batch size and device count."""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
+from mmcl_jax.metrics import Metrics, classification_metrics
+
+
+class Evaluation(NamedTuple):
+    """Metrics of one part of a dataset, and what they were computed from: `names` `[N]`, `scores` (logits) `[N, K]`."""
+
+    metrics: Metrics
+    names: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def eval_step(variables: dict, batch: dict[str, jax.Array], *, task: experiment.SkeletonTask) -> jax.Array:
+    """Logits `[N, K]` of a batch of raw clips; running statistics, no augmentation."""
+    unused_key = jax.random.key(0)
+    transform = functools.partial(task.transform, key=unused_key)
+    clips = jax.vmap(lambda clip, frames, bodies: transform(clip, frames, bodies))(
+        batch["skeleton"], batch["frames"], batch["bodies"]
+    )
+    return task.backbone.apply(variables, clips, train=False)[0]
+
+
+class Evaluator:
+    """The test part, and the validation part where the config holds one out, ready to be evaluated again and again.
+
+    Attributes:
+      parts: 'validation' (if there is one) and 'test'.
+      task: the skeleton model and its records.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+        """Raises: RecordsError, ValueError."""
+        sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
+        self.task = experiment.build_skeleton_task(config, train=False)
+        self._config, self._mesh = config, mesh
+        held_out = config.data.validation_subjects
+        self._rows = {
+            part: self.task.records.select(config.data.protocol, part, held_out)
+            for part in (("validation", "test") if held_out else ("test",))
+        }
+        everywhere = sharding.replicated(mesh)
+        self._step = jax.jit(
+            functools.partial(eval_step, task=self.task),
+            in_shardings=(everywhere, sharding.over_clips(mesh)),
+            out_shardings=sharding.over_clips(mesh),
+        )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._rows)
+
+    def evaluate(self, variables: Any, part: str) -> Evaluation:
+        """Scores every clip of `part` once. Every process returns the same."""
+        rows, data = self._rows[part], self._config.data
+        batches = input_pipeline.eval_batches(
+            self.task.records,
+            rows,
+            batch_size=self._config.eval_batch_size,
+            threads=data.threads,
+            prefetch=data.prefetch,
+        )
+        scores = []
+        for batch in batches:
+            logits = self._step(variables, sharding.place_batch(batch, self._mesh))
+            scores.append((logits, batch["mask"]))
+        gathered = [_real_rows(logits, mask) for logits, mask in scores]
+        scores = np.concatenate(gathered)
+        records = self.task.records
+        labels = records.index["label"][rows]
+        return Evaluation(
+            classification_metrics(scores, labels),
+            records.index["name"][rows],
+            scores,
+            labels,
+            records.info.class_names,
+        )
+
+
+def _real_rows(logits: jax.Array, mask: np.ndarray) -> np.ndarray:
+    if jax.process_count() > 1:
+        logits = multihost_utils.process_allgather(logits, tiled=True)
+        mask = multihost_utils.process_allgather(mask, tiled=True)
+    return np.asarray(logits)[mask > 0]
+
+
+def evaluate_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
+
+    Raises: RecordsError, ValueError, CheckpointError.
+    """
+    mesh = sharding.data_mesh()
+    evaluator = Evaluator(config, mesh)
+    template = jax.eval_shape(functools.partial(evaluator.task.init, window=config.data.window), jax.random.key(0))
+    template = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)), template
+    )
+    step, variables = checkpoints.restore_skeleton(workdir, template)
+    for part in evaluator.parts:
+        report(evaluator.evaluate(variables, part), part, workdir, step=step)
+
+
+def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: Any = None) -> None:
+    """Writes scores and confusion matrix into the workdir and prints the metrics and where things lie."""
+    workdir = pathlib.Path(workdir)
+    metrics = evaluation.metrics
+    if jax.process_index() == 0:
+        scores, picture = workdir / f"scores_{part}.npz", workdir / f"confusion_{part}.png"
+        np.savez(
+            scores,
+            names=evaluation.names,
+            scores=evaluation.scores.astype(np.float32),
+            labels=evaluation.labels,
+            class_names=np.array(evaluation.class_names),
+            step=step,
+        )
+        plots.confusion_matrix(metrics.confusion, evaluation.class_names, picture)
+        if log is not None:
+            log.image(f"{part}/confusion", picture, step)
+        logging.info(
+            "%s, %d clips, skeleton alone, step %d (the last, not the best): top-1 %.2f %%, top-5 %.2f %%, "
+            "mean class %.2f %%, loss %.4f",
+            part,
+            metrics.clips,
+            step,
+            100 * metrics.top1,
+            100 * metrics.top5,
+            100 * metrics.mean_class,
+            metrics.loss,
+        )
+        places = {"scores": scores, "confusion matrix": picture, "checkpoint": checkpoints.folder(workdir) / str(step)}
+        if (workdir / "metrics.csv").exists():
+            places["metrics"] = workdir / "metrics.csv"
+        for what, path in places.items():
+            logging.info("%s: %s", what, path)

@@ -1,0 +1,181 @@
+"""What a config means: the records, model, transforms and optimiser of a run, built and checked before anything starts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from mmcl_jax import graphs, optim, sharding
+from mmcl_jax.input_pipeline import Fields, steps_per_epoch
+from mmcl_jax.models import BACKBONES
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.transforms import Transform, TransformOptions, make_transform
+
+
+@dataclasses.dataclass(frozen=True)
+class SkeletonTask:
+    """All that evaluation needs: the skeleton model and how clips reach it."""
+
+    records: Records
+    backbone: object
+    transform: Transform
+    num_classes: int
+
+    def init(self, key: jax.Array, window: int) -> dict:
+        """Initial variables of the backbone (its shapes, under `jax.eval_shape`)."""
+        records = self.records
+        clip = jnp.zeros((1, records.max_bodies, window, records.num_joints, records.num_channels))
+        return self.backbone.init(key, clip, train=False)
+
+
+def build_skeleton_task(config: ml_collections.ConfigDict, *, train: bool) -> SkeletonTask:
+    """Opens the records and builds the skeleton model. Raises: RecordsError, ValueError for what does not fit."""
+    if not config.data.records:
+        raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
+    records = Records(config.data.records)
+    if config.model.backbone not in BACKBONES:
+        raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
+    if config.model.base_channels < 4 or config.model.base_channels % 4:
+        raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
+    layout = graphs.LAYOUTS[records.info.layout]
+    num_classes = len(records.info.class_names)
+    options = TransformOptions(
+        sampling=config.data.sampling,
+        window=config.data.window,
+        crop_interval=tuple(config.data.crop_interval),
+        test_crop=config.data.test_crop,
+        rotation=config.data.rotation,
+        centre=config.data.centre,
+        absent_body=config.data.absent_body,
+        stream=config.data.stream,
+    )
+    return SkeletonTask(
+        records=records,
+        backbone=BACKBONES[config.model.backbone](num_classes, layout, config.model),
+        transform=make_transform(options, layout, records.max_frames, train),
+        num_classes=num_classes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingTask:
+    """All that training needs.
+
+    Attributes:
+      skeleton: records, backbone and training transform.
+      model: MMCL around the backbone.
+      optimizer, schedule: SGD and its learning rate by step.
+      rows: training clips.
+      steps_per_epoch: whole batches.
+      text_set: text set for FRM; None without FRM.
+      image_size: side of FAM's images, pixels; None without FAM.
+    """
+
+    skeleton: SkeletonTask
+    model: MMCL
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    rows: np.ndarray
+    steps_per_epoch: int
+    text_set: str | None
+    image_size: int | None
+
+
+def build_training_task(config: ml_collections.ConfigDict) -> TrainingTask:
+    """Builds a run and checks that records and config fit. Raises: RecordsError, ValueError."""
+    sharding.check_batch_size("batch_size", config.batch_size)
+    skeleton = build_skeleton_task(config, train=True)
+    records = skeleton.records
+    rows = records.select(config.data.protocol, "train", config.data.validation_subjects)
+    epoch_steps = steps_per_epoch(len(rows), config.data.repeats, config.batch_size)
+    schedule = optim.stepwise_schedule(
+        config.learning_rate, config.warmup_epochs, config.drop_epochs, config.drop_factor, epoch_steps
+    )
+    with_image, with_text = config.loss.contrastive_weight > 0, config.loss.refinement_weight > 0
+    for name in ("batch_norm_group_size", "contrastive_group_size"):
+        size = config.model[name] if name in config.model else config.loss[name]
+        if size is not None and (size < 1 or config.batch_size % size):
+            raise ValueError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")
+    return TrainingTask(
+        skeleton=skeleton,
+        model=_mmcl(config, skeleton, with_image=with_image, with_text=with_text),
+        optimizer=optim.sgd(schedule, config.momentum, config.weight_decay),
+        schedule=schedule,
+        rows=rows,
+        steps_per_epoch=epoch_steps,
+        text_set=_find_text_set(config, records, rows) if with_text else None,
+        image_size=_image_size(config, records, rows) if with_image else None,
+    )
+
+
+def _mmcl(config, skeleton: SkeletonTask, *, with_image: bool, with_text: bool) -> MMCL:
+    trains_encoder = with_image and not config.model.image_encoder_frozen
+    return MMCL(
+        backbone=skeleton.backbone,
+        image_encoder=image_encoder(config) if trains_encoder else None,
+        alignment=FeatureAlignment(skeleton.backbone.feature_width) if with_image else None,
+        refinement=FeatureRefinement(config.model.refinement_terms, matrices=config.model.refinement_matrices)
+        if with_text
+        else None,
+    )
+
+
+def image_encoder(config):
+    """The image encoder that the config names. Raises: ValueError."""
+    name = config.model.image_encoder
+    if name not in IMAGE_ENCODERS:
+        raise ValueError(f"model.image_encoder {name!r} is not one of {', '.join(IMAGE_ENCODERS)}")
+    return IMAGE_ENCODERS[name].module(group_size=config.model.batch_norm_group_size)
+
+
+def _image_size(config, records: Records, rows: np.ndarray) -> int:
+    image_encoder(config)
+    _require_all(records, rows, "images", "loss.contrastive_weight")
+    return IMAGE_ENCODERS[config.model.image_encoder].image_size
+
+
+def _find_text_set(config, records: Records, rows: np.ndarray) -> str:
+    """The one text set whose name is `data.text` or begins with it."""
+    wanted = config.data.text.strip("/")
+    found = [name for name in records.text_sets if name == wanted or (wanted and name.startswith(wanted + "/"))]
+    if len(found) != 1:
+        raise RecordsError(
+            f"{records.root}: data.text {config.data.text!r} names {len(found)} of the text sets "
+            f"{list(records.text_sets)}; name one, or switch FRM off with --config.loss.refinement_weight=0"
+        )
+    _require_all(records, rows, found[0], "loss.refinement_weight")
+    return found[0]
+
+
+def _require_all(records: Records, rows: np.ndarray, kind: str, weight: str) -> None:
+    missing = records.clips_without(rows, kind)
+    if missing:
+        raise RecordsError(
+            f"{records.root}: {len(missing)} of {len(rows)} training clips have no {kind}, among them "
+            f"{', '.join(missing[:5])}; prepare them, or switch them off with --config.{weight}=0"
+        )
+
+
+def fields(task: TrainingTask, image_features: dict[int, np.ndarray] | None) -> Fields:
+    """What the training batches hold beside skeletons; `image_features` by row where the encoder is frozen."""
+    records = task.skeleton.records
+    image = None
+    if image_features is not None:
+        image = image_features.__getitem__
+    elif task.image_size is not None:
+        image = _ImageReader(records, task.image_size)
+    return Fields(image=image, text=task.text_set)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ImageReader:
+    records: Records
+    size: int
+
+    def __call__(self, row: int) -> np.ndarray:
+        return self.records.image(row, self.size)

@@ -1,0 +1,91 @@
+"""FAM's images: normalisation, pretrained encoder weights, and features computed once where the encoder is frozen."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from mmcl_jax import experiment, input_pipeline, torch_weights
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in [0, 1]
+
+
+def normalise_images(images: jax.Array) -> jax.Array:
+    """uint8 RGB `[N, H, W, 3]` -> float32 with ImageNet's mean and deviation taken out (Norm of eq. 3)."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_STD)
+
+
+def pretrained_variables(config: ml_collections.ConfigDict) -> dict:
+    """The image encoder's variables from `model.image_encoder_weights`.
+
+    Raises:
+      ValueError: no such mapping for the encoder, or a file that does not fit it.
+    """
+    name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
+    entries = {"inception_v3": torch_weights.inception_entries}
+    if name not in entries:
+        raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {', '.join(entries)}")
+    return torch_weights.to_flax(torch_weights.read_state_dict(path), entries[name](), _encoder_shapes(config))
+
+
+def frozen_image_features(
+    task: experiment.TrainingTask, config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[int, np.ndarray] | None:
+    """The features `[D]` of every training clip's image by row, from an encoder that does not train.
+
+    They are computed once and kept in `image_features.npz` in the workdir. None where the run has no FAM.
+    """
+    if task.image_size is None:
+        return None
+    path = pathlib.Path(workdir) / "image_features.npz"
+    names = task.skeleton.records.index["name"][task.rows]
+    if path.exists():
+        with np.load(path, allow_pickle=False) as stored:
+            if np.array_equal(stored["names"], names):
+                return dict(zip(task.rows.tolist(), stored["features"], strict=True))
+    features = _compute(task, config)
+    if jax.process_index() == 0:
+        partial = path.with_name("image_features.partial.npz")
+        np.savez(partial, names=names, features=features)
+        partial.replace(path)
+    return dict(zip(task.rows.tolist(), features, strict=True))
+
+
+def _compute(task: experiment.TrainingTask, config: ml_collections.ConfigDict) -> np.ndarray:
+    encoder = experiment.image_encoder(config)
+    if config.model.image_encoder_weights:
+        variables = pretrained_variables(config)
+    else:
+        variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
+    records = task.skeleton.records
+    fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))
+    encode = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image), False))
+    batches = input_pipeline.eval_batches(
+        records,
+        task.rows,
+        batch_size=config.eval_batch_size,
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+        fields=fields,
+    )
+    total = -(-len(task.rows) // config.eval_batch_size)
+    features = [
+        np.asarray(encode(variables, batch["image"]))[batch["mask"] > 0]
+        for batch in tqdm(batches, total=total, desc="image features", unit="batch")
+    ]
+    return np.concatenate(features)
+
+
+def _blank(config: ml_collections.ConfigDict) -> jax.Array:
+    size = IMAGE_ENCODERS[config.model.image_encoder].image_size
+    return jnp.zeros((1, size, size, 3))
+
+
+def _encoder_shapes(config: ml_collections.ConfigDict) -> dict:
+    encoder = experiment.image_encoder(config)
+    return jax.eval_shape(lambda: encoder.init(jax.random.key(0), _blank(config), False))

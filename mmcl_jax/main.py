@@ -1,0 +1,41 @@
+"""The command: python -m mmcl_jax.main --config=configs/nw_ucla.py:joint --workdir=DIR [--mode=train|eval]."""
+
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mmcl_jax import evaluate, train
+from mmcl_jax.checkpoints import CheckpointError
+from mmcl_jax.records import RecordsError
+from mmcl_jax.run_log import WorkdirError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+# What a user can mend; anything else is our mistake and keeps its traceback.
+_EXPECTED = (RecordsError, ValueError, WorkdirError, CheckpointError, train.NonFiniteLossError, OSError)
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    logging.set_verbosity(logging.INFO)
+    logging.info("devices: %s", ", ".join(str(device) for device in jax.devices()))
+    workdir = pathlib.Path(_WORKDIR.value)
+    try:
+        if _MODE.value == "train":
+            train.train(_CONFIG.value, workdir)
+        else:
+            evaluate.evaluate_workdir(_CONFIG.value, workdir)
+    except _EXPECTED as error:
+        logging.debug("traceback", exc_info=True)
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

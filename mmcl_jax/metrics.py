@@ -1,0 +1,52 @@
+"""Classification metrics, exact sums over the scores of every clip."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Metrics(NamedTuple):
+    """Over one part of a dataset.
+
+    Attributes:
+      clips: how many.
+      loss: mean cross entropy.
+      top1: fraction whose label has the highest score.
+      top5: fraction whose label is among the five highest.
+      mean_class: mean over the classes that occur of their top-1 accuracy.
+      confusion: int64 `[K, K]`, rows true labels, columns predictions.
+    """
+
+    clips: int
+    loss: float
+    top1: float
+    top5: float
+    mean_class: float
+    confusion: np.ndarray
+
+
+def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Computes the metrics of logits `[N, K]` and int labels `[N]`, in float64. Ties go to the lower class.
+
+    Raises:
+      ValueError: no clips, or scores that are not finite (a comparison with NaN would count as correct).
+    """
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError(f"scores of shape {scores.shape} are empty or not finite")
+    scores = scores.astype(np.float64)
+    clips, classes = scores.shape
+    rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)[np.arange(clips), labels]
+    highest = scores.max(axis=1)
+    log_sum = highest + np.log(np.exp(scores - highest[:, None]).sum(axis=1))
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+    occurring = confusion.sum(axis=1) > 0
+    per_class = np.diag(confusion)[occurring] / confusion.sum(axis=1)[occurring]
+    return Metrics(
+        clips=clips,
+        loss=float((log_sum - scores[np.arange(clips), labels]).mean()),
+        top1=float((rank < 1).mean()),
+        top5=float((rank < 5).mean()),
+        mean_class=float(per_class.mean()),
+        confusion=confusion,
+    )

@@ -1,0 +1,161 @@
+"""A run's log in its workdir: config.json, metrics.csv (a row an epoch), TensorBoard scalars; and whose workdir it is."""
+
+import csv
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+# Keys that change neither the batches nor the result: a resumed run may differ in them.
+_FREE = (
+    "data.records",
+    "data.threads",
+    "data.prefetch",
+    "eval_batch_size",
+    "checkpoint_every_steps",
+    "log_every_steps",
+)
+_BEST = "best_test_top1_so_far_never_used"
+
+
+class WorkdirError(RuntimeError):
+    """The workdir belongs to another run, or cannot be read."""
+
+
+class RunLog:
+    """Writes what happens in a run. On several processes, the first alone writes."""
+
+    def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
+        """Claims the workdir for this config. Raises: WorkdirError where another config made it."""
+        self._workdir = pathlib.Path(workdir)
+        self._first = jax.process_index() == 0
+        self._rows: list[dict[str, str]] = []
+        self._writer = None
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        resolved = json.loads(config.to_json_best_effort())
+        _check_config(self._workdir / "config.json", resolved)
+        if self._first:
+            _write_whole(self._workdir / "config.json", json.dumps(resolved, indent=2, sort_keys=True) + "\n")
+            _write_whole(self._workdir / "version.json", json.dumps(_version(), indent=2) + "\n")
+
+    def resume(self, step: int) -> None:
+        """Starts logging after `step` steps; rows of epochs that a killed run logged but did not save are dropped."""
+        path = self._workdir / "metrics.csv"
+        if path.exists():
+            with path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            if self._first:
+                self._write_rows()
+        if self._first:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step or None)
+
+    def steps(self, step: int, totals: dict[str, float], learning_rate: float) -> str:
+        """Logs the running means of the epoch; returns them as a few words for the progress bar."""
+        count = max(totals["steps"], 1)
+        loss, correct = totals["loss"] / count, totals["correct"] / count
+        if self._writer is not None:
+            self._writer.add_scalar("step/epoch_mean_loss", loss, step)
+            self._writer.add_scalar("step/learning_rate", learning_rate, step)
+        return f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, lr {learning_rate:g}"
+
+    def epoch(self, epoch: int, step: int, row: dict[str, float]) -> None:
+        """Logs one epoch. The best test accuracy so far is noted under a name that says it is never used."""
+        if "test_top1" in row:
+            before = [float(old[_BEST]) for old in self._rows if old.get(_BEST)]
+            row = {**row, _BEST: max([row["test_top1"], *before])}
+        self._rows.append({"epoch": str(epoch), "step": str(step), **{k: f"{v:.6g}" for k, v in row.items()}})
+        if self._first:
+            self._write_rows()
+            for name, value in row.items():
+                self._writer.add_scalar(f"epoch/{name}", value, step)
+            self._writer.flush()
+        shown = " ".join(f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(_BEST))
+        print(f"\nepoch {epoch} step {step}: {shown}", flush=True)
+
+    def image(self, name: str, path: pathlib.Path, step: int) -> None:
+        """Adds a PNG to TensorBoard."""
+        if self._writer is not None:
+            from PIL import Image
+
+            self._writer.add_image(name, np.array(Image.open(path).convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes TensorBoard."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write_rows(self) -> None:
+        columns = list(dict.fromkeys(name for row in self._rows for name in row)) or ["epoch", "step"]
+        path = self._workdir / "metrics.csv"
+        partial = path.with_suffix(".csv.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self._rows)
+        partial.replace(path)
+
+
+def _write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new one, never half."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _check_config(path: pathlib.Path, config: dict[str, Any]) -> None:
+    if not path.exists():
+        if (path.parent / "checkpoints").exists():
+            raise WorkdirError(f"{path.parent}: holds checkpoints but no config.json; use another --workdir")
+        return
+    try:
+        stored = _flat(json.loads(path.read_text()))
+    except ValueError as error:
+        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another --workdir") from error
+    now = _flat(config)
+    differing = [
+        f"{key}: {stored.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(stored.keys() | now.keys())
+        if stored.get(key) != now.get(key) and key not in _FREE
+    ]
+    if differing:
+        raise WorkdirError(
+            f"{path.parent} was made by another config: " + "; ".join(differing) + ". Use another --workdir, or that "
+            "config to resume"
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _version() -> dict[str, str]:
+    """Commit (where the code is a git checkout), packages and devices of this start."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cpu_count": str(os.cpu_count()),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,290 @@
+"""Training: the state, the pure step, and the loop around it."""
+
+import functools
+import pathlib
+import time
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from flax import struct
+from tqdm import tqdm
+
+from mmcl_jax import checkpoints, experiment, input_pipeline, losses, sharding
+from mmcl_jax.evaluate import Evaluator, report
+from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
+from mmcl_jax.run_log import RunLog
+from mmcl_jax.signals import StopSignal
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the last good checkpoint stays."""
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that changes in training.
+
+    `totals` are float32 sums over the epoch so far of each loss and of correct clips, the number of steps summed, and
+    int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    totals: dict[str, jax.Array]
+
+
+LOSSES = ("loss", "classification", "contrastive", "refinement")
+
+
+def empty_totals() -> dict[str, jax.Array]:
+    """Totals at the start of an epoch."""
+    zeros = {name: jnp.zeros((), jnp.float32) for name in (*LOSSES, "correct", "steps")}
+    return {**zeros, "first_bad_step": jnp.full((), -1, jnp.int32)}
+
+
+def create_state(task: experiment.TrainingTask, config: ml_collections.ConfigDict) -> TrainState:
+    """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
+    records = task.skeleton.records
+    clip = jnp.zeros((1, records.max_bodies, config.data.window, records.num_joints, records.num_channels))
+    image = text = None
+    if task.image_size is not None:
+        image = jnp.zeros((1, task.image_size, task.image_size, 3))
+        if task.model.image_encoder is None:
+            encoder = experiment.image_encoder(config)
+            features = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), image, False)[0])
+            image = jnp.zeros(features.shape)
+    if task.text_set is not None:
+        text = jnp.zeros((1, records.text_width(task.text_set)))
+    variables = jax.jit(functools.partial(task.model.init, train=False))(jax.random.key(config.seed), clip, image, text)
+    params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
+    if task.model.image_encoder is not None and config.model.image_encoder_weights:
+        pretrained = pretrained_variables(config)
+        params["image_encoder"], batch_stats["image_encoder"] = pretrained["params"], pretrained["batch_stats"]
+    opt_state = task.optimizer.init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, empty_totals())
+
+
+def train_step(
+    state: TrainState, batch: dict[str, jax.Array], *, task: experiment.TrainingTask, loss_options: Any, key: jax.Array
+) -> TrainState:
+    """One step of SGD on a batch of raw clips.
+
+    Args:
+      state: as it is before the step.
+      batch: see `input_pipeline`.
+      task: model, transform, optimiser.
+      loss_options: the config's `loss` part.
+      key: the run's augmentation key; each clip's own comes of its position, dropout's of the step.
+    """
+    clip_key, dropout_key = jax.random.split(key)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, clip_key))(batch["position"])
+    clips = jax.vmap(task.skeleton.transform)(batch["skeleton"], batch["frames"], batch["bodies"], keys)
+    image = batch.get("image")
+    if image is not None and task.model.image_encoder is not None:
+        image = normalise_images(image)
+
+    def objective(params: Any):
+        outputs, updates = task.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            clips,
+            image,
+            batch.get("text"),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
+        )
+        terms = loss_terms(outputs, batch["label"], loss_options)
+        return terms["loss"], (terms, outputs["logits"], updates["batch_stats"])
+
+    gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = task.optimizer.update(gradients, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p + u, state.params, updates)
+    correct = (logits.argmax(axis=-1) == batch["label"]).mean()
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        totals=_add_totals(state.totals, {**terms, "correct": correct}, state.step),
+    )
+
+
+def loss_terms(outputs: dict[str, jax.Array], labels: jax.Array, options: Any) -> dict[str, jax.Array]:
+    """The terms of eq. 10 and their weighted sum `loss`, from the outputs of `MMCL`; absent modules count zero."""
+    terms = {
+        "classification": losses.cross_entropy(outputs["logits"], labels),
+        "contrastive": jnp.zeros(()),
+        "refinement": jnp.zeros(()),
+    }
+    if "image_features" in outputs:
+        terms["contrastive"] = losses.contrastive(
+            outputs["skeleton_features"],
+            outputs["image_features"],
+            temperature=options.temperature,
+            variant=options.contrastive,
+            group_size=options.contrastive_group_size,
+        )
+    if "refined_logits" in outputs:
+        terms["refinement"] = losses.cross_entropy(outputs["refined_logits"], labels)
+    weighted = options.contrastive_weight * terms["contrastive"] + options.refinement_weight * terms["refinement"]
+    return {**terms, "loss": terms["classification"] + weighted}
+
+
+def _add_totals(totals: dict[str, jax.Array], values: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
+    added = {name: totals[name] + values[name] for name in (*LOSSES, "correct")}
+    bad_now = ~jnp.isfinite(values["loss"]) & (totals["first_bad_step"] < 0)
+    first_bad = jnp.where(bad_now, step, totals["first_bad_step"])
+    return {**added, "steps": totals["steps"] + 1, "first_bad_step": first_bad}
+
+
+def compile_step(task: experiment.TrainingTask, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+    """The jitted step: batch divided over the mesh, state on every device and donated."""
+    everywhere = sharding.replicated(mesh)
+    step = functools.partial(
+        train_step, task=task, loss_options=config.loss, key=jax.random.fold_in(jax.random.key(config.seed), 1)
+    )
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, sharding.over_clips(mesh)),
+        out_shardings=everywhere,
+        donate_argnums=0,
+    )
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains, or resumes, the run of `config` in `workdir`; evaluates every epoch; reports the last.
+
+    Raises:
+      RecordsError, ValueError: records and config do not fit.
+      WorkdirError: the workdir belongs to another config.
+      NonFiniteLossError: the loss was not finite.
+      CheckpointError: a checkpoint could not be written or read.
+    """
+    mesh = sharding.data_mesh()
+    task = experiment.build_training_task(config)
+    evaluator = Evaluator(config, mesh)
+    log = RunLog(workdir, config)
+    manager = checkpoints.open_manager(workdir)
+    state = jax.device_put(create_state(task, config), sharding.replicated(mesh))
+    state = checkpoints.restore_latest(manager, state)
+    start, end = int(state.step), config.num_epochs * task.steps_per_epoch
+    log.resume(start)
+    logging.info(
+        "%d training clips, %d steps an epoch; %s",
+        len(task.rows),
+        task.steps_per_epoch,
+        f"resuming at step {start} of {end}" if start else "starting",
+    )
+    features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
+    batches = input_pipeline.train_batches(
+        task.skeleton.records,
+        task.rows,
+        experiment.fields(task, features),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        repeats=config.data.repeats,
+        start_step=start,
+        end_step=end,
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+    )
+    state = _loop(state, batches, (start, end), task, config, mesh, evaluator, manager, log)
+    checkpoints.finish(manager)
+    skeleton = backbone_variables(state)
+    for part in evaluator.parts:
+        report(evaluator.evaluate(skeleton, part), part, workdir, step=int(state.step), log=log)
+    log.close()
+
+
+def backbone_variables(state: TrainState) -> dict:
+    """The skeleton model's variables, all that inference needs."""
+    return {
+        "params": state.params[checkpoints.BACKBONE],
+        "batch_stats": state.batch_stats[checkpoints.BACKBONE],
+    }
+
+
+def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> TrainState:
+    start, end = span
+    step_function = compile_step(task, config, mesh)
+    epoch_began = time.perf_counter()
+    with StopSignal() as stop, tqdm(total=end, initial=start, unit="step", smoothing=0.05) as bar:
+        for step in range(start, end):
+            state = step_function(state, sharding.place_batch(next(batches), mesh))
+            bar.update()
+            done = step + 1
+            ends_epoch = done % task.steps_per_epoch == 0
+            if done % config.log_every_steps == 0 or ends_epoch or done == start + 1:
+                bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(step))))
+            if ends_epoch:
+                epoch = done // task.steps_per_epoch
+                clips = task.steps_per_epoch * config.batch_size - max(0, start - (done - task.steps_per_epoch)) * (
+                    config.batch_size
+                )
+                seconds = time.perf_counter() - epoch_began
+                row = {"seconds": seconds, "clips_per_second": clips / seconds}
+                _end_epoch(epoch, state, row, config, task, evaluator, log)
+                state = state.replace(totals=jax.device_put(empty_totals(), sharding.replicated(mesh)))
+                epoch_began = time.perf_counter()
+            every = config.checkpoint_every_steps
+            if ends_epoch or (every and done % every == 0) or stop.requested:
+                _check_finite(state, manager)
+                _check_parameters(state, manager)
+                checkpoints.save(manager, state)
+            if stop.requested:
+                checkpoints.finish(manager)
+                log.close()
+                logging.info("stopped by signal; saved at step %d; start again to resume", done)
+                raise SystemExit(0)
+    return state
+
+
+def _end_epoch(epoch: int, state, row: dict, config, task, evaluator, log) -> None:
+    totals = {name: float(value) for name, value in state.totals.items()}
+    means = {f"train_{name}": totals[name] / totals["steps"] for name in (*LOSSES, "correct")}
+    means["train_top1"] = means.pop("train_correct")
+    row = {**row, "learning_rate": float(task.schedule(int(state.step) - 1)), **means}
+    if epoch % config.eval_every_epochs == 0 or epoch == config.num_epochs:
+        for part in evaluator.parts:
+            metrics = evaluator.evaluate(backbone_variables(state), part).metrics
+            row |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5", "mean_class")}
+    log.epoch(epoch, int(state.step), row)
+
+
+def _check_finite(state: TrainState, manager) -> dict[str, float]:
+    """The totals on the host. Raises: NonFiniteLossError."""
+    totals = {name: np.asarray(value).item() for name, value in state.totals.items()}
+    if totals["first_bad_step"] >= 0:
+        raise _non_finite(f"the loss of step {totals['first_bad_step']} is not finite", manager)
+    return totals
+
+
+def _check_parameters(state: TrainState, manager) -> None:
+    """A loss can be finite while its gradients are not: nothing broken is saved. Raises: NonFiniteLossError."""
+    if not _all_finite(state.params, state.batch_stats):
+        raise _non_finite(f"parameters are not finite after step {int(state.step) - 1}", manager)
+
+
+def _non_finite(what: str, manager) -> NonFiniteLossError:
+    checkpoints.finish(manager)
+    kept = manager.latest_step()
+    return NonFiniteLossError(
+        f"{what}; stopped. The last good checkpoint, {f'step {kept}' if kept is not None else 'none yet'}, is kept in "
+        f"{manager.directory}. Lower --config.learning_rate or lengthen --config.warmup_epochs, in another --workdir"
+    )
+
+
+@jax.jit
+def _all_finite(*trees: Any) -> jax.Array:
+    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trees)]))
+
+
+def count_parameters(params: Any) -> int:
+    """Number of values in a tree of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(flax.core.unfreeze(params)))

@@ -1,0 +1,75 @@
+"""Skeleton layouts against the published joint numbers, and the adjacency matrices made from them."""
+
+import numpy as np
+import pytest
+
+from mmcl_jax.graphs import LAYOUTS, Layout, spatial_adjacency
+
+# (joint, parent) pairs, counted from 1, as CTR-GCN publishes them; the root is missing.
+NTU_PAIRS = """1 2, 2 21, 3 21, 4 3, 5 21, 6 5, 7 6, 8 7, 9 21, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1,
+    18 17, 19 18, 20 19, 22 23, 23 8, 24 25, 25 12"""
+NW_UCLA_PAIRS = """1 2, 2 3, 4 3, 5 3, 6 5, 7 6, 8 7, 9 3, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1, 18 17,
+    19 18, 20 19"""
+
+
+@pytest.fixture(params=sorted(LAYOUTS))
+def layout(request) -> Layout:
+    return LAYOUTS[request.param]
+
+
+@pytest.mark.parametrize(("name", "pairs"), [("ntu", NTU_PAIRS), ("nw_ucla", NW_UCLA_PAIRS)])
+def test_published_bones(name, pairs):
+    expected = {tuple(int(joint) - 1 for joint in pair.split()) for pair in pairs.split(",")}
+    assert set(LAYOUTS[name].bones) == expected
+    assert LAYOUTS[name].centre == 1
+
+
+def test_utd_mhad_is_the_same_skeleton_as_nw_ucla_in_another_order():
+    def by_name(layout):
+        return {(layout.joints[joint], layout.joints[parent]) for joint, parent in layout.bones}
+
+    assert by_name(LAYOUTS["utd_mhad"]) == by_name(LAYOUTS["nw_ucla"])
+    assert LAYOUTS["utd_mhad"].joints[LAYOUTS["utd_mhad"].centre] == "spine"
+
+
+def test_layouts_are_trees(layout):
+    assert len(set(layout.joints)) == layout.num_joints == len(layout.bones) + 1
+    children = [joint for joint, _ in layout.bones]
+    assert len(set(children)) == len(children)
+    (root,) = set(range(layout.num_joints)) - set(children)
+    joints = np.arange(layout.num_joints)
+    for _ in range(layout.num_joints):
+        joints = layout.parents[joints]
+    assert (joints == root).all()
+
+
+def test_parents(layout):
+    assert {(joint, parent) for joint, parent in enumerate(layout.parents) if joint != parent} == set(layout.bones)
+
+
+def test_adjacency_of_a_fork_by_hand():
+    # 0 and 1 are children of 2, which is a child of 3.
+    adjacency = spatial_adjacency(Layout(("a", "b", "c", "d"), ((0, 2), (1, 2), (2, 3)), centre=3))
+    assert adjacency.dtype == np.float32
+    identity = np.eye(4)
+    inward = [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
+    outward = [[0, 0, 0.5, 0], [0, 0, 0.5, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(adjacency, [identity, inward, outward])
+
+
+def test_adjacency_columns_sum_to_one_or_are_empty(layout):
+    adjacency = spatial_adjacency(layout)
+    assert adjacency.shape == (3, layout.num_joints, layout.num_joints)
+    sums = adjacency.sum(axis=1)
+    np.testing.assert_allclose(sums[0], 1)
+    assert (sums[1] == 0).sum() == 1  # the root has no parent
+    leaves = set(range(layout.num_joints)) - set(layout.parents[[joint for joint, _ in layout.bones]])
+    assert set(np.nonzero(sums[2] == 0)[0]) == leaves
+    for column in (sums[1], sums[2]):
+        np.testing.assert_allclose(column[column > 0], 1, rtol=1e-6)
+
+
+def test_adjacency_edges_go_both_ways(layout):
+    _, inward, outward = spatial_adjacency(layout)
+    np.testing.assert_array_equal(inward > 0, outward.T > 0)
+    assert {(child, parent) for parent, child in zip(*np.nonzero(inward), strict=True)} == set(layout.bones)
