@@ -1,7 +1,7 @@
 """Saving and restoring runs with Orbax: three items a step, so that evaluation reads the skeleton model alone.
 
-`skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`: step,
-optimiser state and the epoch's running totals. A checkpoint appears whole or not at all.
+`skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`:
+step, optimiser state and the epoch's running totals. A checkpoint appears whole or not at all.
 """
 
 import pathlib

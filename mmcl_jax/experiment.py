@@ -1,4 +1,4 @@
-"""What a config means: the records, model, transforms and optimiser of a run, built and checked before anything starts."""
+"""What a config means: records, model, transforms and optimiser of a run, built and checked before anything starts."""
 
 import dataclasses
 

@@ -1,11 +1,11 @@
 """Batches of raw clips from records, through Grain.
 
-The global training batch is a pure function of (seed, step): each epoch is a permutation of the clips, each process reads
-its contiguous slice of the batch, and `position`, the clip's place in the whole training sequence, keys its
+The global training batch is a pure function of (seed, step): each epoch is a permutation of the clips, each process
+reads its contiguous slice of the batch, and `position`, the clip's place in the whole training sequence, keys its
 augmentation. No iterator state needs saving.
 
-A batch is a dict of arrays with N clips each: `skeleton` float32 `[N, M, T, V, C]`, padded with zeros; `frames`, `bodies`,
-`label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 where a clip only fills the batch;
+A batch is a dict of arrays with N clips each: `skeleton` float32 `[N, M, T, V, C]`, padded with zeros; `frames`,
+`bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 where a clip only fills the batch;
 and as asked for, `image` uint8 `[N, S, S, 3]` or float32 `[N, D]`, and `text` float32 `[N, D]`.
 """
 
@@ -86,7 +86,7 @@ def train_batches(
 def eval_batches(
     records: Records, rows: np.ndarray, *, batch_size: int, threads: int, prefetch: int, fields: Fields = Fields()
 ) -> Iterator[Batch]:
-    """Yields this process's slice of the batches that cover `rows` once, in order; the last one is filled and masked."""
+    """Yields this process's slice of batches that cover `rows` once, in order; the last is filled and masked."""
     steps = -(-len(rows) // batch_size)
     local = batch_size // jax.process_count()
 

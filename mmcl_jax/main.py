@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmcl_jax import evaluate, train
+from mmcl_jax.backend import tune_cpu_compiler
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
@@ -24,7 +25,9 @@ _EXPECTED = (RecordsError, ValueError, WorkdirError, CheckpointError, train.NonF
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    tune_cpu_compiler()
     logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().addFilter(_is_ours)
     logging.info("devices: %s", ", ".join(str(device) for device in jax.devices()))
     workdir = pathlib.Path(_WORKDIR.value)
     try:
@@ -35,6 +38,11 @@ def main(arguments: list[str]) -> None:
     except _EXPECTED as error:
         logging.debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")
+
+
+def _is_ours(entry) -> bool:
+    """Orbax reports every step of a save; a reader of the log wants to know only when one fails."""
+    return entry.levelname not in ("INFO", "DEBUG") or "orbax" not in entry.pathname
 
 
 if __name__ == "__main__":

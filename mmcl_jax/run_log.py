@@ -1,4 +1,4 @@
-"""A run's log in its workdir: config.json, metrics.csv (a row an epoch), TensorBoard scalars; and whose workdir it is."""
+"""A run's log in its workdir: config.json, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
 
 import csv
 import importlib.metadata

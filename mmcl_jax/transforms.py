@@ -180,7 +180,7 @@ def rotate(clip: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def normalise_range(clip: jax.Array, frames: jax.Array) -> jax.Array:
-    """Scales each coordinate to [-1, 1] over the first body's real frames (NW-UCLA recipe; a constant axis becomes -1)."""
+    """Scales each coordinate to [-1, 1] over the first body's real frames (NW-UCLA); a constant axis becomes -1."""
     coordinates = clip[..., :3]
     real = (jnp.arange(clip.shape[1]) < frames)[:, None, None]
     lowest = jnp.min(jnp.where(real, coordinates[0], jnp.inf), axis=(0, 1))

@@ -6,8 +6,8 @@ Contract: `BACKBONES[name](num_classes, layout, options)` makes a Linen module w
   head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
 
 an attribute `feature_width`, C', and `__call__(x, train)`, which runs both. Its collections are `params` and
-`batch_stats`; the loss on its logits is cross entropy. `options` is the `model` part of the config. Adding a backbone is
-one file, one line here and one test.
+`batch_stats`; the loss on its logits is cross entropy. `options` is the `model` part of the config. Adding a backbone
+is one file, one line here and one test.
 """
 
 from mmcl_jax import graphs

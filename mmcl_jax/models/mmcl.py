@@ -1,4 +1,4 @@
-"""Multi-modality co-learning (the paper's sections 3.3.1 and 3.3.2): any backbone, helped in training by images and text.
+"""Multi-modality co-learning (the paper's section 3.3): any backbone, helped in training by images and text.
 
 At inference only `backbone` is needed; its variables are the subtree of that name.
 """

@@ -1,0 +1,70 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DATA ?= data
+WORKDIR ?= workdir
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
+
+help:
+	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
+	@echo "make demo-skeleton-only   the same without images and text"
+	@echo "make test                 lint and tests"
+	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
+	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
+	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2 (a GPU's work)"
+	@echo "make utd-mhad-short       UTD-MHAD, joint stream, with and without FAM, short schedule"
+
+# One environment for training, preparation and tests; made anew when a requirements file changes.
+$(VENV)/.ready: requirements.txt data_prep/requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt
+	touch $@
+
+setup: $(VENV)/.ready
+
+$(DATA)/synthetic/info.json: | setup
+	$(RUN) -m data_prep.synthetic --out=$(DATA)/synthetic
+
+demo: setup $(DATA)/synthetic/info.json
+	$(RUN) -m mmcl_jax.main --config=configs/demo.py --workdir=$(WORKDIR)/demo --config.data.records=$(DATA)/synthetic
+	$(RUN) -m mmcl_jax.main --config=configs/demo.py --workdir=$(WORKDIR)/demo --config.data.records=$(DATA)/synthetic --mode=eval
+
+demo-skeleton-only: setup $(DATA)/synthetic/info.json
+	$(RUN) -m mmcl_jax.main --config=configs/demo.py:joint,skeleton_only --workdir=$(WORKDIR)/demo_skeleton_only \
+		--config.data.records=$(DATA)/synthetic
+
+test: setup lint
+	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+nw-ucla: setup
+	@test -n "$(SOURCE)" || { echo "name the archive or folder: make nw-ucla SOURCE=nw_ucla.tar.xz"; exit 2; }
+	$(RUN) -m data_prep.nw_ucla --source=$(SOURCE) --out=$(DATA)/nw_ucla
+
+nw-ucla-short: setup
+	$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint,short --workdir=$(WORKDIR)/nw_ucla_joint_short \
+		--config.data.records=$(DATA)/nw_ucla
+
+nw-ucla-full: setup
+	for seed in 0 1 2; do \
+		$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint --config.seed=$$seed \
+			--workdir=$(WORKDIR)/nw_ucla_joint_seed$$seed --config.data.records=$(DATA)/nw_ucla || exit 1; \
+	done
+	$(RUN) -m experiments.summarise $(WORKDIR)/nw_ucla_joint_seed*
+
+utd-mhad-short: setup
+	$(RUN) -m mmcl_jax.main --config=configs/utd_mhad.py:joint,short --workdir=$(WORKDIR)/utd_mhad_fam \
+		--config.data.records=$(DATA)/utd_mhad
+	$(RUN) -m mmcl_jax.main --config=configs/utd_mhad.py:joint,short --config.loss.contrastive_weight=0 \
+		--workdir=$(WORKDIR)/utd_mhad_skeleton_only --config.data.records=$(DATA)/utd_mhad
+	$(RUN) -m experiments.summarise $(WORKDIR)/utd_mhad_fam $(WORKDIR)/utd_mhad_skeleton_only
+
+clean:
+	rm -rf $(VENV) $(WORKDIR)

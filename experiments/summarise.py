@@ -1,0 +1,60 @@
+"""Prints a Markdown table of finished or running runs, and mean and deviation of those that differ in seed alone.
+
+    python -m experiments.summarise WORKDIR [WORKDIR ...]
+
+The accuracy is the last epoch's; the best test epoch stands beside it, as papers of this field report it.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import statistics
+
+_COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last top-1", "best top-1 (not used)", "top-5")
+
+
+def summarise(workdir: pathlib.Path) -> dict[str, str]:
+    """One row of the table. Raises: SystemExit naming the file where the folder holds no epoch of a run."""
+    try:
+        config = json.loads((workdir / "config.json").read_text())
+        version = json.loads((workdir / "version.json").read_text())
+        with (workdir / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file)]
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {workdir}: not the workdir of a run ({error})") from error
+    evaluated = [row for row in rows if row.get("test_top1")]
+    if not evaluated:
+        raise SystemExit(f"error: {workdir / 'metrics.csv'}: no evaluated epoch yet; let the run go on")
+    last = evaluated[-1]
+    return {
+        "workdir": str(workdir),
+        "seed": str(config["seed"]),
+        "commit": version["commit"],
+        "devices": version["devices"],
+        "epoch": f"{last['epoch']} of {config['num_epochs']}",
+        "minutes": f"{sum(float(row['seconds']) for row in rows) / 60:.0f}",
+        "last top-1": f"{100 * float(last['test_top1']):.2f}",
+        "best top-1 (not used)": f"{100 * max(float(row['test_top1']) for row in evaluated):.2f}",
+        "top-5": f"{100 * float(last['test_top5']):.2f}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
+    rows = [summarise(workdir) for workdir in parser.parse_args().workdirs]
+    print(" | ".join(("", *_COLUMNS, "")).strip())
+    print("|---" * len(_COLUMNS) + "|")
+    for row in rows:
+        print(" | ".join(("", *(row[column] for column in _COLUMNS), "")).strip())
+    if len({row["seed"] for row in rows}) > 1:
+        accuracies = [float(row["last top-1"]) for row in rows]
+        print(
+            f"\nlast epoch, {len(rows)} runs: mean {statistics.mean(accuracies):.2f} %, "
+            f"sample deviation {statistics.stdev(accuracies):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
