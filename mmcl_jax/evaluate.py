@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.metrics import Metrics, classification_metrics
+from mmcl_jax.run_log import check_evaluation
 
 
 class Evaluation(NamedTuple):
@@ -100,8 +101,9 @@ def _real_rows(logits: jax.Array, mask: np.ndarray) -> np.ndarray:
 def evaluate_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
 
-    Raises: RecordsError, ValueError, CheckpointError.
+    Raises: RecordsError, ValueError, WorkdirError, CheckpointError.
     """
+    check_evaluation(workdir, config)
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh)
     template = jax.eval_shape(functools.partial(evaluator.task.init, window=config.data.window), jax.random.key(0))

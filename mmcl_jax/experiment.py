@@ -10,9 +10,10 @@ import optax
 
 from mmcl_jax import graphs, optim, sharding
 from mmcl_jax.input_pipeline import Fields, steps_per_epoch
+from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
-from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
 
@@ -88,6 +89,7 @@ class TrainingTask:
 
 def build_training_task(config: ml_collections.ConfigDict) -> TrainingTask:
     """Builds a run and checks that records and config fit. Raises: RecordsError, ValueError."""
+    _check_values(config)
     sharding.check_batch_size("batch_size", config.batch_size)
     skeleton = build_skeleton_task(config, train=True)
     records = skeleton.records
@@ -111,6 +113,26 @@ def build_training_task(config: ml_collections.ConfigDict) -> TrainingTask:
         text_set=_find_text_set(config, records, rows) if with_text else None,
         image_size=_image_size(config, records, rows) if with_image else None,
     )
+
+
+def _check_values(config) -> None:
+    """What would fail only after the workdir was claimed, or in the middle of a run. Raises: ValueError."""
+    for name, value in (
+        ("num_epochs", config.num_epochs),
+        ("eval_every_epochs", config.eval_every_epochs),
+        ("log_every_steps", config.log_every_steps),
+        ("data.repeats", config.data.repeats),
+        ("data.window", config.data.window),
+        ("data.threads", config.data.threads),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} {value} is not a positive number")
+    for name, value, known in (
+        ("loss.contrastive", config.loss.contrastive, CONTRASTIVE),
+        ("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
 
 
 def _mmcl(config, skeleton: SkeletonTask, *, with_image: bool, with_text: bool) -> MMCL:

@@ -5,7 +5,7 @@ reads its contiguous slice of the batch, and `position`, the clip's place in the
 augmentation. No iterator state needs saving.
 
 A batch is a dict of arrays with N clips each: `skeleton` float32 `[N, M, T, V, C]`, padded with zeros; `frames`,
-`bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 where a clip only fills the batch;
+`bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 on fillers;
 and as asked for, `image` uint8 `[N, S, S, 3]` or float32 `[N, D]`, and `text` float32 `[N, D]`.
 """
 

@@ -40,10 +40,23 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
 
 
-def _is_ours(entry) -> bool:
-    """Orbax reports every step of a save; a reader of the log wants to know only when one fails."""
-    return entry.levelname not in ("INFO", "DEBUG") or "orbax" not in entry.pathname
+def _parse_flags(arguments: list[str]) -> list[str]:
+    """absl's parser; what ml_collections refuses with a traceback ends with a message alone here."""
+    try:
+        return flags.FLAGS(arguments)
+    except AttributeError as error:
+        if not isinstance(error.args[0], KeyError):
+            raise
+        sys.exit(f"error: no such config key: {' '.join(error.args[0].args[0].split())}")
+    except (flags.Error, OSError) as error:
+        # The message about a config file may hold a whole traceback; what happened is its last line.
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+
+
+def _is_ours(entry: logging.logging.LogRecord) -> bool:
+    """Libraries report every step of a save or a read; a reader of the log wants their warnings only."""
+    return entry.levelno >= logging.logging.WARNING or "mmcl_jax" in entry.pathname
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

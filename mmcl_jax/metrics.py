@@ -5,6 +5,10 @@ from typing import NamedTuple
 import numpy as np
 
 
+class NonFiniteScoresError(ValueError):
+    """Scores are NaN or infinite: a comparison with NaN would count as correct."""
+
+
 class Metrics(NamedTuple):
     """Over one part of a dataset.
 
@@ -29,10 +33,14 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     """Computes the metrics of logits `[N, K]` and int labels `[N]`, in float64. Ties go to the lower class.
 
     Raises:
-      ValueError: no clips, or scores that are not finite (a comparison with NaN would count as correct).
+      ValueError: no clips.
+      NonFiniteScoresError: scores that are not finite.
     """
-    if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError(f"scores of shape {scores.shape} are empty or not finite")
+    if not len(scores):
+        raise ValueError(f"scores of shape {scores.shape} are empty")
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        raise NonFiniteScoresError(f"the scores of {len(bad)} of {len(scores)} clips are not finite")
     scores = scores.astype(np.float64)
     clips, classes = scores.shape
     rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)[np.arange(clips), labels]

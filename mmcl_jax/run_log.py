@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,6 +22,19 @@ _FREE = (
     "eval_batch_size",
     "checkpoint_every_steps",
     "log_every_steps",
+)
+# Keys on which the scores of a checkpoint depend.
+_EVALUATED = (
+    "data.protocol",
+    "data.validation_subjects",
+    "data.stream",
+    "data.window",
+    "data.sampling",
+    "data.test_crop",
+    "data.centre",
+    "data.absent_body",
+    "model.backbone",
+    "model.base_channels",
 )
 _BEST = "best_test_top1_so_far_never_used"
 
@@ -39,8 +53,11 @@ class RunLog:
         self._rows: list[dict[str, str]] = []
         self._writer = None
         self._workdir.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(config.to_json_best_effort())
-        _check_config(self._workdir / "config.json", resolved)
+        resolved = _resolved(config)
+        path = self._workdir / "config.json"
+        if not path.exists() and (self._workdir / "checkpoints").exists():
+            raise WorkdirError(f"{self._workdir}: holds checkpoints but no config.json; use another --workdir")
+        _check_config(path, resolved, lambda key: key not in _FREE)
         if self._first:
             _write_whole(self._workdir / "config.json", json.dumps(resolved, indent=2, sort_keys=True) + "\n")
             _write_whole(self._workdir / "version.json", json.dumps(_version(), indent=2) + "\n")
@@ -56,7 +73,7 @@ class RunLog:
         if self._first:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step or None)
+            self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def steps(self, step: int, totals: dict[str, float], learning_rate: float) -> str:
         """Logs the running means of the epoch; returns them as a few words for the progress bar."""
@@ -112,10 +129,17 @@ def _write_whole(path: pathlib.Path, text: str) -> None:
     partial.replace(path)
 
 
-def _check_config(path: pathlib.Path, config: dict[str, Any]) -> None:
+def check_evaluation(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Raises WorkdirError where `config` would evaluate a run in another way than the run itself does."""
+    _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), _EVALUATED.__contains__)
+
+
+def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    return json.loads(config.to_json_best_effort())
+
+
+def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     if not path.exists():
-        if (path.parent / "checkpoints").exists():
-            raise WorkdirError(f"{path.parent}: holds checkpoints but no config.json; use another --workdir")
         return
     try:
         stored = _flat(json.loads(path.read_text()))
@@ -125,12 +149,12 @@ def _check_config(path: pathlib.Path, config: dict[str, Any]) -> None:
     differing = [
         f"{key}: {stored.get(key)!r} there, {now.get(key)!r} now"
         for key in sorted(stored.keys() | now.keys())
-        if stored.get(key) != now.get(key) and key not in _FREE
+        if stored.get(key) != now.get(key) and matters(key)
     ]
     if differing:
         raise WorkdirError(
             f"{path.parent} was made by another config: " + "; ".join(differing) + ". Use another --workdir, or that "
-            "config to resume"
+            "config"
         )
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from mmcl_jax import checkpoints, experiment, input_pipeline, losses, sharding
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
+from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.signals import StopSignal
 
@@ -223,13 +224,12 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
             if done % config.log_every_steps == 0 or ends_epoch or done == start + 1:
                 bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(step))))
             if ends_epoch:
+                _check_parameters(state, manager)
                 epoch = done // task.steps_per_epoch
-                clips = task.steps_per_epoch * config.batch_size - max(0, start - (done - task.steps_per_epoch)) * (
-                    config.batch_size
-                )
+                clips = (done - max(start, done - task.steps_per_epoch)) * config.batch_size
                 seconds = time.perf_counter() - epoch_began
                 row = {"seconds": seconds, "clips_per_second": clips / seconds}
-                _end_epoch(epoch, state, row, config, task, evaluator, log)
+                _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
                 state = state.replace(totals=jax.device_put(empty_totals(), sharding.replicated(mesh)))
                 epoch_began = time.perf_counter()
             every = config.checkpoint_every_steps
@@ -245,14 +245,17 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
     return state
 
 
-def _end_epoch(epoch: int, state, row: dict, config, task, evaluator, log) -> None:
+def _end_epoch(epoch: int, state, row: dict, config, task, evaluator, manager, log) -> None:
     totals = {name: float(value) for name, value in state.totals.items()}
     means = {f"train_{name}": totals[name] / totals["steps"] for name in (*LOSSES, "correct")}
     means["train_top1"] = means.pop("train_correct")
     row = {**row, "learning_rate": float(task.schedule(int(state.step) - 1)), **means}
     if epoch % config.eval_every_epochs == 0 or epoch == config.num_epochs:
         for part in evaluator.parts:
-            metrics = evaluator.evaluate(backbone_variables(state), part).metrics
+            try:
+                metrics = evaluator.evaluate(backbone_variables(state), part).metrics
+            except NonFiniteScoresError as error:
+                raise _non_finite(f"{part} after step {int(state.step) - 1}: {error}", manager) from error
             row |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5", "mean_class")}
     log.epoch(epoch, int(state.step), row)
 

@@ -47,7 +47,9 @@ def test_parameter_count_and_shapes(layout, classes, clips, features, count):
     assert model.feature_width == features[-1]
 
 
-@pytest.fixture(scope="module", params=[("ctrgcn_ntu120", "ntu", 120), ("ctrgcn_ucla", "nw_ucla", 10)], ids=lambda p: p[0])
+@pytest.fixture(
+    scope="module", params=[("ctrgcn_ntu120", "ntu", 120), ("ctrgcn_ucla", "nw_ucla", 10)], ids=lambda p: p[0]
+)
 def published(request):
     """A reference, the model with its weights, and its clips."""
     name, layout, classes = request.param
@@ -93,7 +95,11 @@ def test_the_gradient_rule_sees_mistakes(published):
     bias = "l1.tcn1.branches.2.0.bias"  # directly in front of a batch norm: nothing but noise
     assert gradient_norm_mismatches({**norms, bias: np.zeros(1)}, reference) == []
     largest = max(reference["grad_norm"].values())
-    for key, value in (("fc.weight", norms["fc.weight"] * 1.02), (bias, norms[bias] + 6e-6 * largest), (bias, [np.nan])):
+    for key, value in (
+        ("fc.weight", norms["fc.weight"] * 1.02),
+        (bias, norms[bias] + 6e-6 * largest),
+        (bias, [np.nan]),
+    ):
         (mismatch,) = gradient_norm_mismatches({**norms, key: np.array(value)}, reference)
         assert mismatch.startswith(f"{key}: ")
     del norms["fc.bias"]
@@ -106,11 +112,10 @@ def block():
     norm = functools.partial(BatchNorm, channel_major=True)
     make = lambda size: Block(8, 2, True, ADJACENCY["nw_ucla"], functools.partial(norm, group_size=size))  # noqa: E731
     x = np.random.default_rng(0).normal(size=(4, 4, 2, 6, 20)).astype(np.float32)  # [C, N, M, T, V]
-    variables = jax.jit(lambda key: make(None).init(key, x, True))(jax.random.key(0))
-    # The graph convolution starts as almost nothing: give it a say.
-    scale = variables["params"]["gcn"]["bn"]["scale"]
-    variables["params"]["gcn"]["bn"]["scale"] = jnp.ones_like(scale)
-    variables["params"]["gcn"]["topology"]["alpha"] = jnp.ones(1)
+    # Random values, not initial ones: the graph convolution starts as almost nothing.
+    rng = np.random.default_rng(1)
+    template = jax.eval_shape(lambda key: make(None).init(key, x, True), jax.random.key(0))
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), template)
     run = {
         (size, train): jax.jit(functools.partial(make(size).apply, train=train, mutable=["batch_stats"]))
         for size in (None, 2)
@@ -124,10 +129,9 @@ def test_groups_are_batches_of_their_own(block):
     grouped, updates = run[2, True](variables, x)
     first, first_updates = run[None, True](variables, x[:, :2])
     second, _ = run[None, True](variables, x[:, 2:])
-    np.testing.assert_allclose(grouped, np.concatenate([first, second], axis=1), rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), updates, first_updates)
-    whole, _ = run[None, True](variables, x)
-    assert np.abs(whole - grouped).max() > 1e-2
+    np.testing.assert_allclose(grouped, np.concatenate([first, second], axis=1), rtol=1e-4, atol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), updates, first_updates)
+    assert np.abs(first - second).max() > 1e-2
 
 
 def test_clips_and_bodies_are_independent_in_evaluation(block):
@@ -139,15 +143,9 @@ def test_clips_and_bodies_are_independent_in_evaluation(block):
 
 
 def test_initial_parameters():
-    model = CTRGCN(10, ADJACENCY["nw_ucla"], base_channels=8)
-    x = jax.ShapeDtypeStruct((1, 1, 8, 20, 3), jnp.float32)
-    # One block tells about all: they are of the same class.
-    assert {name for name in shapes(model, x)["params"] if name.startswith("blocks_")} == {
-        f"blocks_{number}" for number in range(10)
-    }
     first = Block(64, 1, False, ADJACENCY["nw_ucla"], functools.partial(BatchNorm, channel_major=True))
     clips = jnp.ones((3, 1, 1, 4, 20))
-    params = jax.jit(lambda key: first.init(key, clips, True))(jax.random.key(0))["params"]
+    params = jax.jit(lambda key: first.init(key, clips, True)["params"])(jax.random.key(0, impl="rbg"))  # compiles fast
     np.testing.assert_array_equal(params["gcn"]["topology"]["PA"], ADJACENCY["nw_ucla"])
     assert params["gcn"]["topology"]["alpha"].tolist() == [0]
     np.testing.assert_array_equal(params["gcn"]["bn"]["scale"], np.float32(1e-6))

@@ -27,9 +27,7 @@ def variables() -> dict:
 def run(x, train: bool, channel_major: bool, **options):
     """Returns the output for [N, T, C] in the same order, whichever layout is computed in, and the new statistics."""
     layer = BatchNorm(channel_major=channel_major, **options)
-    y, updates = layer.apply(
-        variables(), x.transpose(2, 0, 1) if channel_major else x, train, mutable=["batch_stats"]
-    )
+    y, updates = layer.apply(variables(), x.transpose(2, 0, 1) if channel_major else x, train, mutable=["batch_stats"])
     return (y.transpose(1, 2, 0) if channel_major else y), updates["batch_stats"]
 
 
@@ -95,7 +93,10 @@ def test_batch_norm_gradients(x, channel_major):
 def test_batch_norm_starts_as_pytorch_does(x):
     initial = BatchNorm().init(jax.random.key(0), x, True)
     assert {name: set(np.unique(leaf)) for name, leaf in initial["params"].items()} == {"scale": {1.0}, "bias": {0.0}}
-    assert {name: set(np.unique(leaf)) for name, leaf in initial["batch_stats"].items()} == {"mean": {0.0}, "var": {1.0}}
+    assert {name: set(np.unique(leaf)) for name, leaf in initial["batch_stats"].items()} == {
+        "mean": {0.0},
+        "var": {1.0},
+    }
 
 
 @both_layouts

@@ -96,7 +96,7 @@ def batch():
 @pytest.mark.parametrize("train", [False, True])
 def test_the_skeleton_subtree_alone_gives_the_same_logits(batch, train):
     model = MMCL(SmallBackbone(), None, FeatureAlignment(5), FeatureRefinement())
-    variables = model.init(jax.random.key(0), **batch, train=True)
+    variables = jax.jit(functools.partial(model.init, train=True))(jax.random.key(0), **batch)
     outputs, updates = model.apply(variables, **batch, train=train, mutable=["batch_stats"])
     skeleton = {kind: tree["backbone"] for kind, tree in variables.items()}
     (logits, aux), skeleton_updates = SmallBackbone().apply(
@@ -170,7 +170,9 @@ def test_refinement_by_hand():
     hidden = np.maximum(text @ phi["phi_hidden"]["kernel"] + phi["phi_hidden"]["bias"], 0)
     weights = np.exp(hidden @ phi["phi_output"]["kernel"] + phi["phi_output"]["bias"])
     weights /= weights.sum(axis=1, keepdims=True)
-    expected = [sum(w * (m @ s) for w, m in zip(weight, full, strict=True)) for weight, s in zip(weights, scores, strict=True)]
+    expected = [
+        sum(w * (m @ s) for w, m in zip(weight, full, strict=True)) for weight, s in zip(weights, scores, strict=True)
+    ]
     np.testing.assert_allclose(refine("full", {**phi, "matrices": full}, scores, text), expected, rtol=1e-4, atol=1e-5)
     # Vectors are diagonal matrices.
     vectors = rng.normal(size=(2, 4)).astype(np.float32)

@@ -1,0 +1,128 @@
+"""Tiny runs: a config that trains in seconds, the command in a process of its own, and reading what a run left."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from configs import demo
+from data_prep import actions, builders, synthetic
+
+ROOT = pathlib.Path(__file__).parent.parent
+# What differs from configs/demo.py: 24 training clips, each four times an epoch, are 12 steps of 8 clips.
+TINY = {
+    "data.window": 16,
+    "data.repeats": 4,
+    "data.threads": 2,
+    "model.base_channels": 4,
+    "batch_size": 8,
+    "eval_batch_size": 8,
+    "num_epochs": 2,
+    "warmup_epochs": 1,
+}
+STEPS_PER_EPOCH = 12
+STEPS = 24
+TIMES = ("seconds", "clips_per_second")  # columns of metrics.csv that differ from run to run
+
+
+def write_tiny_records(folder: pathlib.Path) -> None:
+    """Writes 36 synthetic clips: every action by subjects 1 and 2, who train, and 4, who tests."""
+    fields = [
+        synthetic.ClipFields(action, subject, camera=2, replication=1)
+        for action in range(1, len(actions.ACTIONS) + 1)
+        for subject in (1, 2, 4)
+    ]
+    clips = (synthetic.make_clip(0, clip_fields) for clip_fields in fields)
+    builders.write_records(folder, synthetic._INFO, clips, total=len(fields))
+
+
+def tiny_config(records: pathlib.Path, **changes) -> ml_collections.ConfigDict:
+    """The demo's config, tiny; `changes` name keys with `__` for the dot: `loss__temperature=0.5`."""
+    config = demo.get_config()
+    config.update_from_flattened_dict({**TINY, "data.records": str(records), **_dotted(changes)})
+    return config
+
+
+def command(records: pathlib.Path, workdir: pathlib.Path, *more: str, mode: str = "train", **changes) -> list[str]:
+    """The command of a tiny run, as a user would type it."""
+    overrides = {**TINY, "data.records": str(records), **_dotted(changes)}
+    return [
+        sys.executable,
+        "-m",
+        "mmcl_jax.main",
+        "--config=configs/demo.py",
+        f"--workdir={workdir}",
+        f"--mode={mode}",
+        *(f"--config.{key}={value}" for key, value in overrides.items()),
+        *more,
+    ]
+
+
+def _dotted(changes: dict) -> dict:
+    return {key.replace("__", "."): value for key, value in changes.items()}
+
+
+def start(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1) -> subprocess.Popen:
+    """Starts a process whose output goes to `log`. Processes share compiled programs in `cache`."""
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    with log.open("a") as output:
+        return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def run(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1) -> tuple[int, str]:
+    """Runs a process to its end; returns its exit status and what it printed."""
+    already = log.stat().st_size if log.exists() else 0
+    process = start(arguments, cache, log, devices)
+    try:
+        status = process.wait(timeout=900)
+    finally:
+        process.kill()
+    return status, log.read_bytes()[already:].decode()
+
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """Steps of the complete checkpoints of a run."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint by its path, read without a model."""
+    flat = {}
+    for item in ("skeleton", "auxiliary", "training"):
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore((workdir / "checkpoints" / str(step) / item).absolute())
+        for path, leaf in jax.tree.flatten_with_path(tree)[0]:
+            flat[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return flat
+
+
+def read_rows(workdir: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv, without the columns that tell times."""
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def read_scores(workdir: pathlib.Path, part: str = "test") -> dict[str, np.ndarray]:
+    """Contents of a scores file."""
+    with np.load(workdir / f"scores_{part}.npz", allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def assert_same_arrays(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    """Asserts that two dicts of arrays are equal in every bit."""
+    assert actual.keys() == expected.keys()
+    differing = [key for key in expected if actual[key].tobytes() != expected[key].tobytes()]
+    assert not differing, differing

@@ -1,0 +1,92 @@
+"""The log in a workdir: whose it is, and its rows when a run resumes."""
+
+import csv
+import json
+
+import pytest
+
+from mmcl_jax.run_log import RunLog, WorkdirError
+from tests.runs import tiny_config
+
+
+def _rows(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _logged(workdir, config, epochs):
+    log = RunLog(workdir, config)
+    log.resume(0)
+    for epoch, top1 in enumerate(epochs, start=1):
+        log.epoch(epoch, 10 * epoch, {"train_loss": 1 / epoch, "test_top1": top1})
+    log.close()
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path):
+    config = tiny_config("records")
+    _logged(tmp_path, config, [0.25, 0.75, 0.5])
+    log = RunLog(tmp_path, config)
+    log.resume(10)
+    assert [row["step"] for row in _rows(tmp_path)] == ["10"]
+    log.epoch(2, 20, {"train_loss": 0.5, "test_top1": 0.375})
+    log.close()
+    assert [(row["epoch"], row["step"], row["test_top1"]) for row in _rows(tmp_path)] == [
+        ("1", "10", "0.25"),
+        ("2", "20", "0.375"),
+    ]
+    # The best of the rows that remain: the dropped epochs were not part of this run.
+    assert _rows(tmp_path)[-1]["best_test_top1_so_far_never_used"] == "0.375"
+
+
+def test_the_best_is_labelled_as_never_used(tmp_path):
+    _logged(tmp_path, tiny_config("records"), [0.25, 0.75, 0.5])
+    assert [row["best_test_top1_so_far_never_used"] for row in _rows(tmp_path)] == ["0.25", "0.75", "0.75"]
+
+
+def test_epochs_without_evaluation_leave_their_cells_empty(tmp_path):
+    log = RunLog(tmp_path, tiny_config("records"))
+    log.resume(0)
+    log.epoch(1, 10, {"train_loss": 1.0})
+    log.epoch(2, 20, {"train_loss": 0.5, "test_top1": 0.5})
+    log.close()
+    assert [row["test_top1"] for row in _rows(tmp_path)] == ["", "0.5"]
+
+
+def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
+    RunLog(tmp_path, tiny_config("records"))
+    before = (tmp_path / "config.json").read_text()
+    other = tiny_config("records", learning_rate=0.5, data__stream="bone", eval_batch_size=4)
+    with pytest.raises(WorkdirError) as caught:
+        RunLog(tmp_path, other)
+    message = str(caught.value)
+    assert "data.stream: 'joint' there, 'bone' now" in message
+    assert "learning_rate: 0.1 there, 0.5 now" in message
+    assert "eval_batch_size" not in message
+    assert "--workdir" in message
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
+    RunLog(tmp_path, tiny_config("records"))
+    RunLog(
+        tmp_path,
+        tiny_config(
+            "moved",
+            data__threads=1,
+            data__prefetch=1,
+            eval_batch_size=4,
+            checkpoint_every_steps=5,
+            log_every_steps=1,
+        ),
+    )
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["records"] == "moved"
+
+
+def test_a_broken_config_file_and_checkpoints_without_one_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WorkdirError, match=r"config\.json: unreadable"):
+        RunLog(tmp_path, tiny_config("records"))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(WorkdirError, match="checkpoints but no config"):
+        RunLog(tmp_path, tiny_config("records"))

@@ -1,0 +1,136 @@
+"""Training as a user runs it: end to end, stopped and resumed, on several devices, and when it goes wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import runs
+
+pytestmark = pytest.mark.slow
+
+
+def test_end_to_end(finished_run):
+    rows = runs.read_rows(finished_run)
+    assert [row["step"] for row in rows] == [str(runs.STEPS_PER_EPOCH), str(runs.STEPS)]
+    first, last = rows
+    for term in ("loss", "classification", "contrastive", "refinement"):
+        assert 0 < float(last[f"train_{term}"]) < float(first[f"train_{term}"]), term
+    total = sum(
+        weight * float(last[f"train_{term}"])
+        for term, weight in (("classification", 1.0), ("contrastive", 0.1), ("refinement", 0.2))
+    )
+    np.testing.assert_allclose(total, float(last["train_loss"]), rtol=1e-4)
+    assert runs.saved_steps(finished_run) == [runs.STEPS_PER_EPOCH, runs.STEPS]
+    for name in ("config.json", "version.json", "confusion_test.png", "scores_test.npz"):
+        assert (finished_run / name).stat().st_size > 0, name
+    assert list((finished_run / "tensorboard").glob("events*"))
+    assert not list(finished_run.rglob("*.partial*"))
+    assert json.loads((finished_run / "config.json").read_text())["batch_size"] == 8
+    scores = runs.read_scores(finished_run)
+    assert scores["scores"].shape == (12, 12)
+    top1 = (scores["scores"].argmax(axis=1) == scores["labels"]).mean()
+    np.testing.assert_allclose(float(last["test_top1"]), top1, rtol=1e-5)
+
+
+def _wait_for(process: subprocess.Popen, workdir, step: int, log) -> None:
+    """Waits until a checkpoint at or after `step` is complete."""
+    deadline = time.monotonic() + 600
+    while not any(saved >= step for saved in runs.saved_steps(workdir)):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+
+
+def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run, tiny_records, compiled, tmp_path):
+    seed = time.time_ns()
+    rng = random.Random(seed)
+    first_checkpoint, pause = rng.choice([3, 6]), rng.uniform(0, 0.5)
+    print(f"seed {seed}: SIGKILL {pause:.3f} s after the checkpoint of step {first_checkpoint}")
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    command = runs.command(tiny_records, workdir, checkpoint_every_steps=3)
+
+    process = runs.start(command, compiled, log)
+    _wait_for(process, workdir, first_checkpoint, log)
+    time.sleep(pause)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+    reached = runs.saved_steps(workdir)[-1]
+    process = runs.start(command, compiled, log)
+    _wait_for(process, workdir, reached + 1, log)
+    process.terminate()
+    assert process.wait(timeout=120) == 0, log.read_text()
+    assert f"resuming at step {reached} of {runs.STEPS}" in log.read_text()
+    stopped = runs.saved_steps(workdir)[-1]
+    assert reached < stopped < runs.STEPS
+    assert f"stopped by signal; saved at step {stopped}" in log.read_text()
+
+    status, text = runs.run(command, compiled, log)
+    assert status == 0, text
+    assert f"resuming at step {stopped} of {runs.STEPS}" in text
+    runs.assert_same_arrays(runs.read_checkpoint(workdir, runs.STEPS), runs.read_checkpoint(finished_run, runs.STEPS))
+    runs.assert_same_arrays(runs.read_scores(workdir), runs.read_scores(finished_run))
+    assert runs.read_rows(workdir) == runs.read_rows(finished_run)
+
+
+def test_one_device_and_eight_give_the_same_losses(tiny_records, compiled, tmp_path):
+    losses = {}
+    for devices in (1, 8):
+        command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
+        status, text = runs.run(command, compiled, tmp_path / f"log{devices}", devices)
+        assert status == 0, text
+        losses[devices] = json.loads(text.splitlines()[-1])
+    assert losses[1].keys() == losses[8].keys()
+    assert losses[1]["whole batch"] != losses[1]["groups of 8"]
+    for case, one in losses[1].items():
+        difference = np.abs(np.array(losses[8][case]) / np.array(one) - 1)
+        print(case, "largest relative difference by step", np.array2string(difference, precision=1))
+        assert len(one) == 20
+        assert difference[0] <= 1e-6, (case, difference)
+        assert difference.max() <= 1e-4, (case, difference)
+
+
+def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, tmp_path):
+    # FAM on precomputed features, the other variants of both modules; the rate explodes after the first epoch.
+    workdir, log = tmp_path / "run", tmp_path / "log"
+    command = runs.command(
+        tiny_records,
+        workdir,
+        model__image_encoder_frozen=True,
+        model__refinement_matrices="full",
+        loss__contrastive="paper",
+        drop_epochs="(1,)",
+        drop_factor=1e30,
+    )
+    status, text = runs.run(command, compiled, log)
+    assert status == 1, text
+    assert "Traceback" not in text
+    assert f"The last good checkpoint, step {runs.STEPS_PER_EPOCH}, is kept" in text
+    assert "of step 13 is not finite" in text or "not finite after step 12" in text
+    assert runs.saved_steps(workdir) == [runs.STEPS_PER_EPOCH]
+    saved = runs.read_checkpoint(workdir, runs.STEPS_PER_EPOCH)
+    assert all(np.isfinite(leaf).all() for leaf in saved.values())
+    assert not any("image_encoder" in path for path in saved)
+    (row,) = runs.read_rows(workdir)
+    assert 0 < float(row["train_contrastive"]) < np.inf
+    assert 0 < float(row["train_refinement"]) < np.inf
+
+    features = workdir / "image_features.npz"
+    written = os.stat(features).st_mtime_ns
+    with np.load(features, allow_pickle=False) as stored:
+        assert stored["features"].shape == (24, 256)
+        assert np.isfinite(stored["features"]).all()
+        assert stored["features"].std(axis=0).max() > 0
+    status, text = runs.run(command, compiled, log)  # resumes, fails again, computes no features
+    assert status == 1, text
+    assert f"resuming at step {runs.STEPS_PER_EPOCH}" in text
+    assert os.stat(features).st_mtime_ns == written
+    assert "image features" not in text
+    assert runs.saved_steps(workdir) == [runs.STEPS_PER_EPOCH]
