@@ -130,7 +130,8 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _explained(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
-    kept = sorted(manager.all_steps(read=True))
+    manager.reload()
+    kept = sorted(manager.all_steps())
     room = "; the disk is full, make room" if "space" in str(error).lower() else ""
     return CheckpointError(
         f"{manager.directory}: the checkpoint could not be written ({error}){room} and start again: the run resumes "

@@ -78,6 +78,9 @@ def start(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices:
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
+    if devices > 1:
+        # Threads of the CPU client. With one a device, collectives that run at once can wait for each other for ever.
+        environment["NPROC"] = str(8 * devices)
     with log.open("a") as output:
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 

@@ -68,7 +68,7 @@ def test_metrics_do_not_depend_on_the_batch_size(tiny_records):
     changes = {"data__validation_subjects": (2,)}
     variables = None
     seen = {}
-    for batch_size in (1, 7, 12, 64):
+    for batch_size in (7, 12):  # every size is a program to compile
         config = runs.tiny_config(tiny_records, eval_batch_size=batch_size, **changes)
         evaluator = evaluate.Evaluator(config, mesh)
         assert evaluator.parts == ("validation", "test")
