@@ -2,10 +2,9 @@
 
 import functools
 import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
@@ -13,6 +12,9 @@ from jax.experimental import multihost_utils
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.run_log import check_evaluation
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class Evaluation(NamedTuple):
@@ -43,7 +45,7 @@ class Evaluator:
       task: the skeleton model and its records.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+    def __init__(self, config: "ConfigDict", mesh: jax.sharding.Mesh):
         """Raises: RecordsError, ValueError."""
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
         self.task = experiment.build_skeleton_task(config, train=False)
@@ -98,7 +100,7 @@ def _real_rows(logits: jax.Array, mask: np.ndarray) -> np.ndarray:
     return np.asarray(logits)[mask > 0]
 
 
-def evaluate_workdir(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
     """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
 
     Raises: RecordsError, ValueError, WorkdirError, CheckpointError.
@@ -121,14 +123,16 @@ def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: in
     metrics = evaluation.metrics
     if jax.process_index() == 0:
         scores, picture = workdir / f"scores_{part}.npz", workdir / f"confusion_{part}.png"
+        partial = workdir / f"scores_{part}.partial.npz"
         np.savez(
-            scores,
+            partial,
             names=evaluation.names,
             scores=evaluation.scores.astype(np.float32),
             labels=evaluation.labels,
             class_names=np.array(evaluation.class_names),
             step=step,
         )
+        partial.replace(scores)
         plots.confusion_matrix(metrics.confusion, evaluation.class_names, picture)
         if log is not None:
             log.image(f"{part}/confusion", picture, step)

@@ -1,10 +1,10 @@
 """What a config means: records, model, transforms and optimiser of a run, built and checked before anything starts."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 
@@ -16,6 +16,9 @@ from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class SkeletonTask:
         return self.backbone.init(key, clip, train=False)
 
 
-def build_skeleton_task(config: ml_collections.ConfigDict, *, train: bool) -> SkeletonTask:
+def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
     """Opens the records and builds the skeleton model. Raises: RecordsError, ValueError for what does not fit."""
     if not config.data.records:
         raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
@@ -87,7 +90,7 @@ class TrainingTask:
     image_size: int | None
 
 
-def build_training_task(config: ml_collections.ConfigDict) -> TrainingTask:
+def build_training_task(config: "ConfigDict") -> TrainingTask:
     """Builds a run and checks that records and config fit. Raises: RecordsError, ValueError."""
     _check_values(config)
     sharding.check_batch_size("batch_size", config.batch_size)

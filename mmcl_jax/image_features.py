@@ -2,15 +2,17 @@
 
 import functools
 import pathlib
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
-from tqdm import tqdm
 
 from mmcl_jax import experiment, input_pipeline, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in [0, 1]
 
@@ -20,7 +22,7 @@ def normalise_images(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_STD)
 
 
-def pretrained_variables(config: ml_collections.ConfigDict) -> dict:
+def pretrained_variables(config: "ConfigDict") -> dict:
     """The image encoder's variables from `model.image_encoder_weights`.
 
     Raises:
@@ -34,7 +36,7 @@ def pretrained_variables(config: ml_collections.ConfigDict) -> dict:
 
 
 def frozen_image_features(
-    task: experiment.TrainingTask, config: ml_collections.ConfigDict, workdir: pathlib.Path
+    task: experiment.TrainingTask, config: "ConfigDict", workdir: pathlib.Path
 ) -> dict[int, np.ndarray] | None:
     """The features `[D]` of every training clip's image by row, from an encoder that does not train.
 
@@ -56,7 +58,9 @@ def frozen_image_features(
     return dict(zip(task.rows.tolist(), features, strict=True))
 
 
-def _compute(task: experiment.TrainingTask, config: ml_collections.ConfigDict) -> np.ndarray:
+def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
+    from tqdm import tqdm
+
     encoder = experiment.image_encoder(config)
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
@@ -81,11 +85,11 @@ def _compute(task: experiment.TrainingTask, config: ml_collections.ConfigDict) -
     return np.concatenate(features)
 
 
-def _blank(config: ml_collections.ConfigDict) -> jax.Array:
+def _blank(config: "ConfigDict") -> jax.Array:
     size = IMAGE_ENCODERS[config.model.image_encoder].image_size
     return jnp.zeros((1, size, size, 3))
 
 
-def _encoder_shapes(config: ml_collections.ConfigDict) -> dict:
+def _encoder_shapes(config: "ConfigDict") -> dict:
     encoder = experiment.image_encoder(config)
     return jax.eval_shape(lambda: encoder.init(jax.random.key(0), _blank(config), False))

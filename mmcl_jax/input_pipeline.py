@@ -13,7 +13,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
-import grain
 import jax
 import numpy as np
 
@@ -79,8 +78,7 @@ def train_batches(
         row = rows[order(epoch)[epoch_step * batch_size + place]]
         return {**_read_clip(records, row, fields), "position": np.uint32(step * batch_size + place)}
 
-    clips = grain.MapDataset.range((end_step - start_step) * local).map(load)
-    return _batched(clips, local, threads, prefetch)
+    return _batched(load, (end_step - start_step) * local, local, threads, prefetch)
 
 
 def eval_batches(
@@ -97,12 +95,16 @@ def eval_batches(
         clip = _read_clip(records, rows[position if real else 0], fields)
         return {**clip, "position": np.uint32(position), "mask": np.float32(real)}
 
-    return _batched(grain.MapDataset.range(steps * local).map(load), local, threads, prefetch)
+    return _batched(load, steps * local, local, threads, prefetch)
 
 
-def _batched(clips: grain.MapDataset, batch_size: int, threads: int, prefetch: int) -> Iterator[Batch]:
+def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads: int, prefetch: int) -> Iterator[Batch]:
+    """Batches of `load(0)`, `load(1)`, ... in this order, read ahead by threads."""
+    import grain
+
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, batch_size))
-    return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=True))
+    dataset = grain.MapDataset.range(clips).map(load).to_iter_dataset(options)
+    return iter(dataset.batch(batch_size, drop_remainder=True))
 
 
 def _read_clip(records: Records, row: int, fields: Fields) -> Batch:

@@ -10,6 +10,7 @@
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import pathlib
@@ -91,6 +92,13 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.index["name"])
+
+    def fingerprint(self) -> str:
+        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint."""
+        digest = hashlib.sha256()
+        for field in ("name", "label", "subject", "camera", "num_frames"):
+            digest.update("\n".join(map(str, self.index[field].tolist())).encode())
+        return digest.hexdigest()[:16]
 
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.

@@ -8,11 +8,13 @@ import pathlib
 import platform
 import subprocess
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 import numpy as np
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 # Keys that change neither the batches nor the result: a resumed run may differ in them.
 _FREE = (
@@ -46,14 +48,17 @@ class WorkdirError(RuntimeError):
 class RunLog:
     """Writes what happens in a run. On several processes, the first alone writes."""
 
-    def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
-        """Claims the workdir for this config. Raises: WorkdirError where another config made it."""
+    def __init__(self, workdir: pathlib.Path, config: "ConfigDict", clips: str):
+        """Claims the workdir for this config and these clips (`Records.fingerprint`).
+
+        Raises: WorkdirError where another config, or the same on other clips, made it.
+        """
         self._workdir = pathlib.Path(workdir)
         self._first = jax.process_index() == 0
         self._rows: list[dict[str, str]] = []
         self._writer = None
         self._workdir.mkdir(parents=True, exist_ok=True)
-        resolved = _resolved(config)
+        resolved = {**_resolved(config), "clips": clips}
         path = self._workdir / "config.json"
         if not path.exists() and (self._workdir / "checkpoints").exists():
             raise WorkdirError(f"{self._workdir}: holds checkpoints but no config.json; use another --workdir")
@@ -129,12 +134,12 @@ def _write_whole(path: pathlib.Path, text: str) -> None:
     partial.replace(path)
 
 
-def check_evaluation(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
     """Raises WorkdirError where `config` would evaluate a run in another way than the run itself does."""
     _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), _EVALUATED.__contains__)
 
 
-def _resolved(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def _resolved(config: "ConfigDict") -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 

@@ -1,13 +1,16 @@
 """Placing arrays on devices: one mesh axis, `data`, over all devices of all processes."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
-def data_mesh() -> Mesh:
-    """Returns the mesh of all devices, its one axis named `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh of `devices` (None: all of all processes), its one axis named `data`."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

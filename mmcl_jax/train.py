@@ -3,16 +3,14 @@
 import functools
 import pathlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from absl import logging
 from flax import struct
-from tqdm import tqdm
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, losses, sharding
 from mmcl_jax.evaluate import Evaluator, report
@@ -20,6 +18,9 @@ from mmcl_jax.image_features import frozen_image_features, normalise_images, pre
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.signals import StopSignal
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class NonFiniteLossError(RuntimeError):
@@ -40,6 +41,7 @@ class TrainState(struct.PyTreeNode):
     totals: dict[str, jax.Array]
 
 
+_HASTY = {"xla_backend_optimization_level": 0}
 LOSSES = ("loss", "classification", "contrastive", "refinement")
 
 
@@ -49,7 +51,7 @@ def empty_totals() -> dict[str, jax.Array]:
     return {**zeros, "first_bad_step": jnp.full((), -1, jnp.int32)}
 
 
-def create_state(task: experiment.TrainingTask, config: ml_collections.ConfigDict) -> TrainState:
+def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
     records = task.skeleton.records
     clip = jnp.zeros((1, records.max_bodies, config.data.window, records.num_joints, records.num_channels))
@@ -62,7 +64,9 @@ def create_state(task: experiment.TrainingTask, config: ml_collections.ConfigDic
             image = jnp.zeros(features.shape)
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
-    variables = jax.jit(functools.partial(task.model.init, train=False))(jax.random.key(config.seed), clip, image, text)
+    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
+    init = jax.jit(functools.partial(task.model.init, train=False), compiler_options=_HASTY)
+    variables = init(jax.random.key(config.seed), clip, image, text)
     params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
     if task.model.image_encoder is not None and config.model.image_encoder_weights:
         pretrained = pretrained_variables(config)
@@ -144,7 +148,7 @@ def _add_totals(totals: dict[str, jax.Array], values: dict[str, jax.Array], step
     return {**added, "steps": totals["steps"] + 1, "first_bad_step": first_bad}
 
 
-def compile_step(task: experiment.TrainingTask, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh):
+def compile_step(task: experiment.TrainingTask, config: "ConfigDict", mesh: jax.sharding.Mesh):
     """The jitted step: batch divided over the mesh, state on every device and donated."""
     everywhere = sharding.replicated(mesh)
     step = functools.partial(
@@ -158,7 +162,7 @@ def compile_step(task: experiment.TrainingTask, config: ml_collections.ConfigDic
     )
 
 
-def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     """Trains, or resumes, the run of `config` in `workdir`; evaluates every epoch; reports the last.
 
     Raises:
@@ -170,10 +174,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     mesh = sharding.data_mesh()
     task = experiment.build_training_task(config)
     evaluator = Evaluator(config, mesh)
-    log = RunLog(workdir, config)
+    log = RunLog(workdir, config, task.skeleton.records.fingerprint())
     manager = checkpoints.open_manager(workdir)
-    state = jax.device_put(create_state(task, config), sharding.replicated(mesh))
-    state = checkpoints.restore_latest(manager, state)
+    state = _restore_or_create(manager, task, config, mesh)
     start, end = int(state.step), config.num_epochs * task.steps_per_epoch
     log.resume(start)
     logging.info(
@@ -203,6 +206,17 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     log.close()
 
 
+def _restore_or_create(manager, task, config, mesh) -> TrainState:
+    """The newest checkpoint's state on every device of the mesh, or a new one where there is none."""
+    everywhere = sharding.replicated(mesh)
+    if manager.latest_step() is None:
+        return jax.device_put(create_state(task, config), everywhere)
+    shapes = jax.eval_shape(functools.partial(create_state, task, config))
+    return checkpoints.restore_latest(
+        manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+    )
+
+
 def backbone_variables(state: TrainState) -> dict:
     """The skeleton model's variables, all that inference needs."""
     return {
@@ -212,6 +226,8 @@ def backbone_variables(state: TrainState) -> dict:
 
 
 def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> TrainState:
+    from tqdm import tqdm
+
     start, end = span
     step_function = compile_step(task, config, mesh)
     epoch_began = time.perf_counter()

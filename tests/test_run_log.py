@@ -15,7 +15,7 @@ def _rows(workdir):
 
 
 def _logged(workdir, config, epochs):
-    log = RunLog(workdir, config)
+    log = RunLog(workdir, config, "clips")
     log.resume(0)
     for epoch, top1 in enumerate(epochs, start=1):
         log.epoch(epoch, 10 * epoch, {"train_loss": 1 / epoch, "test_top1": top1})
@@ -25,7 +25,7 @@ def _logged(workdir, config, epochs):
 def test_rows_after_the_resumed_step_are_dropped(tmp_path):
     config = tiny_config("records")
     _logged(tmp_path, config, [0.25, 0.75, 0.5])
-    log = RunLog(tmp_path, config)
+    log = RunLog(tmp_path, config, "clips")
     log.resume(10)
     assert [row["step"] for row in _rows(tmp_path)] == ["10"]
     log.epoch(2, 20, {"train_loss": 0.5, "test_top1": 0.375})
@@ -44,7 +44,7 @@ def test_the_best_is_labelled_as_never_used(tmp_path):
 
 
 def test_epochs_without_evaluation_leave_their_cells_empty(tmp_path):
-    log = RunLog(tmp_path, tiny_config("records"))
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
     log.resume(0)
     log.epoch(1, 10, {"train_loss": 1.0})
     log.epoch(2, 20, {"train_loss": 0.5, "test_top1": 0.5})
@@ -53,11 +53,11 @@ def test_epochs_without_evaluation_leave_their_cells_empty(tmp_path):
 
 
 def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
-    RunLog(tmp_path, tiny_config("records"))
+    RunLog(tmp_path, tiny_config("records"), "clips")
     before = (tmp_path / "config.json").read_text()
     other = tiny_config("records", learning_rate=0.5, data__stream="bone", eval_batch_size=4)
     with pytest.raises(WorkdirError) as caught:
-        RunLog(tmp_path, other)
+        RunLog(tmp_path, other, "clips")
     message = str(caught.value)
     assert "data.stream: 'joint' there, 'bone' now" in message
     assert "learning_rate: 0.1 there, 0.5 now" in message
@@ -67,7 +67,7 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
 
 
 def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
-    RunLog(tmp_path, tiny_config("records"))
+    RunLog(tmp_path, tiny_config("records"), "clips")
     RunLog(
         tmp_path,
         tiny_config(
@@ -85,8 +85,8 @@ def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
 def test_a_broken_config_file_and_checkpoints_without_one_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WorkdirError, match=r"config\.json: unreadable"):
-        RunLog(tmp_path, tiny_config("records"))
+        RunLog(tmp_path, tiny_config("records"), "clips")
     (tmp_path / "config.json").unlink()
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(WorkdirError, match="checkpoints but no config"):
-        RunLog(tmp_path, tiny_config("records"))
+        RunLog(tmp_path, tiny_config("records"), "clips")

@@ -80,21 +80,19 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
     assert runs.read_rows(workdir) == runs.read_rows(finished_run)
 
 
-def test_one_device_and_eight_give_the_same_losses(tiny_records, compiled, tmp_path):
-    losses = {}
-    for devices in (1, 8):
-        command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
-        status, text = runs.run(command, compiled, tmp_path / f"log{devices}", devices)
-        assert status == 0, text
-        losses[devices] = json.loads(text.splitlines()[-1])
-    assert losses[1].keys() == losses[8].keys()
-    assert losses[1]["whole batch"] != losses[1]["groups of 8"]
-    for case, one in losses[1].items():
-        difference = np.abs(np.array(losses[8][case]) / np.array(one) - 1)
-        print(case, "largest relative difference by step", np.array2string(difference, precision=1))
-        assert len(one) == 20
-        assert difference[0] <= 1e-6, (case, difference)
-        assert difference.max() <= 1e-4, (case, difference)
+def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_path):
+    # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
+    # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
+    command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
+    status, text = runs.run(command, compiled, tmp_path / "log", 8)
+    assert status == 0, text
+    results = {name: np.array(values) for name, values in json.loads(text.splitlines()[-1]).items()}
+    difference = np.abs(results["eight"] / results["one"] - 1)
+    print("loss", np.array2string(difference, precision=1), "update", np.array2string(results["update error"]))
+    assert len(difference) == 20 and len(set(results["one"])) == 20
+    assert difference[0] <= 1e-6, difference
+    assert difference.max() <= 1e-4, difference
+    assert np.median(results["update error"]) <= 1e-2, results["update error"]
 
 
 def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, tmp_path):
