@@ -41,7 +41,7 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     state = jax.tree.map(np.asarray, train.create_state(task, config))
     results = {"one": [], "eight": [], "update error": []}
     for batch in batches:
-        before, after = state.replace(totals=train.empty_totals()), {}
+        before, after = state.replace(totals=jax.tree.map(np.asarray, train.empty_totals())), {}
         for name, mesh in meshes.items():
             placed = jax.device_put(before, sharding.replicated(mesh))
             after[name] = jax.tree.map(np.asarray, step[name](placed, sharding.place_batch(batch, mesh)))
