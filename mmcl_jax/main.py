@@ -54,8 +54,8 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 
 def _is_ours(entry) -> bool:
-    """Orbax logs every step of a save, and a failure dozens of times; the reader gets one CheckpointError instead."""
-    return not any(library in entry.pathname for library in ("orbax", "asyncio"))
+    """Libraries log every step of a save or a read, and a failure dozens of times; the reader gets one error instead."""
+    return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets"))
 
 
 if __name__ == "__main__":
