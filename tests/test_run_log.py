@@ -78,8 +78,15 @@ def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
             checkpoint_every_steps=5,
             log_every_steps=1,
         ),
+        "clips",
     )
     assert json.loads((tmp_path / "config.json").read_text())["data"]["records"] == "moved"
+
+
+def test_other_clips_are_refused(tmp_path):
+    RunLog(tmp_path, tiny_config("records"), "clips")
+    with pytest.raises(WorkdirError, match="clips: 'clips' there, 'others' now"):
+        RunLog(tmp_path, tiny_config("records"), "others")
 
 
 def test_a_broken_config_file_and_checkpoints_without_one_are_refused(tmp_path):
