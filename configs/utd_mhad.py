@@ -5,7 +5,7 @@
 
 Streams: joint, bone, joint_motion, bone_motion. FRM is off: no VQA features exist for this dataset. The skeleton-only
 baseline: `--config.loss.contrastive_weight=0`. A short run for a CPU: `configs/utd_mhad.py:joint,short` (narrow model,
-window 32, 30 epochs). The image encoder is the small one; `--config.model.image_encoder=inception_v3` is the paper's.
+window 32, 20 epochs). The image encoder is the small one; `--config.model.image_encoder=inception_v3` is the paper's.
 No accuracy is published for this protocol with CTR-GCN; what we measured is in experiments/README.md.
 """
 
@@ -30,5 +30,6 @@ def get_config(arguments: str = "joint"):
         config.model.base_channels = 16
         config.data.window = 32
         config.data.repeats = 1
-        config.num_epochs, config.warmup_epochs, config.drop_epochs = 30, 2, (20, 26)
+        config.learning_rate = 0.05
+        config.num_epochs, config.warmup_epochs, config.drop_epochs = 20, 2, (12, 17)
     return config.lock()
