@@ -1,5 +1,7 @@
 # Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
+# GPU=1 installs JAX for NVIDIA GPUs: `make GPU=1 nw-ucla-full SOURCE=nw_ucla.tar.xz`.
 PYTHON ?= python3
+GPU ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 DATA ?= data
@@ -14,14 +16,14 @@ help:
 	@echo "make test                 lint and tests"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
-	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2 (a GPU's work)"
+	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
 	@echo "make utd-mhad-short       UTD-MHAD, joint stream, with and without FAM, short schedule"
 
 # One environment for training, preparation and tests; made anew when a requirements file changes.
 $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt
+	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
 	touch $@
 
 setup: $(VENV)/.ready
@@ -52,7 +54,10 @@ nw-ucla-short: setup
 	$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint,short --workdir=$(WORKDIR)/nw_ucla_joint_short \
 		--config.data.records=$(DATA)/nw_ucla
 
+# One go on a GPU: set-up, records, three seeds, summary. On a CPU it would take days: ANYWAY=1 insists.
 nw-ucla-full: setup
+	@test -n "$(ANYWAY)" || $(RUN) -c 'import jax, sys; sys.exit(jax.default_backend() == "cpu" and "no GPU found: make GPU=1 nw-ucla-full in a fresh $(VENV), or add ANYWAY=1")'
+	test -f $(DATA)/nw_ucla/info.json || $(MAKE) nw-ucla SOURCE=$(SOURCE)
 	for seed in 0 1 2; do \
 		$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint --config.seed=$$seed \
 			--workdir=$(WORKDIR)/nw_ucla_joint_seed$$seed --config.data.records=$(DATA)/nw_ucla || exit 1; \
@@ -67,4 +72,4 @@ utd-mhad-short: setup
 	$(RUN) -m experiments.summarise $(WORKDIR)/utd_mhad_fam $(WORKDIR)/utd_mhad_skeleton_only
 
 clean:
-	rm -rf $(VENV) $(WORKDIR)
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import tarfile
 import threading
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
@@ -69,6 +70,8 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
                 bar.update(stream.tell() - bar.n)
             bar.update(bar.total - bar.n)
     except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
+        if zipfile.is_zipfile(archive):
+            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder as --source") from error
         raise PreparationError(
             f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
         ) from error

@@ -18,14 +18,12 @@ import argparse
 import dataclasses
 import functools
 import itertools
-import multiprocessing
-import os
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import actions, builders, drawing, figure, person_crops
+from data_prep import actions, builders, drawing, figure, person_crops, sources
 from data_prep.figure import apply, turn, vectors
 from mmcl_jax import records
 
@@ -181,10 +179,8 @@ def all_fields(subjects: int) -> list[ClipFields]:
 
 def make_clips(seed: int, subjects: int) -> Iterator[builders.Clip]:
     """All clips, in the order of `all_fields`, made by as many processes as there are cores."""
-    processes = min(8, len(os.sched_getaffinity(0)))
-    # Not by fork: the writer's libraries have threads by now.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(functools.partial(make_clip, seed), all_fields(subjects), chunksize=8)
+    workers = min(8, sources.usable_cores())
+    yield from sources.map_in_order(functools.partial(make_clip, seed), all_fields(subjects), workers)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python -m data_prep.utd_mhad --source utd_mhad.tar.xz --out DIR [--no_images] [--overwrite]
 
 Files are `a{action}_s{subject}_t{trial}_skeleton.mat` with `d_skel` (20, 3, T) in metres, and `..._depth.mat` with
-`d_depth` (240, 320, T), uint16 millimetres, background already 0. There is no RGB here: depth frames, coloured, stand
+`d_depth` (240, 320, T), uint16 millimetres, background already 0. RGB videos are not read: depth, coloured, stands
 in for it. The person is cut out by the projected skeleton. Subjects 1, 3, 5 and 7 train, the others test: 431 and 430.
 """
 

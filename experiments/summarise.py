@@ -1,4 +1,5 @@
-"""Prints a Markdown table of finished or running runs, and mean and deviation of those that differ in seed alone.
+"""Prints a Markdown table of finished or running runs, and mean and deviation where all are finished and
+differ in their seeds alone.
 
     python -m experiments.summarise WORKDIR [WORKDIR ...]
 
@@ -40,6 +41,17 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
     }
 
 
+def _differ_in_seed_alone(workdirs: list[pathlib.Path]) -> bool:
+    configs = [json.loads((workdir / "config.json").read_text()) for workdir in workdirs]
+    seeds = {config.pop("seed") for config in configs}
+    return len(seeds) == len(configs) and all(config == configs[0] for config in configs)
+
+
+def _is_finished(row: dict[str, str]) -> bool:
+    epoch, _, epochs = row["epoch"].partition(" of ")
+    return epoch == epochs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
@@ -48,7 +60,7 @@ def main() -> None:
     print("|---" * len(_COLUMNS) + "|")
     for row in rows:
         print(" | ".join(("", *(row[column] for column in _COLUMNS), "")).strip())
-    if len({row["seed"] for row in rows}) > 1:
+    if len(rows) > 1 and _differ_in_seed_alone(parser.parse_args().workdirs) and all(map(_is_finished, rows)):
         accuracies = [float(row["last top-1"]) for row in rows]
         print(
             f"\nlast epoch, {len(rows)} runs: mean {statistics.mean(accuracies):.2f} %, "

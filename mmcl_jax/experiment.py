@@ -78,6 +78,7 @@ class TrainingTask:
       steps_per_epoch: whole batches.
       text_set: text set for FRM; None without FRM.
       image_size: side of FAM's images, pixels; None without FAM.
+      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images.
     """
 
     skeleton: SkeletonTask
@@ -88,6 +89,7 @@ class TrainingTask:
     steps_per_epoch: int
     text_set: str | None
     image_size: int | None
+    image_statistics: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def build_training_task(config: "ConfigDict") -> TrainingTask:
@@ -115,7 +117,15 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         steps_per_epoch=epoch_steps,
         text_set=_find_text_set(config, records, rows) if with_text else None,
         image_size=_image_size(config, records, rows) if with_image else None,
+        image_statistics=_image_statistics(config),
     )
+
+
+def _image_statistics(config) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's, but for torchvision's trained Inception-v3: it undoes them and takes pixels in [-1, 1]."""
+    if config.model.image_encoder == "inception_v3" and config.model.image_encoder_weights:
+        return (0.5,) * 3, (0.5,) * 3
+    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def _check_values(config) -> None:
@@ -130,6 +140,14 @@ def _check_values(config) -> None:
     ):
         if value < 1:
             raise ValueError(f"{name} {value} is not a positive number")
+    for name, value in (
+        ("loss.contrastive_weight", config.loss.contrastive_weight),
+        ("loss.refinement_weight", config.loss.refinement_weight),
+    ):
+        if value < 0:
+            raise ValueError(f"{name} {value} is negative; 0 switches the module off")
+    if config.loss.temperature <= 0:
+        raise ValueError(f"loss.temperature {config.loss.temperature} is not positive")
     for name, value, known in (
         ("loss.contrastive", config.loss.contrastive, CONTRASTIVE),
         ("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT),

@@ -14,12 +14,10 @@ from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in [0, 1]
 
-
-def normalise_images(images: jax.Array) -> jax.Array:
-    """uint8 RGB `[N, H, W, 3]` -> float32 with ImageNet's mean and deviation taken out (Norm of eq. 3)."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_STD)
+def normalise_images(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """uint8 RGB `[N, H, W, 3]` -> float32 with `mean` and `std`, of RGB in [0, 1], taken out (Norm of eq. 3)."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def pretrained_variables(config: "ConfigDict") -> dict:
@@ -68,7 +66,9 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
     records = task.skeleton.records
     fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))
-    encode = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image), False))
+    encode = jax.jit(
+        lambda variables, image: encoder.apply(variables, normalise_images(image, *task.image_statistics), False)
+    )
     batches = input_pipeline.eval_batches(
         records,
         task.rows,

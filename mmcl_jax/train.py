@@ -5,7 +5,6 @@ import pathlib
 import time
 from typing import TYPE_CHECKING, Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +52,19 @@ def empty_totals() -> dict[str, jax.Array]:
 
 def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
+    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
+    state = jax.jit(functools.partial(random_state, task, config), compiler_options=_HASTY)()
+    if task.model.image_encoder is None or not config.model.image_encoder_weights:
+        return state
+    pretrained = pretrained_variables(config)
+    return state.replace(
+        params={**state.params, "image_encoder": pretrained["params"]},
+        batch_stats={**state.batch_stats, "image_encoder": pretrained["batch_stats"]},
+    )
+
+
+def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
+    """Initial state, all of it random; under `jax.eval_shape`, the shapes of any state of the run."""
     records = task.skeleton.records
     clip = jnp.zeros((1, records.max_bodies, config.data.window, records.num_joints, records.num_channels))
     image = text = None
@@ -64,15 +76,9 @@ def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
             image = jnp.zeros(features.shape)
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
-    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
-    init = jax.jit(functools.partial(task.model.init, train=False), compiler_options=_HASTY)
-    variables = init(jax.random.key(config.seed), clip, image, text)
+    variables = task.model.init(jax.random.key(config.seed), clip, image, text, train=False)
     params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
-    if task.model.image_encoder is not None and config.model.image_encoder_weights:
-        pretrained = pretrained_variables(config)
-        params["image_encoder"], batch_stats["image_encoder"] = pretrained["params"], pretrained["batch_stats"]
-    opt_state = task.optimizer.init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, empty_totals())
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, task.optimizer.init(params), empty_totals())
 
 
 def train_step(
@@ -92,7 +98,7 @@ def train_step(
     clips = jax.vmap(task.skeleton.transform)(batch["skeleton"], batch["frames"], batch["bodies"], keys)
     image = batch.get("image")
     if image is not None and task.model.image_encoder is not None:
-        image = normalise_images(image)
+        image = normalise_images(image, *task.image_statistics)
 
     def objective(params: Any):
         outputs, updates = task.model.apply(
@@ -180,7 +186,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     start, end = int(state.step), config.num_epochs * task.steps_per_epoch
     log.resume(start)
     logging.info(
-        "%d training clips, %d steps an epoch; %s",
+        "%d parameters, of which inference needs %d; %d training clips, %d steps an epoch; %s",
+        count_parameters(state.params),
+        count_parameters(state.params[checkpoints.BACKBONE]),
         len(task.rows),
         task.steps_per_epoch,
         f"resuming at step {start} of {end}" if start else "starting",
@@ -211,7 +219,7 @@ def _restore_or_create(manager, task, config, mesh) -> TrainState:
     everywhere = sharding.replicated(mesh)
     if manager.latest_step() is None:
         return jax.device_put(create_state(task, config), everywhere)
-    shapes = jax.eval_shape(functools.partial(create_state, task, config))
+    shapes = jax.eval_shape(functools.partial(random_state, task, config))
     return checkpoints.restore_latest(
         manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     )
@@ -248,12 +256,12 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
                 _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
                 state = state.replace(totals=jax.device_put(empty_totals(), sharding.replicated(mesh)))
                 epoch_began = time.perf_counter()
-            every = config.checkpoint_every_steps
-            if ends_epoch or (every and done % every == 0) or stop.requested:
+            every, stopping = config.checkpoint_every_steps, stop.requested
+            if ends_epoch or (every and done % every == 0) or stopping:
                 _check_finite(state, manager)
                 _check_parameters(state, manager)
                 checkpoints.save(manager, state)
-            if stop.requested:
+            if stopping:
                 checkpoints.finish(manager)
                 log.close()
                 logging.info("stopped by signal; saved at step %d; start again to resume", done)
@@ -306,4 +314,4 @@ def _all_finite(*trees: Any) -> jax.Array:
 
 def count_parameters(params: Any) -> int:
     """Number of values in a tree of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(flax.core.unfreeze(params)))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
