@@ -22,10 +22,9 @@ def get_config(arguments: str = "joint"):
     config.model.base_channels = 16
     config.model.image_encoder = "small_cnn"
     config.batch_size = 16
-    config.learning_rate = 0.05
     config.num_epochs = 16
     config.warmup_epochs = 2
-    config.drop_epochs = (9, 14)
+    config.drop_epochs = (10, 14)
     if variant == "skeleton_only":
         config = common.without_images_and_text(config)
     return config.lock()

@@ -58,7 +58,7 @@ def test_records_of_another_version(tiny_records, compiled, tmp_path):
 
 def test_the_workdir_of_another_config(finished_run, tiny_records, compiled, tmp_path):
     command = runs.command(tiny_records, finished_run, learning_rate=0.01)
-    assert "learning_rate: 0.05 there, 0.01 now" in _fails(command, compiled, tmp_path)
+    assert "learning_rate: 0.1 there, 0.01 now" in _fails(command, compiled, tmp_path)
     command = runs.command(tiny_records, finished_run, mode="eval", data__stream="bone", learning_rate=0.01)
     error = _fails(command, compiled, tmp_path)
     assert "data.stream: 'joint' there, 'bone' now" in error

@@ -60,7 +60,7 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
         RunLog(tmp_path, other, "clips")
     message = str(caught.value)
     assert "data.stream: 'joint' there, 'bone' now" in message
-    assert "learning_rate: 0.05 there, 0.5 now" in message
+    assert "learning_rate: 0.1 there, 0.5 now" in message
     assert "eval_batch_size" not in message
     assert "--workdir" in message
     assert (tmp_path / "config.json").read_text() == before
