@@ -130,8 +130,8 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _explained(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
-    manager.reload()
-    kept = sorted(manager.all_steps())
+    # Read from the disk: after a failed write the manager's own list holds the checkpoint that never came to be.
+    kept = sorted(int(path.name) for path in pathlib.Path(manager.directory).iterdir() if path.name.isdigit())
     room = "; the disk is full, make room" if "space" in str(error).lower() else ""
     return CheckpointError(
         f"{manager.directory}: the checkpoint could not be written ({error}){room} and start again: the run resumes "

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
+TEXT_SCALING = ("none", "standardise")
+
+
 @dataclasses.dataclass(frozen=True)
 class SkeletonTask:
     """All that evaluation needs: the skeleton model and how clips reach it."""
@@ -77,6 +80,7 @@ class TrainingTask:
       rows: training clips.
       steps_per_epoch: whole batches.
       text_set: text set for FRM; None without FRM.
+      text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
       image_size: side of FAM's images, pixels; None without FAM.
       image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images.
     """
@@ -88,6 +92,7 @@ class TrainingTask:
     rows: np.ndarray
     steps_per_epoch: int
     text_set: str | None
+    text_statistics: tuple[np.ndarray, np.ndarray] | None
     image_size: int | None
     image_statistics: tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -108,6 +113,8 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         size = config.model[name] if name in config.model else config.loss[name]
         if size is not None and (size < 1 or config.batch_size % size):
             raise ValueError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")
+    text_set = _find_text_set(config, records, rows) if with_text else None
+    standardises = with_text and config.data.text_scaling == "standardise"
     return TrainingTask(
         skeleton=skeleton,
         model=_mmcl(config, skeleton, with_image=with_image, with_text=with_text),
@@ -115,7 +122,8 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         schedule=schedule,
         rows=rows,
         steps_per_epoch=epoch_steps,
-        text_set=_find_text_set(config, records, rows) if with_text else None,
+        text_set=text_set,
+        text_statistics=text_statistics(records, rows, text_set) if standardises else None,
         image_size=_image_size(config, records, rows) if with_image else None,
         image_statistics=_image_statistics(config),
     )
@@ -126,6 +134,16 @@ def _image_statistics(config) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if config.model.image_encoder == "inception_v3" and config.model.image_encoder_weights:
         return (0.5,) * 3, (0.5,) * 3
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation, float32 `[D]` each, of a text set over the clips `rows`; a constant feature's deviation is 1.
+
+    A function of records and protocol alone, so that whoever uses a trained FRM later finds the same.
+    """
+    features = np.stack([records.text(int(row), text_set) for row in rows]).astype(np.float64)
+    deviation = features.std(axis=0)
+    return features.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)
 
 
 def _check_values(config) -> None:
@@ -150,6 +168,7 @@ def _check_values(config) -> None:
         raise ValueError(f"loss.temperature {config.loss.temperature} is not positive")
     for name, value, known in (
         ("loss.contrastive", config.loss.contrastive, CONTRASTIVE),
+        ("data.text_scaling", config.data.text_scaling, TEXT_SCALING),
         ("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT),
     ):
         if value not in known:

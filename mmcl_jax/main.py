@@ -1,7 +1,9 @@
 """The command: python -m mmcl_jax.main --config=configs/nw_ucla.py:joint --workdir=DIR [--mode=train|eval]."""
 
+import os
 import pathlib
 import sys
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -37,7 +39,15 @@ def main(arguments: list[str]) -> None:
             evaluate.evaluate_workdir(_CONFIG.value, workdir)
     except _EXPECTED as error:
         logging.debug("traceback", exc_info=True)
-        sys.exit(f"error: {error}")
+        _stop(error)
+
+
+def _stop(error: Exception) -> NoReturn:
+    """Ends the process at once with status 1: after a failed write, threads of Orbax print dozens of tracebacks."""
+    sys.stdout.flush()
+    sys.stderr.write(f"\nerror: {error}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

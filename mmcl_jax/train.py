@@ -1,5 +1,6 @@
 """Training: the state, the pure step, and the loop around it."""
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -99,13 +100,17 @@ def train_step(
     image = batch.get("image")
     if image is not None and task.model.image_encoder is not None:
         image = normalise_images(image, *task.image_statistics)
+    text = batch.get("text")
+    if text is not None and task.text_statistics is not None:
+        mean, deviation = task.text_statistics
+        text = (text - mean) / deviation
 
     def objective(params: Any):
         outputs, updates = task.model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             clips,
             image,
-            batch.get("text"),
+            text,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
@@ -206,12 +211,12 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
         threads=config.data.threads,
         prefetch=config.data.prefetch,
     )
-    state = _loop(state, batches, (start, end), task, config, mesh, evaluator, manager, log)
-    checkpoints.finish(manager)
-    skeleton = backbone_variables(state)
-    for part in evaluator.parts:
-        report(evaluator.evaluate(skeleton, part), part, workdir, step=int(state.step), log=log)
-    log.close()
+    with contextlib.closing(log):
+        state = _loop(state, batches, (start, end), task, config, mesh, evaluator, manager, log)
+        checkpoints.finish(manager)
+        skeleton = backbone_variables(state)
+        for part in evaluator.parts:
+            report(evaluator.evaluate(skeleton, part), part, workdir, step=int(state.step), log=log)
 
 
 def _restore_or_create(manager, task, config, mesh) -> TrainState:
@@ -263,7 +268,6 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
                 checkpoints.save(manager, state)
             if stopping:
                 checkpoints.finish(manager)
-                log.close()
                 logging.info("stopped by signal; saved at step %d; start again to resume", done)
                 raise SystemExit(0)
     return state

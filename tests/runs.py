@@ -25,6 +25,7 @@ TINY = {
     "eval_batch_size": 8,
     "num_epochs": 2,
     "warmup_epochs": 1,
+    "eval_every_epochs": 1,
 }
 STEPS_PER_EPOCH = 12
 STEPS = 24

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from mmcl_jax import experiment
@@ -29,6 +30,17 @@ def test_two_text_sets_that_fit_are_an_error(tiny_records, tmp_path):
     shutil.copytree(folder / "text" / TEXT_SET, folder / "text" / "stand_in/holding/other")
     with pytest.raises(RecordsError, match="names 2 of the text sets"):
         experiment.build_training_task(tiny_config(folder))
+
+
+def test_text_statistics_are_those_of_the_training_clips(tiny_records):
+    task = experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="standardise"))
+    features = np.stack([task.skeleton.records.text(int(row), TEXT_SET) for row in task.rows])
+    mean, deviation = task.text_statistics
+    standardised = (features - mean) / deviation
+    assert features[:, 0].std() == 0  # the same first token for every clip
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=0), [0, 1, 0], rtol=1e-5)
+    assert experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="none")).text_statistics is None
 
 
 def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records, tmp_path):
@@ -64,6 +76,7 @@ def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
         ({"model__batch_norm_group_size": 3}, "batch_norm_group_size 3 does not divide batch_size 8"),
         ({"loss__contrastive_group_size": 5}, "contrastive_group_size 5 does not divide batch_size 8"),
         ({"loss__contrastive": "published"}, r"loss\.contrastive 'published' is not one of released, paper"),
+        ({"data__text_scaling": "minmax"}, r"data\.text_scaling 'minmax' is not one of none, standardise"),
         ({"data__stream": "velocity"}, "stream 'velocity' is not one of joint, bone"),
         ({"data__protocol": "xview"}, "protocol 'xview' is not one of"),
         ({"data__validation_subjects": (4,)}, r"validation subjects \[4\] are not among the training subjects"),
