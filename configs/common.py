@@ -14,9 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.validation_subjects = ()  # training subjects held out as a validation split
     config.data.repeats = 1  # times that each clip comes in an epoch
     config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'
-    config.data.text_scaling = (
-        "none"  # none (released code) | standardise (by mean and deviation of the training clips)
-    )
+    config.data.text_scaling = "none"  # none (released code) | standardise (by the training clips)
     config.data.threads = 4  # reading clips
     config.data.prefetch = 64  # clips read ahead
     config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion
