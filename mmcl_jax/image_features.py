@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax import experiment, input_pipeline, torch_weights
+from mmcl_jax import experiment, input_pipeline, torch_names, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def pretrained_variables(config: "ConfigDict") -> dict:
       ValueError: no such mapping for the encoder, or a file that does not fit it.
     """
     name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
-    entries = {"inception_v3": torch_weights.inception_entries}
+    entries = {"inception_v3": torch_names.inception_entries}
     if name not in entries:
         raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {', '.join(entries)}")
     return torch_weights.to_flax(torch_weights.read_state_dict(path), entries[name](), _encoder_shapes(config))

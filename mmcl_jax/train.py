@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -115,7 +116,7 @@ def train_step(
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
-        terms = loss_terms(outputs, batch["label"], loss_options)
+        terms = loss_terms(outputs, batch["label"], loss_options, task.model.backbone.classification_loss)
         return terms["loss"], (terms, outputs["logits"], updates["batch_stats"])
 
     gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
@@ -131,10 +132,19 @@ def train_step(
     )
 
 
-def loss_terms(outputs: dict[str, jax.Array], labels: jax.Array, options: Any) -> dict[str, jax.Array]:
-    """The terms of eq. 10 and their weighted sum `loss`, from the outputs of `MMCL`; absent modules count zero."""
+def loss_terms(
+    outputs: dict[str, Any], labels: jax.Array, options: Any, classification_loss: Callable[..., jax.Array]
+) -> dict[str, jax.Array]:
+    """The terms of eq. 10 and their weighted sum `loss`, from the outputs of `MMCL`; absent modules count zero.
+
+    Args:
+      outputs: of `MMCL`.
+      labels: int `[N]`.
+      options: the config's `loss` part.
+      classification_loss: the backbone's, of logits, auxiliary outputs and labels.
+    """
     terms = {
-        "classification": losses.cross_entropy(outputs["logits"], labels),
+        "classification": classification_loss(outputs["logits"], outputs["aux"], labels),
         "contrastive": jnp.zeros(()),
         "refinement": jnp.zeros(()),
     }

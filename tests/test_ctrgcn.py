@@ -9,9 +9,11 @@ import pytest
 
 from mmcl_jax import losses
 from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
-from mmcl_jax.models.ctrgcn import CTRGCN, Block
+from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv
+from mmcl_jax.models.ctrgcn import CTRGCN, GraphConv
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_weights import ctrgcn_entries, to_flax, to_torch
+from mmcl_jax.torch_names import ctrgcn_entries
+from mmcl_jax.torch_weights import to_flax, to_torch
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,
@@ -110,7 +112,11 @@ def test_the_gradient_rule_sees_mistakes(published):
 def block():
     """A block with stride 2 and more channels than its input, so that it has every part."""
     norm = functools.partial(BatchNorm, channel_major=True)
-    make = lambda size: Block(8, 2, True, ADJACENCY["nw_ucla"], functools.partial(norm, group_size=size))  # noqa: E731
+    graph_conv = functools.partial(GraphConv, adjacency=ADJACENCY["nw_ucla"])
+
+    def make(size):
+        return Block(8, 2, True, graph_conv, MultiScaleTemporalConv, functools.partial(norm, group_size=size))
+
     x = np.random.default_rng(0).normal(size=(4, 4, 2, 6, 20)).astype(np.float32)  # [C, N, M, T, V]
     # Random values, not initial ones: the graph convolution starts as almost nothing.
     rng = np.random.default_rng(1)
@@ -143,7 +149,9 @@ def test_clips_and_bodies_are_independent_in_evaluation(block):
 
 
 def test_initial_parameters():
-    first = Block(64, 1, False, ADJACENCY["nw_ucla"], functools.partial(BatchNorm, channel_major=True))
+    norm = functools.partial(BatchNorm, channel_major=True)
+    graph_conv = functools.partial(GraphConv, adjacency=ADJACENCY["nw_ucla"])
+    first = Block(64, 1, False, graph_conv, MultiScaleTemporalConv, norm)
     clips = jnp.ones((3, 1, 1, 4, 20))
     params = jax.jit(lambda key: first.init(key, clips, True)["params"])(jax.random.key(0, impl="rbg"))  # compiles fast
     np.testing.assert_array_equal(params["gcn"]["topology"]["PA"], ADJACENCY["nw_ucla"])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mmcl_jax.models.inception import InceptionV3
+from mmcl_jax.torch_names import inception_entries
 from mmcl_jax.torch_weights import (
     Entry,
     TorchWeightsError,
     array_entry,
     batch_norm_entries,
     conv_entries,
-    inception_entries,
     linear_entries,
     nested,
     to_flax,

@@ -5,9 +5,9 @@ Contract: `BACKBONES[name](num_classes, layout, options)` makes a Linen module w
   features(x, train): clips `[N, M, T, V, C]` -> `[N, M, T', V, C']`, before pooling;
   head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
 
-an attribute `feature_width`, C', and `__call__(x, train)`, which runs both. Its collections are `params` and
-`batch_stats`; the loss on its logits is cross entropy. `options` is the `model` part of the config. Adding a backbone
-is one file, one line here and one test.
+an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training, the static
+`classification_loss(logits, aux, labels)`. Its collections are `params` and `batch_stats`. `options` is the `model`
+part of the config. Adding a backbone is one file, one line here and one test.
 """
 
 from mmcl_jax import graphs

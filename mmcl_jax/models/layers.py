@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmcl_jax.groups import group_count
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over every axis but the channels', as PyTorch's `BatchNorm2d` computes it.
@@ -58,19 +60,6 @@ class BatchNorm(nn.Module):
         factor = scale.reshape(per_channel) * jax.lax.rsqrt(var + self.epsilon)
         # Centred before scaling: `grouped * factor + offset` would lose digits where the mean is large.
         return ((grouped - mean) * factor + bias.reshape(per_channel)).reshape(x.shape).astype(x.dtype)
-
-
-def group_count(clips: int, group_size: int | None) -> int:
-    """Returns the number of groups of `group_size` clips in a batch of `clips`; None is one group.
-
-    Raises:
-      ValueError: `clips` is not a multiple of `group_size`.
-    """
-    if group_size is None:
-        return 1
-    if clips % group_size:
-        raise ValueError(f"group size {group_size} does not divide a batch of {clips}; choose one that does")
-    return clips // group_size
 
 
 def fan_out_normal(fan_out: int) -> nn.initializers.Initializer:
