@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from mmcl_jax import experiment, input_pipeline, torch_names, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
@@ -63,6 +64,9 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
     else:
+        logging.warning(
+            "the image encoder is frozen at random weights; name a file: --config.model.image_encoder_weights"
+        )
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
     records = task.skeleton.records
     fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))

@@ -1,6 +1,7 @@
-"""A run's log in its workdir: config.json, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
+"""A run's log in its workdir: config, versions, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
 
 import csv
+import datetime
 import importlib.metadata
 import json
 import os
@@ -65,7 +66,6 @@ class RunLog:
         _check_config(path, resolved, lambda key: key not in _FREE)
         if self._first:
             _write_whole(self._workdir / "config.json", json.dumps(resolved, indent=2, sort_keys=True) + "\n")
-            _write_whole(self._workdir / "version.json", json.dumps(_version(), indent=2) + "\n")
 
     def resume(self, step: int) -> None:
         """Starts logging after `step` steps; rows of epochs that a killed run logged but did not save are dropped."""
@@ -76,6 +76,7 @@ class RunLog:
             if self._first:
                 self._write_rows()
         if self._first:
+            self._note_start(step)
             from tensorboardX import SummaryWriter
 
             self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
@@ -115,6 +116,17 @@ class RunLog:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _note_start(self, step: int) -> None:
+        """Adds this start to version.json: a run that was resumed may owe its result to several versions."""
+        path = self._workdir / "version.json"
+        try:
+            starts = json.loads(path.read_text())["starts"] if path.exists() else []
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        starts.append({"step": step, "time": now, **_version()})
+        _write_whole(path, json.dumps({"starts": starts}, indent=2) + "\n")
 
     def _write_rows(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row)) or ["epoch", "step"]
