@@ -7,17 +7,62 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The joints of one sensor and how bones connect them.
+    """The joints of one sensor or pose estimator, and how bones connect them.
 
     Attributes:
       joints: joint names, in the order of the records.
-      bones: (joint, parent) pairs of 0-based joint numbers; every joint but the root is a child once.
+      bones: (joint, parent) pairs of 0-based joint numbers: a tree, every joint but the root is a child once.
       centre: the joint that view transforms put at the origin.
+
+    Raises: ValueError naming the joints where the bones are no tree, or a name or number does not fit.
     """
 
     joints: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
     centre: int
+
+    def __post_init__(self):
+        repeated = {name for name in self.joints if self.joints.count(name) > 1}
+        if repeated or not self.joints:
+            raise ValueError(f"layout: joints {sorted(repeated)} come twice" if repeated else "layout: no joints")
+        strangers = {joint for pair in (*self.bones, (self.centre,)) for joint in pair} - set(range(self.num_joints))
+        if strangers:
+            raise ValueError(f"layout: bones or centre name {sorted(strangers)}; joints are 0 to {self.num_joints - 1}")
+        children = [joint for joint, _ in self.bones]
+        twice = {self.joints[joint] for joint in children if children.count(joint) > 1}
+        if twice:
+            raise ValueError(f"layout: {sorted(twice)} have two parents; the bones must be a tree")
+        roots = [name for joint, name in enumerate(self.joints) if joint not in children]
+        if len(roots) != 1:
+            raise ValueError(
+                f"layout: {len(roots)} joints have no parent ({', '.join(roots)}); exactly one is the root"
+            )
+        reached = np.arange(self.num_joints)
+        for _ in self.bones:
+            reached = self.parents[reached]
+        circling = [self.joints[joint] for joint in np.flatnonzero(self.joints.index(roots[0]) != reached)]
+        if circling:
+            raise ValueError(f"layout: {', '.join(circling)} never reach the root {roots[0]}; their bones are a circle")
+
+    @classmethod
+    def from_names(cls, joints: str, bones: str, centre: str) -> "Layout":
+        """Makes a layout of words: joints "nose, left eye", bones "left eye < nose" (joint < parent), comma-separated.
+
+        Raises: ValueError, naming what is not one of the joints, or where the bones are no tree.
+        """
+        names = tuple(" ".join(name.split()) for name in joints.split(","))
+
+        def number(name: str) -> int:
+            name = " ".join(name.split())
+            if name not in names:
+                raise ValueError(f"layout: {name!r} is not one of the joints {', '.join(names)}")
+            return names.index(name)
+
+        pairs = [pair.split("<") for pair in bones.split(",")] if bones.strip() else []
+        wrong = ["<".join(pair).strip() for pair in pairs if len(pair) != 2]
+        if wrong:
+            raise ValueError(f"layout: {wrong[0]!r} is not a bone, 'joint < parent'")
+        return cls(names, tuple((number(joint), number(parent)) for joint, parent in pairs), number(centre))
 
     @property
     def num_joints(self) -> int:
@@ -32,14 +77,7 @@ class Layout:
         return parents
 
 
-def _from_names(joints: str, bones: str, centre: str) -> Layout:
-    names = tuple(name.strip() for name in joints.split(","))
-    pairs = (pair.split("<") for pair in bones.split(","))
-    links = tuple((names.index(child.strip()), names.index(parent.strip())) for child, parent in pairs)
-    return Layout(names, links, names.index(centre))
-
-
-_NTU = _from_names(
+_NTU = Layout.from_names(
     joints="""base of spine, middle of spine, neck, head, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot, spine, left hand tip, left thumb, right hand tip, right thumb""",
@@ -59,7 +97,7 @@ _KINECT_V1_BONES = """hip centre < spine, spine < shoulder centre, head < should
     left foot < left ankle, right hip < hip centre, right knee < right hip, right ankle < right knee,
     right foot < right ankle"""
 
-_NW_UCLA = _from_names(
+_NW_UCLA = Layout.from_names(
     joints="""hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot""",
@@ -67,7 +105,7 @@ _NW_UCLA = _from_names(
     centre="spine",
 )
 
-_UTD_MHAD = _from_names(
+_UTD_MHAD = Layout.from_names(
     joints="""head, shoulder centre, spine, hip centre, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot""",
@@ -75,7 +113,19 @@ _UTD_MHAD = _from_names(
     centre="spine",
 )
 
-LAYOUTS = {"ntu": _NTU, "nw_ucla": _NW_UCLA, "utd_mhad": _UTD_MHAD}
+# The 17 keypoints of COCO, as HRNet, YOLO-pose and others give them. COCO has no neck: the shoulders hang on the nose,
+# the hips on the shoulders, as in pyskl's graph.
+_COCO = Layout.from_names(
+    joints="""nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow,
+    left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle""",
+    bones="""left eye < nose, right eye < nose, left ear < left eye, right ear < right eye, left shoulder < nose,
+    right shoulder < nose, left elbow < left shoulder, right elbow < right shoulder, left wrist < left elbow,
+    right wrist < right elbow, left hip < left shoulder, right hip < right shoulder, left knee < left hip,
+    right knee < right hip, left ankle < left knee, right ankle < right knee""",
+    centre="nose",
+)
+
+LAYOUTS = {"ntu": _NTU, "nw_ucla": _NW_UCLA, "utd_mhad": _UTD_MHAD, "coco": _COCO}
 
 
 def spatial_adjacency(layout: Layout) -> np.ndarray:

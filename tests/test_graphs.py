@@ -32,6 +32,41 @@ def test_utd_mhad_is_the_same_skeleton_as_nw_ucla_in_another_order():
     assert LAYOUTS["utd_mhad"].joints[LAYOUTS["utd_mhad"].centre] == "spine"
 
 
+def test_coco_is_symmetric_and_hangs_on_the_nose():
+    layout = LAYOUTS["coco"]
+    assert layout.num_joints == 17 and layout.joints[layout.parents[0]] == layout.joints[layout.centre] == "nose"
+    by_name = {(layout.joints[joint], layout.joints[parent]) for joint, parent in layout.bones}
+    swap = {"left": "right", "right": "left"}
+    mirrored = {tuple(" ".join(swap.get(word, word) for word in name.split()) for name in pair) for pair in by_name}
+    assert mirrored == by_name
+    assert {("left shoulder", "nose"), ("left hip", "left shoulder"), ("left wrist", "left elbow")} <= by_name
+
+
+@pytest.mark.parametrize(
+    ("joints", "bones", "centre", "message"),
+    [
+        ("a, b, a", "b < a", "a", r"joints \['a'\] come twice"),
+        ("a, b", "c < a", "a", "'c' is not one of the joints a, b"),
+        ("a, b", "b > a", "a", "'b > a' is not a bone, 'joint < parent'"),
+        ("a, b", "b < a", "c", "'c' is not one of the joints a, b"),
+        ("a, b, c", "b < a, b < c", "a", r"\['b'\] have two parents"),
+        ("a, b, c", "b < a", "a", r"2 joints have no parent \(a, c\)"),
+        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones are a circle"),
+        ("a, b", "a < b, b < a", "a", "0 joints have no parent"),
+        ("a, b", "a < a", "a", "a never reach the root b"),
+    ],
+)
+def test_a_layout_that_is_no_tree_is_refused(joints, bones, centre, message):
+    with pytest.raises(ValueError, match=message):
+        Layout.from_names(joints, bones, centre)
+
+
+@pytest.mark.parametrize("wrong", [{"bones": ((1, 2),)}, {"bones": ((1, -1),)}, {"centre": 2}, {"joints": ()}])
+def test_a_layout_with_numbers_out_of_range_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"joints are 0 to 1|no joints"):
+        Layout(**{"joints": ("a", "b"), "bones": ((1, 0),), "centre": 0, **wrong})
+
+
 def test_layouts_are_trees(layout):
     assert len(set(layout.joints)) == layout.num_joints == len(layout.bones) + 1
     children = [joint for joint, _ in layout.bones]
