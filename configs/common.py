@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.records = ""  # folder that data_prep wrote
-    config.data.protocol = "xsub"  # key of mmcl_jax.records.PROTOCOLS for the dataset
+    config.data.protocol = "xsub"  # key of mmcl_jax.records.PROTOCOLS for the dataset, or one of the records' own
     config.data.validation_subjects = ()  # training subjects held out as a validation split
     config.data.repeats = 1  # times that each clip comes in an epoch
     config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'

@@ -146,10 +146,16 @@ class Records:
         return len(self.index["name"])
 
     def fingerprint(self) -> str:
-        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint."""
+        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint.
+
+        A layout of the records' own, or other channels than x, y, z, are part of it. (Where there are none it is as it
+        was before records could have them, so that earlier runs resume.)
+        """
         digest = hashlib.sha256()
         for field in ("name", "label", "subject", "camera", "num_frames"):
             digest.update("\n".join(map(str, self.index[field].tolist())).encode())
+        if not isinstance(self.info.layout, str) or self.info.channels != CHANNELS[0]:
+            digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
         return digest.hexdigest()[:16]
 
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:

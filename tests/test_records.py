@@ -206,6 +206,7 @@ def test_records_that_an_earlier_program_wrote(damaged):
     assert opened.info == make_info()
     assert opened.info.channels == ("x", "y", "z")
     assert opened.info.num_coordinates == 3
+    assert opened.fingerprint() == "c360d14ba533b7df"  # as it always was: a run on these records resumes
 
 
 OWN_LAYOUT = Layout.from_names("hand, elbow, shoulder", "hand < elbow, elbow < shoulder", centre="shoulder")
@@ -231,10 +232,24 @@ def test_a_dataset_brings_its_layout_channels_and_protocols(own_dataset):
     assert opened.info == make_info(**OWN_INFO)
     assert opened.info.skeleton_layout == OWN_LAYOUT
     assert (opened.num_joints, opened.num_channels, opened.info.num_coordinates) == (3, 3, 2)
+    assert opened.fingerprint() == records.Records(own_dataset).fingerprint()
     assert set(opened.index["camera"][opened.select("xview", "train")]) == {2, 3}
     assert set(opened.index["camera"][opened.select("xview", "test")]) == {1}
     with pytest.raises(records.RecordsError, match=r"protocol 'xsub' is not one of \['xview'\]"):
         opened.select("xsub", "train")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda info: info["layout"].update(bones=[[0, 2], [1, 2]]),
+        lambda info: info.update(channels=["x", "y", "z"]),
+    ],
+)
+def test_another_layout_or_other_channels_are_other_records(own_dataset, tmp_path, edit):
+    folder = shutil.copytree(own_dataset, tmp_path / "own")
+    edit_info(folder, edit)
+    assert records.Records(folder).fingerprint() != records.Records(own_dataset).fingerprint()
 
 
 @pytest.mark.parametrize(
