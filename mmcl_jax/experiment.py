@@ -49,7 +49,10 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
         raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
     if config.model.base_channels < 4 or config.model.base_channels % 4:
         raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
+    if config.model.graph not in graphs.GRAPHS:
+        raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
     layout = graphs.LAYOUTS[records.info.layout]
+    layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.info.class_names)
     options = TransformOptions(
         sampling=config.data.sampling,
