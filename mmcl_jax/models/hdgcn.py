@@ -44,9 +44,10 @@ class GraphConv(nn.Module):
         if self.attention:
             most = jnp.concatenate([linked.max(axis=4), similar], axis=1)
             weights = LayerAttention(self.channels, self.adjacency, self.norm, name="attention")(most, train)
-            linked = linked * weights[:, : subsets * width, :, :, None, None]
-            similar = similar * weights[:, subsets * width :, :, :, None]
-        linked, similar = linked.sum(axis=0), similar.sum(axis=0)
+            # Lists of layers: XLA for CPUs adds their items much faster than it sums over an array's first axis.
+            linked = [y * w[: subsets * width, ..., None, None] for y, w in zip(linked, weights, strict=True)]
+            similar = [y * w[subsets * width :, ..., None] for y, w in zip(similar, weights, strict=True)]
+        linked, similar = sum(linked), sum(similar)
         similar = jnp.broadcast_to(similar[:, :, :, None], (width, *linked.shape[1:]))
         return add_residual(jnp.concatenate([linked, similar]), x, self.norm, train)
 
