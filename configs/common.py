@@ -29,6 +29,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.backbone = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
     config.model.base_channels = 64  # width of the first blocks, a multiple of 4
+    config.model.graph = "natural"  # what ctrgcn starts from: natural | hierarchical (HD-Graph); others have their own
+    config.model.center_of_mass = 2  # root of HD-GCN's hierarchy: 1 pelvis | 2 belly | 21 chest (NTU's joint numbers)
     config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
     config.model.image_encoder = "inception_v3"  # key of IMAGE_ENCODERS: inception_v3 | small_cnn
     config.model.image_encoder_weights = ""  # torchvision's inception_v3, .npz, .pt or .pth; empty: random

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import optim, sharding
+from mmcl_jax import graphs, optim, sharding
 from mmcl_jax.input_pipeline import Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
@@ -49,7 +49,10 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
         raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
     if config.model.base_channels < 4 or config.model.base_channels % 4:
         raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
+    if config.model.graph not in graphs.GRAPHS:
+        raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
     layout = records.info.skeleton_layout
+    layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.info.class_names)
     options = TransformOptions(
         sampling=config.data.sampling,

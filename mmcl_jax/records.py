@@ -97,8 +97,9 @@ class DatasetInfo:
         """Reads `to_json`'s dict. Raises: KeyError, TypeError, ValueError."""
         stored = {**stored, "class_names": tuple(stored["class_names"])}
         if isinstance(stored["layout"], dict):
-            own = stored["layout"]
-            stored["layout"] = Layout(tuple(own["joints"]), tuple(map(tuple, own["bones"])), own["centre"])
+            own = dict(stored["layout"])
+            pairs = {name: tuple(map(tuple, own.pop(name, ()))) for name in ("bones", "links")}
+            stored["layout"] = Layout(joints=tuple(own.pop("joints")), **pairs, **own)
         if "channels" in stored:  # records of an earlier program have neither this nor protocols
             stored["channels"] = tuple(stored["channels"])
         protocols = stored.get("protocols", {}).items()

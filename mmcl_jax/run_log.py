@@ -38,6 +38,8 @@ _EVALUATED = (
     "data.absent_body",
     "model.backbone",
     "model.base_channels",
+    "model.graph",
+    "model.center_of_mass",
 )
 _BEST = "best_test_top1_so_far_never_used"
 

@@ -1,7 +1,7 @@
 """PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strict both ways, without torch.
 
 A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
-Flax leaf, or one slice of a leaf in which several tensors are stacked.
+Flax leaf, or one slice of a leaf in which several tensors are stacked; or it is another name of a tensor before it.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+ALIAS = "alias"
 COUNTER = "counter"
 IGNORED = "ignored"
 
@@ -30,11 +31,12 @@ class Entry(NamedTuple):
       key: PyTorch's name.
       collection: 'params' or 'batch_stats'; or `COUNTER`, a batch norm's `num_batches_tracked`, which Flax does not
         keep: optional on import, exported as 0; or `IGNORED`, a weight that the model does not use: optional on
-        import, never exported.
+        import, never exported; or `ALIAS`, a second name of the tensor `original`: both have to be there, and equal.
       path: names that lead to the Flax leaf within the collection.
       axes: for each axis of `leaf[index]`, the axis of the tensor.
       ndim: number of axes of the tensor.
       index: integers and slices that select a part of the leaf; () is the whole leaf.
+      original: of an alias, the key of an entry before it.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Entry(NamedTuple):
     axes: tuple[int, ...] = ()
     ndim: int = 0
     index: tuple[int | slice, ...] = ()
+    original: str = ""
 
 
 def array_entry(key: str, path: Iterable[str], ndim: int, index: tuple = (), collection: str = "params") -> Entry:
@@ -98,7 +101,41 @@ def batch_norm_entries(name: str, path: Iterable[str], *, index: tuple = ()) -> 
 def nested(entries: Iterable[Entry], prefix: str, path: Iterable[str]) -> list[Entry]:
     """Returns the entries of a model inside another: `prefix` before each key, `path` before each Flax path."""
     path = tuple(path)
-    return [entry._replace(key=prefix + entry.key, path=(*path, *entry.path)) for entry in entries]
+    return [
+        entry._replace(
+            key=prefix + entry.key,
+            path=(*path, *entry.path),
+            original=prefix + entry.original if entry.collection == ALIAS else "",
+        )
+        for entry in entries
+    ]
+
+
+def alias_entries(entries: Iterable[Entry], prefix: str, alias: str) -> list[Entry]:
+    """Returns the entries of a PyTorch module's second name.
+
+    Args:
+      entries: of the model; those whose key begins with `prefix` count.
+      prefix: the module's first name.
+      alias: its second name.
+    """
+    return [
+        Entry(alias + entry.key.removeprefix(prefix), COUNTER)
+        if entry.collection == COUNTER
+        else Entry(alias + entry.key.removeprefix(prefix), ALIAS, original=entry.key)
+        for entry in entries
+        if entry.key.startswith(prefix)
+    ]
+
+
+def resolve_aliases(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry]) -> dict[str, np.ndarray]:
+    """Returns the state dict with the values that PyTorch's `load_state_dict` would leave in the model.
+
+    It copies in order, so that of two names of one tensor the later wins. For state dicts that no model saved (values
+    made by name, say); in a saved one both are equal, and `to_flax` refuses others.
+    """
+    later = {entry.original: entry.key for entry in entries if entry.collection == ALIAS}
+    return {key: state_dict[later.get(key, key)] for key in state_dict}
 
 
 def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -137,8 +174,9 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
       The variables with the template's structure, as numpy arrays of the template's types.
 
     Raises:
-      TorchWeightsError: a key is missing, extra, misshapen or not finite, or the entries do not cover the
-        template exactly. The message lists every such key with the shapes seen and expected.
+      TorchWeightsError: a key is missing, extra, misshapen or not finite, two names of one tensor have different
+        values, or the entries do not cover the template exactly. The message lists every such key with the shapes
+        seen and expected.
     """
     entries = list(entries)
     if state_dict and all(key.startswith("module.") for key in state_dict):
@@ -150,6 +188,9 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
     result = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
     for entry in entries:
         if entry.collection in (COUNTER, IGNORED):
+            continue
+        if entry.collection == ALIAS:
+            problems += _alias_problems(entry, state_dict)
             continue
         leaf = result[entry.collection, *entry.path]
         expected = _torch_shape(entry, leaf[entry.index].shape)
@@ -189,8 +230,8 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
       entries: the model's mapping.
 
     Returns:
-      name -> array, of the Flax leaves' types. Batch norm's counters, which Flax does not keep, are int64 zeros,
-      present when `batch_stats` is.
+      name -> array, of the Flax leaves' types. Batch norm's counters, which Flax does not keep, are int64 zeros.
+      Counters and second names are present when `batch_stats` is: they belong to a state dict, not to gradients.
 
     Raises:
       TorchWeightsError: the entries do not cover the variables exactly.
@@ -198,7 +239,7 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
     entries = [
         entry
         for entry in entries
-        if entry.collection in variables or (entry.collection == COUNTER and "batch_stats" in variables)
+        if entry.collection in variables or (entry.collection in (COUNTER, ALIAS) and "batch_stats" in variables)
     ]
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(variables)).items()}
     _check_mapping(entries, leaves)
@@ -207,10 +248,22 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
         if entry.collection == COUNTER:
             state_dict[entry.key] = np.zeros((), np.int64)
             continue
+        if entry.collection == ALIAS:
+            state_dict[entry.key] = state_dict[entry.original].copy()
+            continue
         part = leaves[entry.collection, *entry.path][entry.index]
         ordered = part.transpose(np.argsort(entry.axes))
         state_dict[entry.key] = np.ascontiguousarray(ordered).reshape(_torch_shape(entry, part.shape))
     return state_dict
+
+
+def _alias_problems(entry: Entry, state_dict: Mapping[str, np.ndarray]) -> list[str]:
+    if entry.key not in state_dict:
+        return [f"missing: {entry.key}, expected the values of {entry.original}"]
+    value, original = np.asarray(state_dict[entry.key]), np.asarray(state_dict.get(entry.original))
+    if value.dtype != original.dtype or value.shape != original.shape or value.tobytes() != original.tobytes():
+        return [f"unequal: {entry.key} and {entry.original}, expected the same values: they name one tensor"]
+    return []
 
 
 def _torch_shape(entry: Entry, part_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -229,8 +282,10 @@ def _check_mapping(entries: list[Entry], leaves: Mapping[tuple[str, ...], np.nda
     for entry in entries:
         if entry.key in seen:
             problems.append(f"{entry.key}: two entries")
+        if entry.collection == ALIAS and entry.original not in seen:
+            problems.append(f"{entry.key}: no entry {entry.original} before this second name of it")
         seen.add(entry.key)
-        if entry.collection in (COUNTER, IGNORED):
+        if entry.collection in (COUNTER, IGNORED, ALIAS):
             continue
         path = (entry.collection, *entry.path)
         if path not in uses:

@@ -3,13 +3,28 @@
 import numpy as np
 import pytest
 
-from mmcl_jax.graphs import LAYOUTS, Layout, spatial_adjacency
+from mmcl_jax.graphs import (
+    GRAPHS,
+    LAYOUTS,
+    Layout,
+    collapsed_hierarchy,
+    hierarchical_adjacency,
+    joint_groups,
+    spatial_adjacency,
+)
 
 # (joint, parent) pairs, counted from 1, as CTR-GCN publishes them; the root is missing.
 NTU_PAIRS = """1 2, 2 21, 3 21, 4 3, 5 21, 6 5, 7 6, 8 7, 9 21, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1,
     18 17, 19 18, 20 19, 22 23, 23 8, 24 25, 25 12"""
 NW_UCLA_PAIRS = """1 2, 2 3, 4 3, 5 3, 6 5, 7 6, 8 7, 9 3, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1, 18 17,
     19 18, 20 19"""
+
+# HD-GCN's groups of joints, counted from 1, by centre of mass, as published.
+NTU_GROUPS = {
+    1: "1; 2 13 17; 14 18 21; 3 5 9 15 19; 4 6 10 16 20; 7 11; 8 12 22 23 24 25",
+    2: "2; 1 21; 13 17 3 5 9; 14 18 4 6 10; 15 19 7 11; 16 20 8 12; 22 23 24 25",
+    21: "21; 2 3 5 9; 4 6 10 1; 7 11 13 17; 8 12 14 18; 22 23 24 25 15 19; 16 20",
+}
 
 
 @pytest.fixture(params=sorted(LAYOUTS))
@@ -108,3 +123,67 @@ def test_adjacency_edges_go_both_ways(layout):
     _, inward, outward = spatial_adjacency(layout)
     np.testing.assert_array_equal(inward > 0, outward.T > 0)
     assert {(child, parent) for parent, child in zip(*np.nonzero(inward), strict=True)} == set(layout.bones)
+
+
+@pytest.mark.parametrize("center", NTU_GROUPS)
+def test_published_hierarchies(center):
+    expected = [{int(joint) - 1 for joint in group.split()} for group in NTU_GROUPS[center].split(";")]
+    assert [set(group) for group in joint_groups(LAYOUTS["ntu"], center)] == expected
+
+
+# COCO has neither pelvis nor chest.
+CENTERS = [(name, center) for name in LAYOUTS for center in NTU_GROUPS if name != "coco" or center == 2]
+
+
+@pytest.mark.parametrize(("layout", "center"), CENTERS, indirect=["layout"])
+def test_every_joint_is_in_one_group(layout, center):
+    groups = joint_groups(layout, center)
+    assert sorted(joint for group in groups for joint in group) == list(range(layout.num_joints))
+    assert groups[0] == [layout.center_of_mass(center)]
+    assert len(groups) <= 7
+
+
+def test_hierarchy_of_nw_ucla_by_name():
+    names = LAYOUTS["nw_ucla"].joints
+    groups = [{names[joint] for joint in group} for group in joint_groups(LAYOUTS["nw_ucla"], 2)]
+    assert groups[:2] == [{"spine"}, {"hip centre", "shoulder centre"}]
+    assert groups[-1] == {"left hand", "right hand", "left foot", "right foot"}
+    assert len(groups) == 6
+
+
+def test_a_layout_without_pelvis_and_chest_has_the_hierarchy_of_its_centre():
+    layout = Layout(("a", "b", "c", "d"), ((0, 2), (1, 2), (2, 3)), centre=3)
+    assert joint_groups(layout, 2) == [[3], [2], [0, 1]]
+    for center in (1, 21, 3):
+        with pytest.raises(ValueError, match=f"model.center_of_mass {center} is not one of 2 that"):
+            joint_groups(layout, center)
+
+
+def test_hierarchical_adjacency_of_a_fork_by_hand():
+    layout = Layout(("a", "b", "c", "d"), ((0, 2), (1, 2), (2, 3)), centre=3)
+    adjacency = hierarchical_adjacency(layout, 2)
+    assert adjacency.dtype == np.float32
+    first, second = np.zeros((2, 3, 4, 4))
+    first[0, [2, 3], [2, 3]] = 1
+    first[1, 2, 3] = first[2, 3, 2] = 1  # centre to c, and back
+    second[0, [0, 1, 2], [0, 1, 2]] = 1
+    second[1, [0, 1], 2] = 0.5  # c to a and b: what c gives is shared out
+    second[2, 2, [0, 1]] = 1
+    np.testing.assert_array_equal(adjacency, [first, second])
+    collapsed = collapsed_hierarchy(layout, 2)
+    np.testing.assert_array_equal(collapsed, [np.eye(4), first[1] + second[1], first[2] + second[2]])
+
+
+@pytest.mark.parametrize(("layout", "center"), CENTERS, indirect=["layout"])
+def test_collapsed_hierarchy_is_normalised_like_the_natural_graph(layout, center):
+    adjacency = collapsed_hierarchy(layout, center)
+    assert adjacency.shape == GRAPHS["natural"](layout, center).shape
+    np.testing.assert_array_equal(adjacency[0], np.eye(layout.num_joints))
+    groups = joint_groups(layout, center)
+    for subset, edgeless in (
+        (1, groups[-1]),
+        (2, groups[0]),
+    ):  # the outermost gives nothing outwards, the centre inwards
+        sums = adjacency[subset].sum(axis=0)
+        assert set(np.nonzero(sums == 0)[0]) == set(edgeless)
+        np.testing.assert_allclose(sums[sums > 0], 1, rtol=1e-6)

@@ -10,17 +10,39 @@ an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its
 part of the config. Adding a backbone is one file, one line here and one test.
 """
 
+import numpy as np
+
 from mmcl_jax import graphs
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.ctrsgcn import CTRSGCN
+from mmcl_jax.models.hdgcn import HDGCN
 
 
 def _ctrgcn(num_classes: int, layout: graphs.Layout, options) -> CTRGCN:
     return CTRGCN(
         num_classes=num_classes,
-        adjacency=graphs.spatial_adjacency(layout),
+        adjacency=graphs.GRAPHS[options.graph](layout, options.center_of_mass),
         base_channels=options.base_channels,
         batch_norm_group_size=options.batch_norm_group_size,
     )
 
 
-BACKBONES = {"ctrgcn": _ctrgcn}
+def _ctrsgcn(num_classes: int, layout: graphs.Layout, options) -> CTRSGCN:
+    return CTRSGCN(
+        num_classes=num_classes,
+        adjacency=np.stack([np.eye(layout.num_joints, dtype=np.float32)] * 3),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+    )
+
+
+def _hdgcn(num_classes: int, layout: graphs.Layout, options) -> HDGCN:
+    return HDGCN(
+        num_classes=num_classes,
+        adjacency=graphs.hierarchical_adjacency(layout, options.center_of_mass),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+    )
+
+
+BACKBONES = {"ctrgcn": _ctrgcn, "ctrsgcn": _ctrsgcn, "hdgcn": _hdgcn}

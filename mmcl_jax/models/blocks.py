@@ -55,6 +55,18 @@ def _near_one(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return 1.0 + 0.02 * jax.random.normal(key, shape)
 
 
+def add_residual(y: jax.Array, x: jax.Array, norm: Callable[..., nn.Module], train: bool) -> jax.Array:
+    """The end of a graph convolution: batch norm of its result `y`, its input `x` added, ReLU.
+
+    Makes submodules of the module that calls it: `bn`, which starts at almost nothing, and, where `x` has not as many
+    channels as `y`, `down` and `down_bn`.
+    """
+    y = norm(scale_init=nn.initializers.constant(1e-6), name="bn")(y, train)
+    if x.shape[0] != y.shape[0]:
+        x = norm(name="down_bn")(Conv1x1(y.shape[0], name="down")(x), train)
+    return nn.relu(y + x)
+
+
 class Block(nn.Module):
     """Graph convolution, temporal convolution, residual.
 

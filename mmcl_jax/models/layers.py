@@ -59,7 +59,18 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value.reshape(per_channel), running_var.value.reshape(per_channel)
         factor = scale.reshape(per_channel) * jax.lax.rsqrt(var + self.epsilon)
         # Centred before scaling: `grouped * factor + offset` would lose digits where the mean is large.
-        return ((grouped - mean) * factor + bias.reshape(per_channel)).reshape(x.shape).astype(x.dtype)
+        scaled = _scale_rows(grouped - mean, factor) if train and self.channel_major else (grouped - mean) * factor
+        return (scaled + bias.reshape(per_channel)).reshape(x.shape).astype(x.dtype)
+
+
+def _scale_rows(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """`[C, groups, rest]` times `[C, groups, 1]`, as a product whose gradient is one too.
+
+    The gradient of the factor is a sum of products along each row. XLA for CPUs takes twenty times as long for a
+    product followed by a sum as for a batch of scalar products.
+    """
+    batch = ((0, 1), (0, 1))
+    return jax.lax.dot_general(x, factor[..., 0], (((), ()), batch), precision=jax.lax.Precision.HIGHEST)
 
 
 def fan_out_normal(fan_out: int) -> nn.initializers.Initializer:
