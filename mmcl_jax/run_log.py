@@ -37,6 +37,7 @@ _EVALUATED = (
     "data.absent_body",
     "model.backbone",
     "model.base_channels",
+    "model.k",
 )
 _BEST = "best_test_top1_so_far_never_used"
 

@@ -1,7 +1,8 @@
 """PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strict both ways, without torch.
 
 A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
-Flax leaf, or one slice of a leaf in which several tensors are stacked.
+Flax leaf, or one slice of a leaf in which several tensors are stacked. Leaves that PyTorch does not store have an entry
+that says so.
 """
 
 import math
@@ -35,6 +36,8 @@ class Entry(NamedTuple):
       axes: for each axis of `leaf[index]`, the axis of the tensor.
       ndim: number of axes of the tensor.
       index: integers and slices that select a part of the leaf; () is the whole leaf.
+      stored: False where PyTorch's state dict leaves the value out: it is taken from the template on import, never
+        exported, and `key` only names it.
     """
 
     key: str
@@ -43,6 +46,7 @@ class Entry(NamedTuple):
     axes: tuple[int, ...] = ()
     ndim: int = 0
     index: tuple[int | slice, ...] = ()
+    stored: bool = True
 
 
 def array_entry(key: str, path: Iterable[str], ndim: int, index: tuple = (), collection: str = "params") -> Entry:
@@ -131,14 +135,15 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
       state_dict: name -> array. A `module.` prefix (DataParallel) on every name is dropped.
       entries: the model's mapping.
       template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
-        the result of `jax.eval_shape(model.init, ...)` does.
+        the result of `jax.eval_shape(model.init, ...)` does. But leaves that PyTorch does not store are taken from it.
 
     Returns:
       The variables with the template's structure, as numpy arrays of the template's types.
 
     Raises:
-      TorchWeightsError: a key is missing, extra, misshapen or not finite, or the entries do not cover the
-        template exactly. The message lists every such key with the shapes seen and expected.
+      TorchWeightsError: a key is missing, extra, misshapen or not finite, a leaf that PyTorch does not store has no
+        value in the template, or the entries do not cover the template exactly. The message lists every such key with
+        the shapes seen and expected.
     """
     entries = list(entries)
     if state_dict and all(key.startswith("module.") for key in state_dict):
@@ -151,7 +156,14 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
     for entry in entries:
         if entry.collection in (COUNTER, IGNORED):
             continue
-        leaf = result[entry.collection, *entry.path]
+        path = (entry.collection, *entry.path)
+        leaf = result[path]
+        if not entry.stored:
+            if hasattr(leaves[path], "__array__"):
+                leaf[entry.index] = np.asarray(leaves[path])[entry.index]
+            else:
+                problems.append(f"not stored by PyTorch: {'/'.join(path)}; the template must hold its value")
+            continue
         expected = _torch_shape(entry, leaf[entry.index].shape)
         if entry.key not in state_dict:
             problems.append(f"missing: {entry.key}, expected {expected}")
@@ -168,7 +180,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
             continue
         kept = value.reshape([size for axis, size in enumerate(value.shape) if axis in entry.axes])
         leaf[entry.index] = kept.transpose(np.argsort(np.argsort(entry.axes)))
-    known = {entry.key for entry in entries}
+    known = {entry.key for entry in entries if entry.stored}
     for key in state_dict:
         if key not in known:
             problems.append(f"extra: {key}, seen {np.shape(state_dict[key])}, expected no such key")
@@ -204,6 +216,8 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
     _check_mapping(entries, leaves)
     state_dict = {}
     for entry in entries:
+        if not entry.stored:
+            continue
         if entry.collection == COUNTER:
             state_dict[entry.key] = np.zeros((), np.int64)
             continue
