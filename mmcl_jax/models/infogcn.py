@@ -57,8 +57,9 @@ class GraphConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels_in, joints = x.shape[0], x.shape[-1]
         shared = self.param("shared_topology", lambda _key: jnp.tile(jnp.eye(joints), (HEADS, 1, 1)))
-        topology = SelfAttention(name="attention")(x) * shared[:, None, None, None]
-        gathered = jnp.einsum("hnmtuv,cnmtv->hcnmtu", topology.astype(x.dtype), x)
+        topology = (SelfAttention(name="attention")(x) * shared[:, None, None, None]).astype(x.dtype)
+        # A product for each head: with one for all, XLA would transpose the result.
+        gathered = jnp.stack([jnp.einsum("nmtuv,cnmtv->cnmtu", topology[head], x) for head in range(HEADS)])
 
         init = nn.initializers.normal((2.0 / (HEADS * channels_in * self.channels)) ** 0.5)
         kernel = self.param("kernel", init, (HEADS, channels_in, self.channels))
