@@ -28,6 +28,8 @@ NTU = functools.partial(relative_positions, LAYOUTS["ntu"])
 # The published training outputs are plain cross entropy of the latent means.
 PLAIN = {"latent_noise": 0.0, "label_smoothing": 0.0, "mmd_weights": (0.0, 0.0)}
 
+HASTY = {"xla_backend_optimization_level": 0}  # two clips: compiling takes longer than running
+
 
 def shapes(model: InfoGCN, clips) -> dict:
     return jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), clips)
@@ -59,7 +61,8 @@ def test_parameter_count_and_shapes(base_channels, clips, features, count):
 @pytest.fixture(scope="module")
 def evaluated():
     """Evaluation of the published model, compiled once for every k: the features' matrix is an argument."""
-    return jax.jit(lambda matrix, variables, clips: InfoGCN(120, matrix).apply(variables, clips, train=False)[0])
+    run = lambda matrix, variables, clips: InfoGCN(120, matrix).apply(variables, clips, train=False)[0]  # noqa: E731
+    return jax.jit(run, compiler_options=HASTY)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def trained():
         (value, (logits, updates)), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         return value, logits, updates, gradients
 
-    return jax.jit(run)
+    return jax.jit(run, compiler_options=HASTY)
 
 
 @pytest.fixture(params=(0, 1, 8), ids="k{}".format)
@@ -246,7 +249,7 @@ def test_initial_parameters():
     norm = functools.partial(BatchNorm, channel_major=True)
     x = jnp.ones((64, 1, 1, 4, 20))
     key = jax.random.key(0, impl="rbg")  # compiles fast
-    conv = jax.jit(lambda: GraphConv(64, norm).init(key, x, True)["params"])()
+    conv = jax.jit(lambda: GraphConv(64, norm).init(key, x, True)["params"], compiler_options=HASTY)()
     np.testing.assert_array_equal(conv["shared_topology"], np.stack([np.eye(20)] * HEADS))
     assert float(conv["kernel"].std()) == pytest.approx((2 / (64 * 64 * HEADS)) ** 0.5, rel=0.1)
     assert float(conv["attention"]["queries_keys"]["kernel"].std()) == pytest.approx(1, rel=0.1)
