@@ -178,6 +178,42 @@ def spatial_adjacency(layout: Layout) -> np.ndarray:
     return np.stack([np.eye(num_joints), _normalise_columns(inward), _normalise_columns(inward.T)]).astype(np.float32)
 
 
+def rerooted_parents(layout: Layout, root: int) -> np.ndarray:
+    """Returns int `[V]`: each joint's parent in the same tree hung up at joint `root`, which is its own parent.
+
+    Bones between `root` and the layout's own root change direction, the others keep theirs.
+    """
+    parents = layout.parents
+    joint = below = root
+    while True:
+        above = parents[joint]
+        parents[joint] = below
+        if above == joint:
+            return parents
+        joint, below = above, joint
+
+
+def relative_positions(layout: Layout, k: int) -> np.ndarray:
+    """Returns float32 `[V, V]`, Info-GCN's `I - A^k`: what makes a skeleton's k-th representation from its joints.
+
+    Each joint is seen from its ancestor `k` bones nearer to the root; joints that have none keep their position. So
+    1 gives bones, but the root its position; a `k` beyond the tree's depth (8, in the published model) gives the
+    joints themselves; 0 gives zeros. `A[joint, parent]` is 1 in the tree whose root is the layout's centre, the middle
+    of the spine, as the published model has it for NTU RGB+D. (Its matrix for NW-UCLA points from parents to children,
+    and hence subtracts sums of descendants; that is not followed here.)
+
+    Raises:
+      ValueError: `k` is negative.
+    """
+    if k < 0:
+        raise ValueError(f"k {k} is negative; 1 gives bones, 8 joints")
+    parents = rerooted_parents(layout, layout.centre)
+    identity = np.eye(layout.num_joints)
+    to_parent = identity[parents]
+    to_parent[layout.centre] = 0
+    return (identity - np.linalg.matrix_power(to_parent, k)).astype(np.float32)
+
+
 def _normalise_columns(adjacency: np.ndarray) -> np.ndarray:
     degree = adjacency.sum(axis=0)
     return adjacency / np.where(degree > 0, degree, 1)

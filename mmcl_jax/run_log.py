@@ -40,6 +40,7 @@ _EVALUATED = (
     "model.base_channels",
     "model.graph",
     "model.center_of_mass",
+    "model.k",
 )
 _BEST = "best_test_top1_so_far_never_used"
 

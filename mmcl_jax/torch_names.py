@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mmcl_jax.models import blocks, inception
+from mmcl_jax.models import blocks, inception, infogcn
 from mmcl_jax.torch_weights import (
     IGNORED,
     Entry,
@@ -178,6 +178,48 @@ def _temporal_entries(name: str, path: tuple[str, ...], channels: int, *, bias_o
             last = f"{prefix}.3.bn"
         entries += batch_norm_entries(last, (*path, "out_bn"), index=(part,))
     return entries
+
+
+def infogcn_entries(base_channels: int = 64) -> list[Entry]:
+    """Returns the mapping of the published Info-GCN to `InfoGCN(base_channels=base_channels)`.
+
+    Published state dicts do not hold the prior `z_prior` of the latent vectors: a template must.
+    """
+    entries = [
+        Entry("pos_embedding", "params", ("embedding", "position"), (1, 2), 3),
+        *batch_norm_entries("data_bn", ("data_bn",)),
+        *linear_entries("to_joint_embedding", ("embedding", "joint")),
+    ]
+    channels_in = base_channels
+    for number, (width, stride) in enumerate(zip(infogcn.WIDTHS, infogcn.STRIDES, strict=True), start=1):
+        channels = width * base_channels
+        name, path = f"l{number}", (f"blocks_{number - 1}",)
+        entries += _attention_conv_entries(f"{name}.agcn", (*path, "gcn"), down=channels != channels_in)
+        entries += _temporal_entries(f"{name}.tcn", (*path, "tcn", "convolution"), channels)
+        if channels != channels_in or stride != 1:
+            entries += conv_entries(f"{name}.residual.conv", (*path, "residual"), axes=(1, 0))
+            entries += batch_norm_entries(f"{name}.residual.bn", (*path, "residual_bn"))
+        channels_in = channels
+    for name in ("fc", "fc_mu", "fc_logvar", "decoder"):
+        entries += linear_entries(name, (name,))
+    return [*entries, Entry("z_prior", "batch_stats", ("z_prior",), (0, 1), 2, stored=False)]
+
+
+def _attention_conv_entries(name: str, path: tuple[str, ...], *, down: bool) -> list[Entry]:
+    entries = [array_entry(f"{name}.shared_topology", (*path, "shared_topology"), 3)]
+    for head in range(infogcn.HEADS):
+        entries += conv_entries(f"{name}.conv_d.{head}", path, axes=(1, 0), index=(head,), bias_index=(head,))
+    if down:
+        entries += conv_entries(f"{name}.down.0", (*path, "down"), axes=(1, 0))
+        entries += batch_norm_entries(f"{name}.down.1", (*path, "down_bn"))
+    entries += batch_norm_entries(f"{name}.bn", (*path, "bn"))
+    entries += linear_entries(f"{name}.attn.to_qk", (*path, "attention", "queries_keys"))
+    norm = (*path, "attention", "norm")
+    return [
+        *entries,
+        array_entry(f"{name}.attn.ln.weight", (*norm, "scale"), 1),
+        array_entry(f"{name}.attn.ln.bias", (*norm, "bias"), 1),
+    ]
 
 
 def mmcl_entries(base_channels: int = 64) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
 Flax leaf, or one slice of a leaf in which several tensors are stacked; or it is another name of a tensor before it.
+Leaves that PyTorch does not store have an entry that says so.
 """
 
 import math
@@ -37,6 +38,8 @@ class Entry(NamedTuple):
       ndim: number of axes of the tensor.
       index: integers and slices that select a part of the leaf; () is the whole leaf.
       original: of an alias, the key of an entry before it.
+      stored: False where PyTorch's state dict leaves the value out: it is taken from the template on import, never
+        exported, and `key` only names it.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Entry(NamedTuple):
     ndim: int = 0
     index: tuple[int | slice, ...] = ()
     original: str = ""
+    stored: bool = True
 
 
 def array_entry(key: str, path: Iterable[str], ndim: int, index: tuple = (), collection: str = "params") -> Entry:
@@ -168,15 +172,15 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
       state_dict: name -> array. A `module.` prefix (DataParallel) on every name is dropped.
       entries: the model's mapping.
       template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
-        the result of `jax.eval_shape(model.init, ...)` does.
+        the result of `jax.eval_shape(model.init, ...)` does. But leaves that PyTorch does not store are taken from it.
 
     Returns:
       The variables with the template's structure, as numpy arrays of the template's types.
 
     Raises:
       TorchWeightsError: a key is missing, extra, misshapen or not finite, two names of one tensor have different
-        values, or the entries do not cover the template exactly. The message lists every such key with the shapes
-        seen and expected.
+        values, a leaf that PyTorch does not store has no value in the template, or the entries do not cover the
+        template exactly. The message lists every such key with the shapes seen and expected.
     """
     entries = list(entries)
     if state_dict and all(key.startswith("module.") for key in state_dict):
@@ -192,7 +196,14 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
         if entry.collection == ALIAS:
             problems += _alias_problems(entry, state_dict)
             continue
-        leaf = result[entry.collection, *entry.path]
+        path = (entry.collection, *entry.path)
+        leaf = result[path]
+        if not entry.stored:
+            if hasattr(leaves[path], "__array__"):
+                leaf[entry.index] = np.asarray(leaves[path])[entry.index]
+            else:
+                problems.append(f"not stored by PyTorch: {'/'.join(path)}; the template must hold its value")
+            continue
         expected = _torch_shape(entry, leaf[entry.index].shape)
         if entry.key not in state_dict:
             problems.append(f"missing: {entry.key}, expected {expected}")
@@ -209,7 +220,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
             continue
         kept = value.reshape([size for axis, size in enumerate(value.shape) if axis in entry.axes])
         leaf[entry.index] = kept.transpose(np.argsort(np.argsort(entry.axes)))
-    known = {entry.key for entry in entries}
+    known = {entry.key for entry in entries if entry.stored}
     for key in state_dict:
         if key not in known:
             problems.append(f"extra: {key}, seen {np.shape(state_dict[key])}, expected no such key")
@@ -245,6 +256,8 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
     _check_mapping(entries, leaves)
     state_dict = {}
     for entry in entries:
+        if not entry.stored:
+            continue
         if entry.collection == COUNTER:
             state_dict[entry.key] = np.zeros((), np.int64)
             continue

@@ -10,6 +10,8 @@ from mmcl_jax.graphs import (
     collapsed_hierarchy,
     hierarchical_adjacency,
     joint_groups,
+    relative_positions,
+    rerooted_parents,
     spatial_adjacency,
 )
 
@@ -25,6 +27,9 @@ NTU_GROUPS = {
     2: "2; 1 21; 13 17 3 5 9; 14 18 4 6 10; 15 19 7 11; 16 20 8 12; 22 23 24 25",
     21: "21; 2 3 5 9; 4 6 10 1; 7 11 13 17; 8 12 14 18; 22 23 24 25 15 19; 16 20",
 }
+# (parent, child) pairs, counted from 1, of Info-GCN's tree, whose root is the middle of the spine.
+INFOGCN_PAIRS = """2 1, 2 21, 21 3, 3 4, 21 5, 5 6, 6 7, 7 8, 8 23, 23 22, 21 9, 9 10, 10 11, 11 12, 12 25, 25 24, 1 13,
+    13 14, 14 15, 15 16, 1 17, 17 18, 18 19, 19 20"""
 
 
 @pytest.fixture(params=sorted(LAYOUTS))
@@ -187,3 +192,47 @@ def test_collapsed_hierarchy_is_normalised_like_the_natural_graph(layout, center
         sums = adjacency[subset].sum(axis=0)
         assert set(np.nonzero(sums == 0)[0]) == set(edgeless)
         np.testing.assert_allclose(sums[sums > 0], 1, rtol=1e-6)
+
+
+def test_rerooted_like_infogcn():
+    parents = rerooted_parents(LAYOUTS["ntu"], LAYOUTS["ntu"].centre)
+    assert parents[1] == 1
+    expected = {tuple(int(joint) - 1 for joint in pair.split()) for pair in INFOGCN_PAIRS.split(",")}
+    assert {(parent, joint) for joint, parent in enumerate(parents) if joint != parent} == expected
+
+
+def test_rerooted_trees_keep_their_bones(layout):
+    bones = {frozenset(bone) for bone in layout.bones}
+    for root in range(layout.num_joints):
+        parents = rerooted_parents(layout, root)
+        assert parents[root] == root
+        children = [joint for joint in range(layout.num_joints) if joint != root]
+        assert {frozenset((joint, int(parents[joint]))) for joint in children} == bones
+        joints = np.arange(layout.num_joints)
+        for _ in range(layout.num_joints):
+            joints = parents[joints]
+        assert (joints == root).all()
+    (own_root,) = np.flatnonzero(layout.parents == np.arange(layout.num_joints))
+    np.testing.assert_array_equal(rerooted_parents(layout, own_root), layout.parents)
+
+
+def test_relative_positions(layout):
+    joints = range(layout.num_joints)
+    parents = rerooted_parents(layout, layout.centre)
+    for k in range(9):
+        expected = np.eye(layout.num_joints)
+        for joint in joints:
+            ancestors = _ancestors(parents, joint)
+            if k < len(ancestors):
+                expected[joint, ancestors[k]] -= 1
+        matrix = relative_positions(layout, k)
+        assert matrix.dtype == np.float32
+        np.testing.assert_array_equal(matrix, expected, err_msg=f"k = {k}")
+    np.testing.assert_array_equal(matrix, np.eye(layout.num_joints))  # k = 8: no joint is as deep
+    with pytest.raises(ValueError, match="k -1 is negative"):
+        relative_positions(layout, -1)
+
+
+def _ancestors(parents: np.ndarray, joint: int) -> list[int]:
+    """The joint itself, its parent, and so on to the root."""
+    return [joint] if parents[joint] == joint else [joint, *_ancestors(parents, parents[joint])]

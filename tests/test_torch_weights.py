@@ -210,6 +210,24 @@ def test_a_wrong_mapping_is_an_error(entries, message):
         to_torch(TEMPLATE, entries)
 
 
+def test_leaves_that_pytorch_does_not_store():
+    entries = [*linear_entries("fc", ("fc",)), Entry("prior", "batch_stats", ("prior",), (0,), 1, stored=False)]
+    params = {"fc": {"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
+    state_dict = random_state_dict({"fc.weight": (3, 2), "fc.bias": (3,)})
+    prior = np.arange(4, dtype=np.float32)
+    variables = to_flax(state_dict, entries, {"params": params, "batch_stats": {"prior": jnp.asarray(prior)}})
+    np.testing.assert_array_equal(variables["batch_stats"]["prior"], prior)
+    assert_same(to_torch(variables, entries), state_dict)
+
+    shapes = {"params": params, "batch_stats": {"prior": jax.ShapeDtypeStruct((4,), jnp.float32)}}
+    with pytest.raises(TorchWeightsError, match="not stored by PyTorch: batch_stats/prior; the template must hold"):
+        to_flax(state_dict, entries, shapes)
+    with pytest.raises(TorchWeightsError, match="extra: prior"):
+        to_flax({**state_dict, "prior": prior}, entries, variables)
+    with pytest.raises(TorchWeightsError, match=r"batch_stats/prior .* 4 have no entry"):
+        to_torch(variables, entries[:-1])
+
+
 def test_nested_models():
     entries = nested(ENTRIES, "image.", ("encoder", "cnn"))
     template = {kind: {"encoder": {"cnn": tree}} for kind, tree in TEMPLATE.items()}
