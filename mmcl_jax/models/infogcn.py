@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax import losses
-from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv, normalise_joints
+from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv, add_residual, normalise_joints
 from mmcl_jax.models.layers import BatchNorm, Conv1x1, Initializers, default_init, linear_uniform
 
 WIDTHS = (1, 1, 1, 2, 2, 2, 4, 4, 4)  # channels of the nine blocks, in multiples of base_channels
@@ -65,10 +65,7 @@ class GraphConv(nn.Module):
         kernel = self.param("kernel", init, (HEADS, channels_in, self.channels))
         bias = self.param("bias", nn.initializers.zeros, (HEADS, self.channels))
         y = jnp.einsum("hio,hinmtv->onmtv", kernel, gathered) + bias.sum(axis=0)[:, None, None, None, None]
-        y = self.norm(scale_init=nn.initializers.constant(1e-6), name="bn")(y, train)
-        if channels_in != self.channels:
-            x = self.norm(name="down_bn")(Conv1x1(self.channels, name="down")(x), train)
-        return nn.relu(y + x)
+        return add_residual(y, x, self.norm, train)
 
 
 class RectifiedTemporalConv(nn.Module):
