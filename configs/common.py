@@ -30,8 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.backbone = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
     config.model.base_channels = 64  # width of the first blocks, a multiple of 4
     config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
-    config.model.image_encoder = "inception_v3"  # key of IMAGE_ENCODERS: inception_v3 | small_cnn
-    config.model.image_encoder_weights = ""  # torchvision's inception_v3, .npz, .pt or .pth; empty: random
+    config.model.image_encoder = "inception_v3"  # inception_v3 | resnet34 | small_cnn
+    config.model.image_encoder_weights = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
     config.model.image_encoder_frozen = False  # True: image features are computed once, before training
     config.model.refinement_terms = 2  # n of eq. 8
     config.model.refinement_matrices = "diagonal"  # diagonal (released code) | full (eq. 8)

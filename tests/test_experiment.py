@@ -71,7 +71,7 @@ def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
     [
         ({"model__backbone": "gcn"}, r"model\.backbone 'gcn' is not one of ctrgcn"),
         ({"model__base_channels": 6}, "base_channels 6 is not a positive multiple of 4"),
-        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, small_cnn"),
+        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, resnet34"),
         ({"model__refinement_matrices": "dense"}, "refinement_matrices 'dense' is not one of diagonal, full"),
         ({"model__batch_norm_group_size": 3}, "batch_norm_group_size 3 does not divide batch_size 8"),
         ({"loss__contrastive_group_size": 5}, "contrastive_group_size 5 does not divide batch_size 8"),

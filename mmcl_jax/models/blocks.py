@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.losses import cross_entropy
-from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool
+from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool, uniform_init
 
 DILATIONS = (1, 2)
 TEMPORAL_KERNEL = 5
@@ -118,11 +118,10 @@ class TenBlocks(nn.Module):
             )
             for number, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True))
         ]
-        bound = self.feature_width**-0.5
         self.fc = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.normal((2.0 / self.num_classes) ** 0.5),
-            bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+            bias_init=uniform_init(self.feature_width**-0.5),
         )
 
     @property

@@ -67,6 +67,11 @@ def fan_out_normal(fan_out: int) -> nn.initializers.Initializer:
     return nn.initializers.normal((2.0 / fan_out) ** 0.5)
 
 
+def uniform_init(bound: float) -> nn.initializers.Initializer:
+    """Uniform within `bound` on either side of zero; 1 / sqrt(inputs) is PyTorch's for a linear layer."""
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 class Conv1x1(nn.Module):
     """1x1 convolution, `[C_in, ...]` -> `[channels, ...]`, initialised as PyTorch's GCNs initialise theirs.
 
