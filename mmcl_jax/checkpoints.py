@@ -163,7 +163,8 @@ def _check_shapes(path: pathlib.Path, stored: dict[str, tuple], expected: dict[s
         shown = "; ".join(differing[:_SHOWN]) + ("; ..." if len(differing) > _SHOWN else "")
         raise CheckpointError(
             f"{path}: the checkpoint is of another model than this config's, or of records with other classes, joints "
-            f"or bodies. {len(differing)} of {len(expected)} arrays differ: {shown}. Use that model's config and records"
+            f"or bodies. {len(differing)} of {len(expected)} arrays differ: {shown}. Use that model's config, and its "
+            "records"
         )
 
 
