@@ -169,7 +169,7 @@ def _check_shapes(path: pathlib.Path, stored: dict[str, tuple], expected: dict[s
 
 
 _SHOWN = 6
-_READ_ONLY = ocp.CheckpointManagerOptions(read_only=True)
+_READ_ONLY = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
 
 
 def folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:

@@ -95,9 +95,9 @@ def import_checkpoint(
         f"{parameters} parameters"
     )
     say(
-        f"written to {workdir}. Evaluate it with the config of your records and stream:\n"
-        "  python -m mmcl_jax.main --mode=eval --config=configs/nw_ucla.py:joint \\\n"
-        f"    --config.model.backbone={description['model']['backbone']} "
+        f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
+        "  python -m mmcl_jax.main --mode=eval --config=configs/DATASET.py:STREAM "
+        f"--config.model.backbone={description['model']['backbone']} "
         f"--config.model.base_channels={sizes['base_channels']} --workdir={workdir}"
     )
 
@@ -202,7 +202,7 @@ def _write(file: pathlib.Path, state_dict: dict[str, np.ndarray]) -> None:
                 import torch
             except ImportError as error:
                 raise TorchWeightsError(f"{file}: needs PyTorch; pip install torch, or name an .npz") from error
-            torch.save({key: torch.from_numpy(value) for key, value in state_dict.items()}, partial)
+            torch.save({key: torch.tensor(value) for key, value in state_dict.items()}, partial)
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -167,19 +167,16 @@ def _entries(model: Published, sizes: Sizes) -> list[Entry]:
 
 def _lengths(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Those of the model's sizes that the state dict tells."""
-    lengths = {}
-    for name, (key, axis) in model.sizes.items():
-        shape = np.shape(state_dict.get(key, ()))
-        if -len(shape) <= axis < len(shape):
-            lengths[name] = shape[axis]
-    return lengths
+    shapes = {name: state_dict[key].shape for name, (key, _) in model.sizes.items() if key in state_dict}
+    axes = {name: axis for name, (_, axis) in model.sizes.items()}
+    return {name: shape[axes[name]] for name, shape in shapes.items() if -len(shape) <= axes[name] < len(shape)}
 
 
 def _sizes(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, int]:
     """All sizes, `bodies` too. Raises: TorchWeightsError where a key is missing or its length makes no model."""
     sizes = _lengths(model, state_dict)
     wanted = {name: key for name, (key, _) in model.sizes.items()}
-    normalised = np.shape(state_dict.get("data_bn.weight", ()))
+    normalised = state_dict["data_bn.weight"].shape if "data_bn.weight" in state_dict else ()
     problems = [f"missing: {key}, which tells {name}" for name, key in wanted.items() if name not in sizes]
     problems += [f"empty: {wanted[name]}, which tells {name}" for name, length in sizes.items() if not length]
     if not problems:
