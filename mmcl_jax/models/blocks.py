@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.losses import cross_entropy
-from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool, uniform_init
+from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool, linear_uniform
 
 DILATIONS = (1, 2)
 TEMPORAL_KERNEL = 5
@@ -121,7 +121,7 @@ class TenBlocks(nn.Module):
         self.fc = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.normal((2.0 / self.num_classes) ** 0.5),
-            bias_init=uniform_init(self.feature_width**-0.5),
+            bias_init=linear_uniform(self.feature_width),
         )
 
     @property

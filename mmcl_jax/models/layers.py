@@ -67,9 +67,10 @@ def fan_out_normal(fan_out: int) -> nn.initializers.Initializer:
     return nn.initializers.normal((2.0 / fan_out) ** 0.5)
 
 
-def uniform_init(bound: float) -> nn.initializers.Initializer:
-    """Uniform within `bound` on either side of zero; 1 / sqrt(inputs) is PyTorch's for a linear layer."""
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+def linear_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default for weights and biases of layers: uniform within `1 / sqrt(fan_in)`."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class Conv1x1(nn.Module):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmcl_jax.models.layers import BatchNorm, uniform_init
+from mmcl_jax.models.layers import BatchNorm, linear_uniform
 
 BLOCKS = (3, 4, 6, 3)  # of each stage; torchvision's layer1 to layer4
 WIDTHS = (64, 128, 256, 512)
@@ -59,7 +59,7 @@ class ResNet34(nn.Module):
                 name = f"layer{stage + 1}_{block}"
                 x = BasicBlock(features, downsamples(stage, block), self.group_size, name=name)(x, train)
         x = jnp.mean(x, axis=(1, 2))
-        init = uniform_init(x.shape[-1] ** -0.5)  # PyTorch's linear layer
+        init = linear_uniform(x.shape[-1])
         return nn.Dense(self.num_classes, kernel_init=init, bias_init=init, name="fc")(x)
 
 
