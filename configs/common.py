@@ -37,8 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.label_smoothing = 0.1  # infogcn
     config.model.mmd_weights = (1e-4, 1e-1)  # infogcn: pull of the latent mean to 0, of class means to their priors
     config.model.prior_gain = 3.0  # infogcn: length of the class priors
-    config.model.image_encoder = "inception_v3"  # key of IMAGE_ENCODERS: inception_v3 | small_cnn
-    config.model.image_encoder_weights = ""  # torchvision's inception_v3, .npz, .pt or .pth; empty: random
+    config.model.image_encoder = "inception_v3"  # inception_v3 | resnet34 | small_cnn
+    config.model.image_encoder_weights = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
     config.model.image_encoder_frozen = False  # True: image features are computed once, before training
     config.model.refinement_terms = 2  # n of eq. 8
     config.model.refinement_matrices = "diagonal"  # diagonal (released code) | full (eq. 8)

@@ -12,7 +12,7 @@ from mmcl_jax import graphs, optim, sharding
 from mmcl_jax.input_pipeline import Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
-from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, Statistics
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
@@ -85,7 +85,7 @@ class TrainingTask:
       text_set: text set for FRM; None without FRM.
       text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
       image_size: side of FAM's images, pixels; None without FAM.
-      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images.
+      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images; None without FAM.
     """
 
     skeleton: SkeletonTask
@@ -97,7 +97,7 @@ class TrainingTask:
     text_set: str | None
     text_statistics: tuple[np.ndarray, np.ndarray] | None
     image_size: int | None
-    image_statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    image_statistics: Statistics | None
 
 
 def build_training_task(config: "ConfigDict") -> TrainingTask:
@@ -128,15 +128,10 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         text_set=text_set,
         text_statistics=text_statistics(records, rows, text_set) if standardises else None,
         image_size=_image_size(config, records, rows) if with_image else None,
-        image_statistics=_image_statistics(config),
+        image_statistics=IMAGE_ENCODERS[config.model.image_encoder].statistics(config.model.image_encoder_weights)
+        if with_image
+        else None,
     )
-
-
-def _image_statistics(config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """ImageNet's, but for torchvision's trained Inception-v3: it undoes them and takes pixels in [-1, 1]."""
-    if config.model.image_encoder == "inception_v3" and config.model.image_encoder_weights:
-        return (0.5,) * 3, (0.5,) * 3
-    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[np.ndarray, np.ndarray]:

@@ -42,6 +42,9 @@ _EVALUATED = (
     "model.center_of_mass",
     "model.k",
 )
+# What a checkpoint that no training here made says of itself, under the config's own names.
+IMPORTED = "imported.json"
+_IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _BEST = "best_test_top1_so_far_never_used"
 
 
@@ -150,8 +153,17 @@ def _write_whole(path: pathlib.Path, text: str) -> None:
 
 
 def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
-    """Raises WorkdirError where `config` would evaluate a run in another way than the run itself does."""
+    """Raises WorkdirError where `config` would evaluate a run, or an imported model, in another way than its own."""
     _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), _EVALUATED.__contains__)
+    _check_config(pathlib.Path(workdir) / IMPORTED, _resolved(config), _IMPORTED_KEYS.__contains__)
+
+
+def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
+    """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
 
 
 def _resolved(config: "ConfigDict") -> dict[str, Any]:
@@ -161,10 +173,7 @@ def _resolved(config: "ConfigDict") -> dict[str, Any]:
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     if not path.exists():
         return
-    try:
-        stored = _flat(json.loads(path.read_text()))
-    except ValueError as error:
-        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another --workdir") from error
+    stored = _flat(read_workdir_json(path))
     now = _flat(config)
     differing = [
         f"{key}: {stored.get(key)!r} there, {now.get(key)!r} now"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mmcl_jax.models import blocks, inception, infogcn
+from mmcl_jax.models import blocks, inception, infogcn, resnet
 from mmcl_jax.torch_weights import (
     IGNORED,
     Entry,
@@ -33,6 +33,21 @@ def inception_entries() -> list[Entry]:
     for name in ("AuxLogits.conv0", "AuxLogits.conv1"):
         auxiliary += [*conv_entries(f"{name}.conv", (), bias=False), *batch_norm_entries(f"{name}.bn", ())]
     return entries + [Entry(entry.key, IGNORED) for entry in auxiliary]
+
+
+def resnet34_entries() -> list[Entry]:
+    """Returns the mapping of torchvision's `resnet34` to `ResNet34`."""
+    entries = [*conv_entries("conv1", ("conv1",), bias=False), *batch_norm_entries("bn1", ("bn1",))]
+    for stage, count in enumerate(resnet.BLOCKS):
+        for block in range(count):
+            name, path = f"layer{stage + 1}.{block}", (f"layer{stage + 1}_{block}",)
+            for number in (1, 2):
+                entries += conv_entries(f"{name}.conv{number}", (*path, f"conv{number}"), bias=False)
+                entries += batch_norm_entries(f"{name}.bn{number}", (*path, f"bn{number}"))
+            if resnet.downsamples(stage, block):
+                entries += conv_entries(f"{name}.downsample.0", (*path, "downsample"), bias=False)
+                entries += batch_norm_entries(f"{name}.downsample.1", (*path, "downsample_bn"))
+    return entries + linear_entries("fc", ("fc",))
 
 
 def ctrgcn_entries(base_channels: int = 64) -> list[Entry]:

@@ -3,14 +3,23 @@
 A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
 Flax leaf, or one slice of a leaf in which several tensors are stacked; or it is another name of a tensor before it.
 Leaves that PyTorch does not store have an entry that says so.
+
+    python -m mmcl_jax.torch_weights import FILE.pt DIR     a published checkpoint becomes a workdir
+    python -m mmcl_jax.torch_weights export FILE.pt DIR     a workdir's newest checkpoint becomes a state dict
+
+is the command of `mmcl_jax.torch_command`.
 """
 
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 ALIAS = "alias"
@@ -142,34 +151,119 @@ def resolve_aliases(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entr
     return {key: state_dict[later.get(key, key)] for key in state_dict}
 
 
-def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads a PyTorch state dict as arrays from an `.npz`, or a `.pt` or `.pth` (which needs torch installed).
+def read_state_dict(path: pathlib.Path, note: Callable[[str], None] = logging.info) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict as arrays from an `.npz`, or from what `torch.save` wrote (which needs torch).
 
     No code from the file runs: pickles are refused (`allow_pickle=False`, `weights_only=True`).
 
+    Args:
+      path: the file; any suffix but `.npz` is read as PyTorch's. The state dict may lie in dicts of other things
+        ('state_dict', 'model', ...), as long as it is the only dict of tensors there.
+      note: told what was done to the contents: which dict was taken, which types became float32.
+
+    Returns:
+      name -> array; floats of any width are float32.
+
     Raises:
-      TorchWeightsError: the file is missing, unreadable, holds no dict of tensors, or torch is not installed.
+      TorchWeightsError: the file is missing, unreadable, holds no or several dicts of tensors, or torch is missing.
     """
     path = pathlib.Path(path)
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                return dict(stored)
-        import torch
+    if not path.is_file():
+        raise TorchWeightsError(f"{path}: no such file; name a PyTorch checkpoint (.pt, .pth) or an .npz of its arrays")
+    arrays, types = _read_npz(path) if path.suffix == ".npz" else _read_torch(path, note)
+    converted = Counter(types[key] for key, value in arrays.items() if str(value.dtype) != types[key])
+    for kind, count in converted.items():
+        note(f"{path}: {count} of {len(arrays)} tensors were {kind}; converted to float32")
+    return arrays
 
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value.numpy() for key, value in stored.items()}
+
+def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except Exception as error:  # numpy and zipfile raise many kinds on a file that is none of theirs
+        raise _unreadable(path, error) from error
+    types = {key: str(value.dtype) for key, value in arrays.items()}
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which `to_flax` refuses by name
+        floats = {k: v.astype(np.float32) for k, v in arrays.items() if np.issubdtype(v.dtype, np.floating)}
+    return {**arrays, **floats}, types
+
+
+def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        import torch
     except ImportError as error:
         raise TorchWeightsError(f"{path}: reading it needs PyTorch; pip install torch, or save it as .npz") from error
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(_dicts_of(torch.Tensor, stored))
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it refers to {refused[1]}" if refused else "its pickle is damaged"
+        raise TorchWeightsError(
+            f"{path}: holds more than tensors, or is damaged ({reason}); nothing in it was run. Load it where you "
+            "trust it and save the tensors alone: torch.save(model.state_dict(), FILE)"
+        ) from error
     except Exception as error:  # torch and zipfile raise many kinds on a file that is none of theirs
-        raise TorchWeightsError(f"{path}: not a readable state dict ({error})") from error
+        raise _unreadable(path, error) from error
+    if len(found) != 1:
+        names = f", under {', '.join(map(repr, found))}" if found else ""
+        raise TorchWeightsError(
+            f"{path}: {len(found)} dicts of tensors{names}, where one is expected. Save the model's alone: "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    ((name, tensors),) = found.items()
+    if name:
+        note(f"{path}: took the dict of tensors under {name!r}")
+    types = {key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()}
+    try:
+        arrays = {k: (v.float() if v.is_floating_point() else v).detach().numpy() for k, v in tensors.items()}
+    except (TypeError, RuntimeError) as error:
+        raise TorchWeightsError(f"{path}: holds sparse or quantised tensors ({error}); save dense ones") from error
+    return arrays, types
+
+
+def _dicts_of(kind: type, value: Any, name: str = "") -> Iterable[tuple[str, Mapping]]:
+    """(dotted name, dict) of every dict of nothing but `kind` that names lead to.
+
+    An optimiser's state is none: integers lead to its dicts.
+    """
+    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        return
+    if all(isinstance(inner, kind) for inner in value.values()):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _dicts_of(kind, inner, f"{name}.{key}" if name else key)
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> TorchWeightsError:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return TorchWeightsError(
+        f"{path}: not a readable state dict: its {path.stat().st_size} bytes are cut off, damaged or of another format "
+        f"({reason}). Copy or download it again"
+    )
+
+
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Drops what DataParallel (`module.`) and `torch.compile` (`_orig_mod.`) put before every name, in any order."""
+    state_dict = dict(state_dict)
+    while state_dict:
+        prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in state_dict)), None)
+        if prefix is None:
+            break
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return state_dict
 
 
 def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], template: Mapping) -> dict:
     """Converts a PyTorch state dict to Flax variables.
 
     Args:
-      state_dict: name -> array. A `module.` prefix (DataParallel) on every name is dropped.
+      state_dict: name -> array. Wrappers' prefixes are dropped (`unwrapped`).
       entries: the model's mapping.
       template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
         the result of `jax.eval_shape(model.init, ...)` does. But leaves that PyTorch does not store are taken from it.
@@ -183,8 +277,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
         template exactly. The message lists every such key with the shapes seen and expected.
     """
     entries = list(entries)
-    if state_dict and all(key.startswith("module.") for key in state_dict):
-        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    state_dict = unwrapped(state_dict)
     leaves = flatten_dict(dict(template))
     _check_mapping(entries, leaves)
 
@@ -320,3 +413,10 @@ def _check_mapping(entries: list[Entry], leaves: Mapping[tuple[str, ...], np.nda
             )
     if problems:
         raise TorchWeightsError("the entries do not fit the Flax variables:\n  " + "\n  ".join(problems))
+
+
+if __name__ == "__main__":
+    # Started as a program, this file is not the module that the command imports: it only hands over.
+    from mmcl_jax.torch_command import main
+
+    main()

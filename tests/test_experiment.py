@@ -81,7 +81,7 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"model__graph": "spatial"}, r"model\.graph 'spatial' is not one of natural, hierarchical"),
         ({"model__center_of_mass": 3}, r"model\.center_of_mass 3 is not one of 1, 2, 21"),
         ({"model__base_channels": 6}, "base_channels 6 is not a positive multiple of 4"),
-        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, small_cnn"),
+        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, resnet34"),
         ({"model__refinement_matrices": "dense"}, "refinement_matrices 'dense' is not one of diagonal, full"),
         ({"model__batch_norm_group_size": 3}, "batch_norm_group_size 3 does not divide batch_size 8"),
         ({"loss__contrastive_group_size": 5}, "contrastive_group_size 5 does not divide batch_size 8"),
