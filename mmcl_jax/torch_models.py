@@ -8,12 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmcl_jax import torch_names
 from mmcl_jax.checkpoints import BACKBONE
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.ctrsgcn import CTRSGCN
+from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.models.infogcn import InfoGCN
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
 from mmcl_jax.torch_weights import Entry, TorchWeightsError, to_flax
 
@@ -65,6 +68,19 @@ def _ctrgcn(sizes: Sizes) -> CTRGCN:
     return CTRGCN(sizes["num_classes"], np.zeros((3, sizes["joints"], sizes["joints"])), sizes["base_channels"])
 
 
+def _ctrsgcn(sizes: Sizes) -> CTRSGCN:
+    return CTRSGCN(sizes["num_classes"], np.zeros((3, sizes["joints"], sizes["joints"])), sizes["base_channels"])
+
+
+def _hdgcn(sizes: Sizes) -> HDGCN:
+    adjacency = np.zeros((sizes["num_layers"], 3, sizes["joints"], sizes["joints"]))
+    return HDGCN(sizes["num_classes"], adjacency, sizes["base_channels"])
+
+
+def _infogcn(sizes: Sizes) -> InfoGCN:
+    return InfoGCN(sizes["num_classes"], np.eye(sizes["joints"]), sizes["base_channels"])
+
+
 def _mmcl(sizes: Sizes) -> MMCL:
     backbone = _ctrgcn(sizes)
     return MMCL(backbone, alignment=FeatureAlignment(backbone.feature_width), refinement=FeatureRefinement())
@@ -77,11 +93,28 @@ _TEN_BLOCKS = {
     "channels": ("l1.gcn1.down.0.weight", 1),
     "base_channels": ("l1.gcn1.bn.weight", 0),
 }
+_NINE_BLOCKS = {
+    "num_classes": ("decoder.bias", 0),
+    "joints": ("l1.agcn.shared_topology", -1),
+    "channels": ("to_joint_embedding.weight", 1),
+    "base_channels": ("to_joint_embedding.bias", 0),
+}
 _MODULES = {"image_width": ("FAM_Aligh.mlp.0.weight", 1), "text_width": ("mlp.0.weight", 1)}
 _WIDTH = ("base_channels",)
 
 PUBLISHED = {
     "ctrgcn": Published("ctrgcn", torch_names.ctrgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrgcn),
+    "ctrsgcn": Published("ctrsgcn", torch_names.ctrsgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrsgcn),
+    "hdgcn": Published(
+        "hdgcn",
+        torch_names.hdgcn_entries,
+        (*_WIDTH, "num_layers"),
+        _TEN_BLOCKS | {"num_layers": ("l1.gcn1.PA", 0)},
+        _hdgcn,
+    ),
+    "infogcn": Published(
+        "infogcn", torch_names.infogcn_entries, _WIDTH, _NINE_BLOCKS, _infogcn, normalised="base_channels"
+    ),
     "mmcl": Published("ctrgcn", torch_names.mmcl_entries, _WIDTH, _TEN_BLOCKS | _MODULES, _mmcl, tuple(_MODULES)),
 }
 
@@ -101,7 +134,7 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str | None = None) -> Re
     try:
         sizes = _sizes(model, state_dict)
         entries = _entries(model, sizes)
-        variables = to_flax(state_dict, entries, _shapes(model, sizes))
+        variables = to_flax(state_dict, entries, _template(model, sizes, entries))
     except TorchWeightsError as error:
         raise TorchWeightsError(f"read as {name} (--model names another): {error}") from error
     if not model.inputs:
@@ -132,9 +165,7 @@ def entries_of(name: str, variables: Mapping) -> list[Entry]:
 def _recognise(state_dict: Mapping[str, np.ndarray]) -> str:
     """The model that shares most names with the state dict, at least half of both. Raises: TorchWeightsError."""
     seen = _without_counters(state_dict)
-    names = {
-        name: {entry.key for entry in _entries(model, _lengths(model, state_dict))} for name, model in PUBLISHED.items()
-    }
+    names = {name: _stored(_entries(model, _lengths(model, state_dict))) for name, model in PUBLISHED.items()}
     nearest = max(PUBLISHED, key=lambda name: _likeness(seen, names[name]))
     if _likeness(seen, names[nearest]) >= 0.5:
         return nearest
@@ -155,6 +186,10 @@ def _recognise(state_dict: Mapping[str, np.ndarray]) -> str:
 def _likeness(seen: set[str], names: set[str]) -> float:
     known = _without_counters(names)
     return len(seen & known) / len(seen | known)
+
+
+def _stored(entries: list[Entry]) -> set[str]:
+    return {entry.key for entry in entries if entry.stored}
 
 
 def _without_counters(names) -> set[str]:
@@ -191,15 +226,21 @@ def _sizes(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, 
         if width < 4 or width % 4:
             problems.append(f"misshapen: {wanted['base_channels']}, {width} channels, expected a multiple of 4")
     if problems:
-        missing = _without_counters({entry.key for entry in _entries(model, sizes)}) - {*state_dict, *wanted.values()}
+        missing = _without_counters(_stored(_entries(model, sizes))) - {*state_dict, *wanted.values()}
         problems += [f"missing: {key}" for key in sorted(missing)]
         raise TorchWeightsError(f"its sizes cannot be told ({len(problems)} problems):\n  " + "\n  ".join(problems))
     return {**sizes, "bodies": length // each}
 
 
-def _shapes(model: Published, sizes: Sizes) -> dict:
-    """Shapes of the module's variables."""
+def _template(model: Published, sizes: Sizes, entries: list[Entry]) -> dict:
+    """Shapes of the module's variables; zeros where PyTorch does not store them: training alone would need them."""
     clip = jax.ShapeDtypeStruct((1, sizes["bodies"], _FRAMES, sizes["joints"], sizes["channels"]), jnp.float32)
     others = [jax.ShapeDtypeStruct((1, sizes[name]), jnp.float32) for name in model.inputs]
     module = model.module(sizes)
-    return jax.eval_shape(lambda *inputs: module.init(jax.random.key(0), *inputs, train=False), clip, *others)
+    shapes = jax.eval_shape(lambda *inputs: module.init(jax.random.key(0), *inputs, train=False), clip, *others)
+    leaves = flatten_dict(dict(shapes))
+    for entry in entries:
+        if not entry.stored:
+            path = (entry.collection, *entry.path)
+            leaves[path] = np.zeros(leaves[path].shape, leaves[path].dtype)
+    return unflatten_dict(leaves)
