@@ -25,6 +25,7 @@ from tests.golden import (
 from tests.runs import tiny_config
 
 CENTERS = (1, 2, 21)
+HASTY = {"xla_backend_optimization_level": 0}  # what runs once or thrice need not be optimised
 NORM = functools.partial(BatchNorm, channel_major=True)
 
 
@@ -61,7 +62,10 @@ def test_other_layouts(layout, center):
 @pytest.fixture(scope="module")
 def evaluate():
     """One compiled function for every centre of mass: the adjacency is an argument."""
-    return jax.jit(lambda adjacency, variables, clips: HDGCN(120, adjacency).apply(variables, clips, train=False)[0])
+    return jax.jit(
+        lambda adjacency, variables, clips: HDGCN(120, adjacency).apply(variables, clips, train=False)[0],
+        compiler_options=HASTY,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +78,7 @@ def differentiate():
         )
         return losses.cross_entropy(logits, labels), logits
 
-    # Run three times only: compiling hastily saves more than it costs.
-    hasty = {"xla_backend_optimization_level": 0}
-    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=hasty)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=HASTY)
 
 
 def published(center: int, template: dict):
@@ -128,7 +130,7 @@ def test_edge_convolution_by_hand(neighbours):
     unit = {"scale": np.ones(6, np.float32), "bias": np.zeros(6, np.float32)}
     stats = {"mean": np.zeros(6, np.float32), "var": np.ones(6, np.float32)}
     variables = {"params": {"kernel": kernel, "bn": unit}, "batch_stats": {"bn": stats}}
-    actual = module.apply(variables, x, False)
+    actual = jax.jit(module.apply, static_argnums=2)(variables, x, False)
     for layer, clip, node in np.ndindex(2, 2, 6):
         nodes = x[layer, :, clip, 0]
         distance = np.square(nodes - nodes[:, node : node + 1]).sum(axis=0)
@@ -145,23 +147,23 @@ def test_attention_sees_the_joints_of_each_layer_alone():
     adjacency = hierarchical_adjacency(LAYOUTS["ntu"], 2)
     module = LayerAttention(4, adjacency, NORM)
     x = np.random.default_rng(0).normal(size=(6, 4, 1, 1, 25)).astype(np.float32)
-    variables = module.init(jax.random.key(3), x, False)
-    weights = module.apply(variables, x, False)
+    variables = jax.jit(module.init, static_argnums=2)(jax.random.key(3), x, False)
+    apply = jax.jit(functools.partial(module.apply, train=False))
+    weights = apply(variables, x)
     assert weights.shape == (6, 4, 1, 1)
     assert ((weights > 0) & (weights < 1)).all()
     outside = x.copy()
     for layer in range(6):
         outside[layer, ..., np.diagonal(adjacency[layer, 0]) == 0] += 100
-    np.testing.assert_array_equal(module.apply(variables, outside, False), weights)
-    assert not np.array_equal(module.apply(variables, x + 100, False), weights)
+    np.testing.assert_array_equal(apply(variables, outside), weights)
+    assert not np.array_equal(apply(variables, x + 100), weights)
 
 
 def test_initial_parameters():
     adjacency = hierarchical_adjacency(LAYOUTS["ntu"], 21)
     graph_conv = GraphConv(64, adjacency, attention=True, norm=NORM)
     clips = jnp.ones((32, 1, 1, 4, 25))
-    hasty = {"xla_backend_optimization_level": 0}
-    params = jax.jit(lambda key: graph_conv.init(key, clips, True)["params"], compiler_options=hasty)(
+    params = jax.jit(lambda key: graph_conv.init(key, clips, True)["params"], compiler_options=HASTY)(
         jax.random.key(0, impl="rbg")
     )
     np.testing.assert_array_equal(params["PA"], adjacency)

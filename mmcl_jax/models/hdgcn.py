@@ -42,7 +42,7 @@ class GraphConv(nn.Module):
         similar = EdgeConv(JOINT_NEIGHBOURS, self.norm, name="edge")(reduced.mean(axis=4), train)  # [L, width, N, M, V]
         linked = self._linked(reduced, train)  # [L, K * width, N, M, T, V]
         if self.attention:
-            most = jnp.concatenate([linked.max(axis=4), similar], axis=1)
+            most = jnp.concatenate([_largest(linked, 4), similar], axis=1)
             weights = LayerAttention(self.channels, self.adjacency, self.norm, name="attention")(most, train)
             # Lists of layers: XLA for CPUs adds their items much faster than it sums over an array's first axis.
             linked = [y * w[: subsets * width, ..., None, None] for y, w in zip(linked, weights, strict=True)]
@@ -87,7 +87,31 @@ class EdgeConv(nn.Module):
         of_node = jnp.einsum("lio,linmv->lonmv", kernel[:, channels:] - kernel[:, :channels], x)
         y = jnp.einsum("lonmv,lnmukv->lonmuk", of_neighbour, nearest) + of_node[..., None]
         y = self.norm(name="bn")(y.reshape(layers * channels, *y.shape[2:]), train)
-        return nn.leaky_relu(y, 0.2).max(axis=-1).reshape(x.shape)
+        return _largest(nn.leaky_relu(y, 0.2), y.ndim - 1).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _largest(x: jax.Array, axis: int) -> jax.Array:
+    """Maximum, whose gradient goes to one element (PyTorch's rule).
+
+    `jnp.max` shares it among those that equal the maximum. XLA may compute `x` once for the maximum and once more for
+    the comparison, in another order: then none is equal, and the gradient is 0 / 0.
+    """
+    return x.max(axis)
+
+
+def _largest_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    index = jnp.argmax(x, axis, keepdims=True)
+    return jnp.take_along_axis(x, index, axis).squeeze(axis), (x, index)
+
+
+def _largest_backward(axis: int, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    x, index = saved  # of x, only the shape is used
+    chosen = jax.lax.broadcasted_iota(index.dtype, x.shape, axis) == index
+    return (jnp.where(chosen, jnp.expand_dims(gradient, axis), 0),)
+
+
+_largest.defvjp(_largest_forward, _largest_backward)
 
 
 def _nearest(x: jax.Array, count: int) -> jax.Array:
