@@ -64,7 +64,7 @@ def rows() -> list[dict[str, str]]:
     table = []
     for name, make in BACKBONES.items():
         shape = f"{BODIES} bodies, {FRAMES} frames, {layout.num_joints} joints"
-        table.append(_row(name, shape, make(CLASSES, layout, options), clip))
+        table.append(_row(name, shape, make(CLASSES, layout, 3, options), clip))
     for name, encoder in IMAGE_ENCODERS.items():
         image = jax.ShapeDtypeStruct((1, encoder.image_size, encoder.image_size, 3), jnp.float32)
         shape = f"image of {encoder.image_size} x {encoder.image_size}"

@@ -66,7 +66,7 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
     )
     return SkeletonTask(
         records=records,
-        backbone=BACKBONES[config.model.backbone](num_classes, layout, config.model),
+        backbone=BACKBONES[config.model.backbone](num_classes, layout, records.info.num_coordinates, config.model),
         transform=make_transform(options, layout, records.max_frames, train, coordinates=records.info.num_coordinates),
         num_classes=num_classes,
     )

@@ -11,7 +11,7 @@ from configs import common
 from mmcl_jax import losses
 from mmcl_jax.graphs import LAYOUTS, relative_positions
 from mmcl_jax.models import BACKBONES
-from mmcl_jax.models.infogcn import HEADS, GraphConv, InfoGCN, RectifiedTemporalConv, SelfAttention
+from mmcl_jax.models.infogcn import HEADS, GraphConv, InfoGCN, JointEmbedding, RectifiedTemporalConv, SelfAttention
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.torch_names import infogcn_entries
 from mmcl_jax.torch_weights import TorchWeightsError, to_flax, to_torch
@@ -270,9 +270,21 @@ def test_initial_parameters():
     assert float(head["decoder"]["kernel"].std()) == pytest.approx((2 / 120) ** 0.5, rel=0.1)
 
 
+def test_confidence_is_no_position():
+    relative = relative_positions(LAYOUTS["ntu"], 1)
+    clip = np.random.default_rng(0).normal(size=(1, 1, 2, 25, 3)).astype(np.float32)
+    embedding = JointEmbedding(4, relative, coordinates=2)
+    variables = embedding.init(jax.random.key(0), clip)
+    identity = {"joint": {"kernel": np.eye(3, 4), "bias": np.zeros(4)}, "position": np.zeros((25, 4))}
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.shape, b.shape), variables["params"], identity)
+    embedded = embedding.apply({"params": identity}, clip)
+    np.testing.assert_allclose(embedded[..., :2], np.einsum("uv,nmtvc->nmtuc", relative, clip[..., :2]), atol=1e-6)
+    np.testing.assert_array_equal(embedded[..., 2], clip[..., 2])
+
+
 def test_configuration():
     options = common.get_config().model
-    model = BACKBONES["infogcn"](12, LAYOUTS["ntu"], options)
+    model = BACKBONES["infogcn"](12, LAYOUTS["ntu"], 3, options)
     np.testing.assert_array_equal(model.relative_positions, np.eye(25))
     assert model.latent_noise == model.label_smoothing == 0.1
     assert model.mmd_weights == (1e-4, 1e-1)
@@ -288,4 +300,4 @@ def test_configuration():
         wrong = common.get_config().model
         wrong[key] = value
         with pytest.raises(ValueError, match=message):
-            BACKBONES["infogcn"](12, LAYOUTS["ntu"], wrong)
+            BACKBONES["infogcn"](12, LAYOUTS["ntu"], 3, wrong)

@@ -23,7 +23,7 @@ def test_the_blocks_are_found():
 
 def test_the_backbone_keeps_the_contract(tiny_gcn, tiny_records):
     options = runs.tiny_config(tiny_records).model
-    model = BACKBONES["tiny_gcn"](5, LAYOUTS["coco"], options)
+    model = BACKBONES["tiny_gcn"](5, LAYOUTS["coco"], 2, options)
     clip = jnp.zeros((2, 1, 9, 17, 3))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), clip, train=False))
     features = jax.eval_shape(lambda v: model.apply(v, clip, train=False, method="features"), variables)

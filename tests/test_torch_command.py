@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import checkpoints, torch_models, torch_weights
+from mmcl_jax import checkpoints, torch_models, torch_names, torch_weights
 from mmcl_jax.evaluate import evaluate_workdir
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.run_log import RunLog, WorkdirError
@@ -23,17 +23,18 @@ CLASSES, BODIES, WIDTH = 12, 1, 4
 def random_state_dict(name: str, **changes: int) -> dict[str, np.ndarray]:
     """A narrow model's state dict, with batch norms that have counted 12345 batches."""
     sizes = {"num_classes": CLASSES, "joints": 25, "channels": 3, "bodies": BODIES, "base_channels": WIDTH}
-    sizes |= {"image_width": 7, "text_width": 3} | changes
+    sizes |= {"image_width": 7, "text_width": 3, "num_layers": 6} | changes
     rng = np.random.default_rng(0)
-    shapes = torch_models._shapes(torch_models.PUBLISHED[name], sizes)
-    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32), shapes)
+    model = torch_models.PUBLISHED[name]
+    template = torch_models._template(model, sizes, torch_models._entries(model, sizes))
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32), template)
     state_dict = torch_weights.to_torch(variables, torch_models.entries_of(name, variables))
     return {k: np.array(12345) if k.endswith("tracked") else v for k, v in state_dict.items()}
 
 
 @pytest.fixture(scope="module")
 def published():
-    return {name: random_state_dict(name) for name in ("ctrgcn", "mmcl")}
+    return {name: random_state_dict(name) for name in torch_models.PUBLISHED}
 
 
 def tensors(state_dict: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -77,22 +78,35 @@ def assert_bit_for_bit(actual: dict[str, np.ndarray], expected: dict[str, np.nda
         assert actual[key].tobytes() == value.tobytes(), key
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("ctrgcn", "pt"), ("mmcl", "npz")])
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("ctrgcn", "pt"), ("ctrsgcn", "pth"), ("hdgcn", "npz"), ("infogcn", "pt"), ("mmcl", "npz")]
+)
 def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, capsys):
     file, workdir, back = tmp_path / f"a.{suffix}", tmp_path / "deep" / "run", tmp_path / f"b.{suffix}"
     save(published[name] if suffix == "npz" else tensors(published[name]), file)
     command("import", file, workdir)
     said = capsys.readouterr().out
     assert f"{name}: 12 classes, 25 joints, 1 bodies, 3 channels a joint, width 4;" in said
-    assert f"--config.model.backbone=ctrgcn --config.model.base_channels=4 --workdir={workdir}" in said
+    backbone = "ctrgcn" if name == "mmcl" else name
+    assert f"--config.model.backbone={backbone} --config.model.base_channels=4 --workdir={workdir}" in said
     command("export", back, workdir, *(["--model", "mmcl"] if name == "mmcl" else []))
     assert_bit_for_bit(read(back), published[name])
 
 
 @require_golden
-@pytest.mark.parametrize(("reference", "more"), [("ctrgcn_ucla", []), ("mmcl_ntu120", ["--model=mmcl"])])
+@pytest.mark.parametrize(
+    ("reference", "more"),
+    [
+        ("ctrgcn_ucla", []),
+        ("ctrsgcn_ntu120", []),
+        ("hdgcn_com1_ntu120", []),
+        ("infogcn_k1_ntu120", []),
+        ("mmcl_ntu120", ["--model=mmcl"]),
+    ],
+)
 def test_published_names_and_order_come_back(reference, more, tmp_path):
     state_dict = filled_state_dict(load(reference)[0])
+    state_dict = torch_weights.resolve_aliases(state_dict, torch_names.hdgcn_entries())
     command("import", save(tensors(state_dict), tmp_path / "a.pt"), tmp_path / "run")
     command("export", tmp_path / "b.pt", tmp_path / "run", *more)
     expected = {k: np.asarray(v, np.int64) if k.endswith("tracked") else v for k, v in state_dict.items()}

@@ -1,14 +1,15 @@
 """The skeleton backbones.
 
-Contract: `BACKBONES[name](num_classes, layout, options)` makes a Linen module with two methods,
+Contract: `BACKBONES[name](num_classes, layout, coordinates, options)` makes a Linen module with two methods,
 
   features(x, train): clips `[N, M, T, V, C]` -> `[N, M, T', V, C']`, before pooling;
   head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
 
 an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training,
 `classification_loss(logits, aux, labels)`, which needs no variables. Its collections are `params` and `batch_stats`;
-what it draws in training comes of the stream `dropout`. `options` is the `model` part of the config. Adding a backbone
-is one file, one line here and one test.
+what it draws in training comes of the stream `dropout`. The first `coordinates` of a joint's C channels are its place,
+a confidence may follow; `options` is the `model` part of the config. Adding a backbone is one file, one line here and
+one test.
 """
 
 import numpy as np
@@ -20,7 +21,8 @@ from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.infogcn import InfoGCN
 
 
-def _ctrgcn(num_classes: int, layout: graphs.Layout, options) -> CTRGCN:
+def _ctrgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRGCN:
+    del coordinates  # every channel is a feature to it
     return CTRGCN(
         num_classes=num_classes,
         adjacency=graphs.GRAPHS[options.graph](layout, options.center_of_mass),
@@ -29,7 +31,8 @@ def _ctrgcn(num_classes: int, layout: graphs.Layout, options) -> CTRGCN:
     )
 
 
-def _ctrsgcn(num_classes: int, layout: graphs.Layout, options) -> CTRSGCN:
+def _ctrsgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRSGCN:
+    del coordinates  # every channel is a feature to it
     return CTRSGCN(
         num_classes=num_classes,
         adjacency=np.stack([np.eye(layout.num_joints, dtype=np.float32)] * 3),
@@ -38,7 +41,8 @@ def _ctrsgcn(num_classes: int, layout: graphs.Layout, options) -> CTRSGCN:
     )
 
 
-def _hdgcn(num_classes: int, layout: graphs.Layout, options) -> HDGCN:
+def _hdgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> HDGCN:
+    del coordinates  # every channel is a feature to it
     return HDGCN(
         num_classes=num_classes,
         adjacency=graphs.hierarchical_adjacency(layout, options.center_of_mass),
@@ -47,10 +51,11 @@ def _hdgcn(num_classes: int, layout: graphs.Layout, options) -> HDGCN:
     )
 
 
-def _infogcn(num_classes: int, layout: graphs.Layout, options) -> InfoGCN:
+def _infogcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> InfoGCN:
     return InfoGCN(
         num_classes=num_classes,
         relative_positions=graphs.relative_positions(layout, options.k),
+        coordinates=coordinates,
         base_channels=options.base_channels,
         batch_norm_group_size=options.batch_norm_group_size,
         latent_noise=options.latent_noise,

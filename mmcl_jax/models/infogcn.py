@@ -84,19 +84,21 @@ class RectifiedTemporalConv(nn.Module):
 
 
 class JointEmbedding(nn.Module):
-    """Relative positions of the joints, embedded, plus which joint each is.
+    """Relative positions of the joints, embedded, plus which joint each is. A confidence is embedded as it is.
 
     `[N, M, T, V, C]` -> `[N, M, T, V, channels]`.
     """
 
     channels: int
     relative_positions: np.ndarray  # [V, V]
+    coordinates: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         joints, channels_in = x.shape[-2:]
         init = linear_uniform(channels_in)
-        x = jnp.einsum("uv,nmtvc->nmtuc", self.relative_positions, x)
+        relative = jnp.einsum("uv,nmtvc->nmtuc", self.relative_positions, x[..., : self.coordinates])
+        x = jnp.concatenate([relative, x[..., self.coordinates :]], axis=-1)
         x = nn.Dense(self.channels, kernel_init=init, bias_init=init, name="joint")(x)
         return x + self.param("position", nn.initializers.normal(1.0), (joints, self.channels))
 
@@ -110,6 +112,7 @@ class InfoGCN(nn.Module):
     Attributes:
       num_classes: length of the logits.
       relative_positions: float32 `[V, V]`, `mmcl_jax.graphs.relative_positions` of the layout.
+      coordinates: how many of a joint's channels these positions are; what follows is no position.
       base_channels: channels of blocks 1-3; blocks 4-6 have twice, blocks 7-9 four times as many. A multiple of 4.
       batch_norm_group_size: clips that normalise together, None = the batch (see `layers.BatchNorm`).
       latent_noise: the deviation of the latent vector is `exp(latent_noise * logvar)` in training; 0 means none, the
@@ -127,6 +130,7 @@ class InfoGCN(nn.Module):
     label_smoothing: float = 0.1
     mmd_weights: tuple[float, float] = (1e-4, 1e-1)
     prior_gain: float = 3.0
+    coordinates: int = 3
 
     def __post_init__(self):
         super().__post_init__()
@@ -142,7 +146,7 @@ class InfoGCN(nn.Module):
     def setup(self):
         width = self.feature_width
         norm = functools.partial(BatchNorm, group_size=self.batch_norm_group_size, channel_major=True)
-        self.embedding = JointEmbedding(self.base_channels, self.relative_positions)
+        self.embedding = JointEmbedding(self.base_channels, self.relative_positions, self.coordinates)
         self.data_bn = norm()
         self.blocks = [
             Block(self.base_channels * multiple, stride, True, GraphConv, RectifiedTemporalConv, norm)
