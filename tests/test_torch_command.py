@@ -214,7 +214,7 @@ def nan(value):
 
 
 def renamed(state_dict):
-    return {key.replace("gcn1", "gcn").replace("tcn1", "tcn"): value for key, value in state_dict.items()}
+    return {key.replace("gcn1", "gcn"): value for key, value in state_dict.items()}
 
 
 BROKEN = {
