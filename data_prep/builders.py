@@ -156,9 +156,8 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
 def print_counts(out, protocol: str, expected: dict[str, int]) -> None:
     """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
     opened = records.Records(out)
-    division = records.PROTOCOLS[opened.info.dataset][protocol]
-    train = int(np.isin(opened.index[division.field], division.train).sum())
-    counts = {"train": train, "test": len(opened) - train}
+    train, test = opened.protocol(protocol).masks(opened.index)
+    counts = {"train": int(train.sum()), "test": int(test.sum())}
     line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
     if counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"

@@ -181,6 +181,14 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def shard(text: str) -> tuple[int, int]:
+    """The type of a `--shard i/n` argument: (i, n), i from 0. Raises: ArgumentTypeError."""
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
+    return int(number), int(shards)
+
+
 def usable_cores() -> int:
     """The number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

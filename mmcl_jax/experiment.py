@@ -50,7 +50,7 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
     if config.model.base_channels < 4 or config.model.base_channels % 4:
         raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
     layout = graphs.LAYOUTS[records.info.layout]
-    num_classes = len(records.info.class_names)
+    num_classes = len(records.class_names(config.data.protocol))
     options = TransformOptions(
         sampling=config.data.sampling,
         window=config.data.window,
