@@ -74,12 +74,11 @@ def split_arguments(arguments: str, defaults: tuple[str, ...]) -> list[str]:
     return [*given, *defaults[len(given) :]]
 
 
-def ntu_recipe(
-    config: ml_collections.ConfigDict, protocol: str, stream: str, variant: str
-) -> ml_collections.ConfigDict:
+def get_ntu_config(protocol: str, stream: str, variant: str) -> ml_collections.ConfigDict:
     """What NTU RGB+D 60 and 120 share: the paper's recipe on two GPUs, each of which sees 100 of the 200 clips."""
     if variant not in ("", "skeleton_only"):
         raise ValueError(f"the variant {variant!r} is not 'skeleton_only'")
+    config = get_config()
     config.data.records = "data/ntu"
     config.data.protocol = protocol
     config.data.stream = stream

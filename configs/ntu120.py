@@ -8,8 +8,8 @@ and text (CTR-GCN alone): `configs/ntu120.py:xsub,joint,skeleton_only`. Without 
 `--config.loss.contrastive_weight=0` (images), `--config.loss.refinement_weight=0` (text). The published MMCL starts its
 image encoder from torchvision's weights: `--config.model.image_encoder_weights=inception_v3.pth`.
 
-Published, xsub, best epoch on the test set: CTR-GCN 85.01 % on joint, 86.34 bone, 81.23 joint motion, 81.66 bone motion;
-MMCL 85.79, 87.32, 83.19, 82.92. We have run none of these: accuracy and time not measured.
+Published, xsub, best epoch on the test set: CTR-GCN 85.01 % on joint, 86.34 bone, 81.23 joint motion, 81.66 bone
+motion; MMCL 85.79, 87.32, 83.19, 82.92. We have run none of these: accuracy and time not measured.
 """
 
 from configs import common
@@ -19,6 +19,6 @@ def get_config(arguments: str = "xsub,joint"):
     protocol, stream, variant = common.split_arguments(arguments, ("xsub", "joint", ""))
     if protocol not in ("xsub", "xset"):
         raise ValueError(f"configs/ntu120.py:{arguments}: the protocol {protocol!r} is not 'xsub' or 'xset'")
-    config = common.ntu_recipe(common.get_config(), f"ntu120_{protocol}", stream, variant)
+    config = common.get_ntu_config(f"ntu120_{protocol}", stream, variant)
     config.data.absent_body = "copy"
     return config.lock()

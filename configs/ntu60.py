@@ -3,7 +3,7 @@
     python -m data_prep.ntu --skeletons=nturgbd_skeletons --videos=nturgbd_rgb --out=data/ntu
     python -m mmcl_jax.main --config=configs/ntu60.py:xsub,joint --workdir=workdir/ntu60_xsub_joint
 
-Streams: joint, bone, joint_motion, bone_motion. The records are NTU RGB+D 120's: of them, the first 60 classes take part.
+Streams: joint, bone, joint_motion, bone_motion. Of records that hold NTU RGB+D 120, the first 60 classes take part.
 Without images and text (CTR-GCN alone): `configs/ntu60.py:xsub,joint,skeleton_only`. Without one of the two:
 `--config.loss.contrastive_weight=0` (images), `--config.loss.refinement_weight=0` (text). The published MMCL starts its
 image encoder from torchvision's weights: `--config.model.image_encoder_weights=inception_v3.pth`.
@@ -19,6 +19,6 @@ def get_config(arguments: str = "xsub,joint"):
     protocol, stream, variant = common.split_arguments(arguments, ("xsub", "joint", ""))
     if protocol not in ("xsub", "xview"):
         raise ValueError(f"configs/ntu60.py:{arguments}: the protocol {protocol!r} is not 'xsub' or 'xview'")
-    config = common.ntu_recipe(common.get_config(), f"ntu60_{protocol}", stream, variant)
+    config = common.get_ntu_config(f"ntu60_{protocol}", stream, variant)
     config.data.absent_body = "zeros"
     return config.lock()

@@ -19,11 +19,12 @@ import collections
 import dataclasses
 import functools
 import io
+import itertools
 import os
 import pathlib
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -170,8 +171,6 @@ _LEAST_JOINTS = 13  # of one person within the camera's reach
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _VIDEO_SUFFIX = "_rgb"
 _MISSING_LIST = pathlib.Path(__file__).with_name("ntu_missing_skeletons.txt")
-
-Texts = Callable[[str], dict[str, np.ndarray]]  # name of a clip -> its text features, 'model/question/feature' -> [D]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,19 +367,18 @@ def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
 
 
 def read_clips(
-    files: Iterable[pathlib.Path], folder: ImageFolder | None, texts: Texts | None, workers: int
+    files: Iterable[pathlib.Path], folder: ImageFolder | None, workers: int
 ) -> Iterator[builders.Clip | builders.SetAside]:
     """The clips of `.skeleton` files, in order, read by `workers` processes."""
     for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
-        for item in items:
-            if texts is not None and isinstance(item, builders.Clip):
-                item.texts = texts(item.name)
-            yield item
+        yield from items
 
 
-def select_files(files: dict[str, pathlib.Path]) -> tuple[dict[str, pathlib.Path], list[builders.SetAside]]:
-    """The files that are clips, by name, and what was set aside: odd names, clips listed as missing (these last)."""
-    odd, listed, clips = [], [], {}
+def select_files(
+    files: dict[str, pathlib.Path],
+) -> tuple[dict[str, pathlib.Path], list[builders.SetAside], list[builders.SetAside]]:
+    """The files that are clips, by name; what is set aside for its name; and for being listed as missing."""
+    clips, odd, listed = {}, [], []
     for stem, path in files.items():
         if parse_name(stem) is None:
             form = f"S001C002P003R002A013, actions 1 to {len(ACTIONS)}"
@@ -389,7 +387,7 @@ def select_files(files: dict[str, pathlib.Path]) -> tuple[dict[str, pathlib.Path
             listed.append(builders.SetAside(path.name, "the dataset's authors list it as without a whole skeleton"))
         else:
             clips[stem] = path
-    return clips, odd + listed
+    return clips, odd, listed
 
 
 def inventory(names: Iterable[str]) -> list[str]:
@@ -455,7 +453,6 @@ def prepare(
     *,
     video_root=None,
     images=None,
-    texts: Texts | None = None,
     shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -467,7 +464,6 @@ def prepare(
       out: the records folder; not used with a shard.
       video_root: folder of the videos.
       images: work folder of the mosaics; by default OUT.images where there are videos.
-      texts: gives the text features of a clip by its name.
       shard: (i, n), the i-th (from 0) of n shares.
       overwrite: replace existing records, after the new ones are complete.
       workers: processes; by default one for each core.
@@ -482,7 +478,7 @@ def prepare(
     scratch = pathlib.Path(out or images).resolve()
     scratch = scratch.with_name(scratch.name + (".unpacked" if shard is None else f".unpacked{shard[0]}"))
     with sources.open_source(skeletons, ".skeleton", scratch) as (files, set_aside):
-        clips, left_out = select_files(files)
+        clips, odd, listed = select_files(files)
         if video_root:
             make_crops(clips, pathlib.Path(video_root), folder, shard or (0, 1), workers)
         if shard is not None:
@@ -490,8 +486,9 @@ def prepare(
         if folder is not None and not folder.path.is_dir():
             raise builders.PreparationError(f"{folder.path}: no such folder; give --images the folder of the mosaics")
         info = dataset_info(images=folder is not None and bool(folder.done()))
-        items = read_clips(clips.values(), folder, texts, workers)
-        set_aside = [*set_aside, *left_out]
+        # What everybody lacks comes last: of what was set aside, the first few are printed.
+        items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
+        set_aside = [*set_aside, *odd]
         builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
     names = records.Records(out).index["name"].tolist()
     print("\n".join(inventory(names)))

@@ -25,6 +25,14 @@ SPREAD_RATIO = 0.8  # a frame whose extent in x is more than this times its exte
 SPREAD_FRAMES = 0.69754  # a body with at least this share of such frames is noise
 ORIGIN_JOINT = 1  # joint 2, the middle of the spine
 
+_QUIETLY = np.errstate(
+    over="ignore", invalid="ignore"
+)  # NaN and infinity of a damaged file; clips with them are refused
+
+# Parsing makes many arrays of some 100 kB. Having seen a larger one freed, glibc keeps such memory for the next instead
+# of fetching it from the kernel page by page, which takes as long as the parsing itself.
+np.empty(1 << 23, np.uint8)
+
 
 @dataclasses.dataclass(frozen=True)
 class Body:
@@ -81,6 +89,7 @@ def read(path: pathlib.Path) -> RawClip:
     return parse(contents)
 
 
+@_QUIETLY
 def parse(contents: bytes) -> RawClip:
     """The contents of a `.skeleton` file. Raises: SourceFileError."""
     words = _Words(contents)
@@ -141,9 +150,12 @@ class _Words:
     """The words of a text by line, found and read without a Python loop over them."""
 
     def __init__(self, contents: bytes):
+        """Raises: SourceFileError where `contents` is no text."""
         self._contents = contents
         # The padding ends the last line and lets `_decimals` look past the last word.
         self._bytes = np.frombuffer(contents + b"\n" + b" " * (_EXACT_DIGITS + 3), np.uint8)
+        if not contents.isascii() or self._bytes.min() < 9 or ((self._bytes > 13) & (self._bytes < 32)).any():
+            raise SourceFileError("binary data in it, expected text")
         blank = self._bytes <= ord(" ")
         borders = np.flatnonzero(blank[1:] != blank[:-1])
         borders += 1
@@ -234,6 +246,7 @@ _POWERS_OF_TEN = 10.0 ** np.arange(_EXACT_DIGITS + 3)
 _TEN_OR_ONE = np.array([1.0, 10.0])
 
 
+@_QUIETLY
 def denoise(clip: RawClip) -> Actors:
     """Chooses the actors of a clip as the published preprocessing does, quirks included.
 
@@ -314,6 +327,7 @@ def _place(clip: RawClip, actors) -> np.ndarray:
     return joints
 
 
+@_QUIETLY
 def translate(joints: np.ndarray) -> np.ndarray:
     """Moves the origin to the middle of actor 1's spine in the first frame that has it. float32 [T, M, 25, 3].
 
