@@ -9,7 +9,10 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
+import subprocess
+import sys
 import time
 
 import jax
@@ -23,6 +26,7 @@ from mmcl_jax import experiment, input_pipeline, records
 from tests import golden, ntu_files, ntu_reference
 
 av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+ROOT = pathlib.Path(__file__).parent.parent
 SEEDS = 200
 REAL_CLIP = "S001C001P001R001A001"
 
@@ -328,8 +332,25 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
     np.testing.assert_array_equal(clip[1], clip[0] if absent == "copy" else np.zeros_like(clip[0]))
 
 
-def test_killed_and_sharded_crops_end_in_the_same_records(source, prepared, tmp_path):
-    """One shard, a half-written file of a killed one, the rest by another command, then the records."""
+def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tmp_path):
+    command = [sys.executable, "-m", "data_prep.ntu", f"--out={tmp_path / 'ntu'}"]
+    command += [f"--{kind}={source / kind}" for kind in ("skeletons", "videos")]
+    start = functools.partial(subprocess.Popen, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    killed = start()
+    while killed.poll() is None and not list((tmp_path / "ntu.images").glob("*.jpg")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / "ntu").exists()
+    finished = start()
+    output = finished.communicate()[0].decode()
+    assert finished.returncode == 0, output
+    assert re.search(r"[12] of 2 mosaics are there", output)
+    assert contents(tmp_path / "ntu") == contents(prepared)
+
+
+def test_sharded_crops_end_in_the_same_records(source, prepared, tmp_path):
+    """One shard, a half-written file of a killed one, the other shard, then the records."""
     images = tmp_path / "images"
     options = {"video_root": source / "videos", "images": images, "workers": 1}
     ntu.prepare(source / "skeletons", shard=(1, 2), **options)
