@@ -45,7 +45,7 @@ def open_source(source, suffix: str, scratch) -> Iterator[tuple[dict[str, pathli
         return
     if not source.is_file():
         raise PreparationError(
-            f"{source}: no such file or folder; give --source the archive or the folder it unpacks to"
+            f"{source}: no such file or folder; give the archive or the folder that it unpacks to"
         )
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -71,7 +71,7 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
             bar.update(bar.total - bar.n)
     except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
         if zipfile.is_zipfile(archive):
-            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder as --source") from error
+            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder") from error
         raise PreparationError(
             f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
         ) from error
