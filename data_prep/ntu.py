@@ -319,17 +319,24 @@ def make_crops(
     if not video_root.is_dir():
         raise builders.PreparationError(f"{video_root}: no such folder; give --videos the folder of the .avi files")
     found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(video_root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
+    common = sorted(skeletons.keys() & found.keys())
+    if not common:
+        raise builders.PreparationError(
+            f"{video_root}: no video of any of the {len(skeletons)} clips, expected {next(iter(skeletons), 'NAME')}"
+            f"{_VIDEO_SUFFIX}.avi and the like; give --videos the folder of the .avi files"
+        )
+    print(f"{video_root}: videos of {len(common)} of {len(skeletons)} clips")
     folder.path.mkdir(parents=True, exist_ok=True)
     done = folder.done()
     number, shards = shard
-    share = sorted(skeletons.keys() & found.keys())[number::shards]
+    share = common[number::shards]
     tasks = [_Crop(name, skeletons[name], found[name], folder) for name in share if name not in done]
-    if done:
+    if len(tasks) < len(share):
         print(f"{folder.path}: {len(share) - len(tasks)} of {len(share)} mosaics are there, {len(tasks)} to make")
     with builders.clear_disk_errors(folder.path):
         results = sources.map_in_order(_make_crop, tasks, workers or sources.usable_cores())
         made = sum(tqdm(results, total=len(tasks), unit="clip", desc="mosaics"))
-    print(f"{folder.path}: {made} mosaics made, {len(tasks) - made} set aside")
+    print(f"{folder.path}: {made} mosaics made, {len(tasks) - made} set aside (NAME.set_aside says why)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,9 +44,7 @@ def open_source(source, suffix: str, scratch) -> Iterator[tuple[dict[str, pathli
         yield _files_beneath(source, source, suffix, [])
         return
     if not source.is_file():
-        raise PreparationError(
-            f"{source}: no such file or folder; give the archive or the folder that it unpacks to"
-        )
+        raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with clear_disk_errors(scratch):

@@ -389,6 +389,8 @@ def test_folders_that_are_not_there(source, tmp_path):
     for options in ({"images": tmp_path / "nowhere"}, {"video_root": tmp_path / "nowhere"}):
         with pytest.raises(builders.PreparationError, match=r"nowhere: no such folder; give --(images|videos)"):
             prepare(source, tmp_path / "out", **options)
+    with pytest.raises(builders.PreparationError, match=r"no video of any of the 3 clips, expected S001.*_rgb\.avi"):
+        prepare(source, tmp_path / "out", video_root=source / "skeletons")
     with pytest.raises(builders.PreparationError, match="no such file or folder"):
         ntu.prepare(tmp_path / "nowhere", tmp_path / "out")
 
