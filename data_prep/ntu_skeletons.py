@@ -272,8 +272,6 @@ def denoise(clip: RawClip) -> Actors:
 def _without_noise(bodies: tuple[Body, ...]) -> list[Body]:
     """Bodies that are long and slim enough, by falling motion; of two equal ones, the first to appear."""
     kept = [body for body in bodies if len(body.joints) >= SHORTEST_BODY]
-    if len(kept) == 1:
-        return kept
     motions = {}
     left = len(kept)
     for body in kept:
