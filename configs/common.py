@@ -71,3 +71,25 @@ def without_images_and_text(config: ml_collections.ConfigDict) -> ml_collections
     config.loss.contrastive_weight = 0.0
     config.loss.refinement_weight = 0.0
     return config
+
+
+def split_arguments(arguments: str, defaults: tuple[str, ...]) -> list[str]:
+    """The comma-separated arguments of a config file, filled up with `defaults`. Raises: ValueError for too many."""
+    given = arguments.split(",")
+    if len(given) > len(defaults):
+        raise ValueError(f"{arguments!r}: {len(given)} arguments, expected at most {len(defaults)}")
+    return [*given, *defaults[len(given) :]]
+
+
+def get_ntu_config(protocol: str, stream: str, variant: str) -> ml_collections.ConfigDict:
+    """What NTU RGB+D 60 and 120 share: the paper's recipe on two GPUs, each of which sees 100 of the 200 clips."""
+    if variant not in ("", "skeleton_only"):
+        raise ValueError(f"the variant {variant!r} is not 'skeleton_only'")
+    config = get_config()
+    config.data.records = "data/ntu"
+    config.data.protocol = protocol
+    config.data.stream = stream
+    config.data.text = "blip/holding/token_ids"
+    config.model.batch_norm_group_size = 100
+    config.loss.contrastive_group_size = 100
+    return without_images_and_text(config) if variant else config

@@ -156,9 +156,8 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
 def print_counts(out, protocol: str, expected: dict[str, int]) -> None:
     """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
     opened = records.Records(out)
-    division = records.PROTOCOLS[opened.info.dataset][protocol]
-    train = int(np.isin(opened.index[division.field], division.train).sum())
-    counts = {"train": train, "test": len(opened) - train}
+    train, test = opened.protocol(protocol).masks(opened.index)
+    counts = {"train": int(train.sum()), "test": int(test.sum())}
     line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
     if counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
@@ -203,6 +202,7 @@ class DatasetWriter:
         self._writer = tfds.core.SequentialWriter(
             description, max_examples_per_shard=_EXAMPLES_PER_SHARD, file_format="array_record"
         )
+        self._writer._serializer = _repeatable_serializer(description.features)
         self._writer.initialize_splits([records.SPLIT])
 
     def add(self, name: str, **values) -> None:
@@ -226,6 +226,20 @@ class DatasetWriter:
         if self._buffer:
             self._writer.add_examples({records.SPLIT: self._buffer})
             self._buffer = []
+
+
+def _repeatable_serializer(features):
+    """TFDS's serializer, but with the same bytes in every process; protobuf leaves the order of a map's entries open.
+
+    TFDS has no option for it, so `DatasetWriter` puts this in the place of the writer's own.
+    """
+    from tensorflow_datasets.core import example_serializer
+
+    class Repeatable(example_serializer.ExampleSerializer):
+        def serialize_example(self, example):
+            return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    return Repeatable(features.get_serialized_info())
 
 
 def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:

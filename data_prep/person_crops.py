@@ -5,6 +5,7 @@ Pictures are uint8 RGB [H, W, 3]; a box is (left, top, right, bottom) in whole p
 """
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -44,6 +45,24 @@ def joints_to_box(pixels: np.ndarray, frame_size: tuple[int, int], margin: float
         return None
     left, top, right, bottom = (int(value) for value in (*clipped_low, *clipped_high))
     return left, top, right, bottom
+
+
+def sampled_frames(
+    num_frames: int, box_in: Callable[[int], Box | None], m: int = CROPS
+) -> list[tuple[int, Box]] | None:
+    """The `m` uniformly sampled frames of a clip with the person's box in each; None where no frame has one.
+
+    A frame without a person gives way to the nearest one with; of two, the earlier. `box_in` finds the box in a frame
+    and is asked for no more frames than it takes.
+    """
+    chosen = []
+    for wanted in uniform_frame_indices(num_frames, m):
+        nearest_first = sorted(range(num_frames), key=lambda frame: abs(frame - wanted))
+        found = next(((frame, box) for frame in nearest_first if (box := box_in(frame))), None)
+        if found is None:
+            return None
+        chosen.append(found)
+    return chosen
 
 
 def mask_to_box(mask: np.ndarray) -> Box | None:

@@ -44,9 +44,7 @@ def open_source(source, suffix: str, scratch) -> Iterator[tuple[dict[str, pathli
         yield _files_beneath(source, source, suffix, [])
         return
     if not source.is_file():
-        raise PreparationError(
-            f"{source}: no such file or folder; give --source the archive or the folder it unpacks to"
-        )
+        raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with clear_disk_errors(scratch):
@@ -71,7 +69,7 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
             bar.update(bar.total - bar.n)
     except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
         if zipfile.is_zipfile(archive):
-            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder as --source") from error
+            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder") from error
         raise PreparationError(
             f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
         ) from error
@@ -179,6 +177,14 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
     return parser
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The type of a `--shard i/n` argument: (i, n), i from 0. Raises: ArgumentTypeError."""
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
+    return int(number), int(shards)
 
 
 def usable_cores() -> int:

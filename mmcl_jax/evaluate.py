@@ -89,7 +89,7 @@ class Evaluator:
             records.index["name"][rows],
             scores,
             labels,
-            records.info.class_names,
+            records.class_names(data.protocol),
         )
 
 

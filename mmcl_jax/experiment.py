@@ -53,7 +53,7 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
         raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
     layout = records.info.skeleton_layout
     layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
-    num_classes = len(records.info.class_names)
+    num_classes = len(records.class_names(config.data.protocol))
     options = TransformOptions(
         sampling=config.data.sampling,
         window=config.data.window,

@@ -35,14 +35,24 @@ class RecordsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it."""
+    """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it.
+
+    With `num_classes`, only the clips of the first so many classes take part, and the model knows no others.
+    """
 
     field: str
     train: tuple[int, ...]
+    num_classes: int | None = None
 
     def __post_init__(self):
         if self.field not in INDEX_FIELDS:
             raise ValueError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
+
+    def masks(self, index: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Which clips of an index train and which test: bool [clips] each."""
+        inside = np.ones(len(index["label"]), bool) if self.num_classes is None else index["label"] < self.num_classes
+        train = np.isin(index[self.field], self.train)
+        return inside & train, inside & ~train
 
 
 # What a joint may consist of: two or three coordinates, then a pose estimator's confidence, which is none.
@@ -103,11 +113,24 @@ class DatasetInfo:
         if "channels" in stored:  # records of an earlier program have neither this nor protocols
             stored["channels"] = tuple(stored["channels"])
         protocols = stored.get("protocols", {}).items()
-        stored["protocols"] = {name: Protocol(own["field"], tuple(own["train"])) for name, own in protocols}
+        stored["protocols"] = {name: Protocol(**{**own, "train": tuple(own["train"])}) for name, own in protocols}
         return cls(**stored)
 
 
+_NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
+_NTU120_SUBJECTS = (
+    *_NTU60_SUBJECTS,
+    *(45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94),
+    *(95, 97, 98, 100, 103),
+)
+
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
+    "ntu": {  # the first 60 classes are NTU RGB+D 60: setups 1 to 17, in which the others do not occur
+        "ntu60_xsub": Protocol("subject", _NTU60_SUBJECTS, num_classes=60),
+        "ntu60_xview": Protocol("camera", (2, 3), num_classes=60),
+        "ntu120_xsub": Protocol("subject", _NTU120_SUBJECTS),
+        "ntu120_xset": Protocol("setup", tuple(range(2, 33, 2))),
+    },
     "synthetic": {"xsub": Protocol("subject", (1, 2, 3, 5, 6, 8, 9))},
     "nw_ucla": {"xview": Protocol("camera", (1, 2))},
     "utd_mhad": {"xsub": Protocol("subject", (1, 3, 5, 7))},
@@ -159,6 +182,19 @@ class Records:
             digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
         return digest.hexdigest()[:16]
 
+    def protocol(self, name: str) -> Protocol:
+        """The protocol `name` of this dataset. Raises: RecordsError listing those that there are."""
+        known = {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
+        if name not in known:
+            raise RecordsError(
+                f"{self.root}: protocol {name!r} is not one of {sorted(known)} (dataset {self.info.dataset!r})"
+            )
+        return known[name]
+
+    def class_names(self, protocol: str) -> tuple[str, ...]:
+        """Names of the classes that a protocol tells apart, by label. Raises: RecordsError for an unknown protocol."""
+        return self.info.class_names[: self.protocol(protocol).num_classes]
+
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.
 
@@ -170,12 +206,8 @@ class Records:
         Raises: RecordsError for an unknown protocol or part, for a validation subject that is none of the training
         subjects, and for an empty training or test part.
         """
-        known = {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
-        if protocol not in known:
-            raise RecordsError(
-                f"{self.root}: protocol {protocol!r} is not one of {sorted(known)} (dataset {self.info.dataset!r})"
-            )
-        train = np.isin(self.index[known[protocol].field], known[protocol].train)
+        division = self.protocol(protocol)
+        train, test = division.masks(self.index)
         subjects = set(self.index["subject"][train].tolist())
         strangers = sorted(set(validation_subjects) - subjects)
         if strangers:
@@ -184,15 +216,15 @@ class Records:
                 f"of protocol {protocol!r}; choose some of those"
             )
         held_out = np.isin(self.index["subject"], list(validation_subjects))
-        parts = {"train": train & ~held_out, "validation": train & held_out, "test": ~train}
+        parts = {"train": train & ~held_out, "validation": train & held_out, "test": test}
         if part not in parts:
             raise RecordsError(f"part {part!r} is not one of {list(parts)}")
         rows = np.flatnonzero(parts[part]).astype(np.int64)
         if not len(rows) and part != "validation":
             raise RecordsError(
                 f"{self.root}: no clip in part {part!r} of protocol {protocol!r} (validation subjects "
-                f"{sorted(validation_subjects)}, {known[protocol].field}s here: "
-                f"{sorted(set(self.index[known[protocol].field].tolist()))})"
+                f"{sorted(validation_subjects)}, {division.field}s here: "
+                f"{sorted(set(self.index[division.field].tolist()))})"
             )
         return rows
 
