@@ -217,7 +217,8 @@ class Answering:
         self.answered = 0
         self.seconds = 0.0
         self._model: vqa.VisualQuestionAnswering | None = None
-        self._loading = threading.Lock()
+        self._failure: PreparationError | None = None
+        self._lock = threading.Lock()
 
     def run(self, shard: tuple[int, int] = (0, 1)) -> list[str]:
         """Does what is missing of part `shard[0]` of `shard[1]`; returns the names of the clips of this part.
@@ -242,19 +243,25 @@ class Answering:
     @property
     def model(self) -> vqa.VisualQuestionAnswering:
         """The model, loaded when it is first needed: a run that finds everything done needs none."""
-        with self._loading:
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure  # of another thread; not tried again
             if self._model is None:
-                request = self.request
-                model = vqa.load_model(
-                    request.model,
-                    revision=request.revision,
-                    precision=request.precision,
-                    max_tokens=request.max_tokens,
-                )
-                for (question, feature), outputs in self.outputs.items():
-                    outputs.claim(self._about(question, feature, model))
-                self._model = model
+                try:
+                    self._model = self._load_model()
+                except PreparationError as error:
+                    self._failure = error
+                    raise
         return self._model
+
+    def _load_model(self) -> vqa.VisualQuestionAnswering:
+        request = self.request
+        model = vqa.load_model(
+            request.model, revision=request.revision, precision=request.precision, max_tokens=request.max_tokens
+        )
+        for (question, feature), outputs in self.outputs.items():
+            outputs.claim(self._about(question, feature, model))
+        return model
 
     def _about(self, question: str, feature: str, model: vqa.VisualQuestionAnswering | None = None) -> dict:
         """What a text set is made with; None for what only the loaded model knows."""

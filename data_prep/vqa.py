@@ -8,6 +8,7 @@ them or none; code that lies beside a checkpoint is never run.
 import dataclasses
 import inspect
 import pathlib
+import re
 import warnings
 
 import numpy as np
@@ -24,6 +25,7 @@ QUESTIONS = {
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 # How models that take a bare text expect a question; all others have a chat template.
 _PROMPTS = {"blip-2": "Question: {} Answer:", "instructblip": "Question: {} Short answer:"}
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BLIP_BEAMS = 3  # the released BLIP searches with three beams
 
 
@@ -69,6 +71,8 @@ def load_model(
     folder = pathlib.Path(name)
     if folder.exists() and not (folder / "config.json").is_file():
         raise PreparationError(f"{name}: not a model folder (no config.json); give one that save_pretrained wrote")
+    if not folder.exists() and not _HUB_ID.fullmatch(name):
+        raise PreparationError(f"{name}: no such folder, and not an id of the Hugging Face hub, as owner/model")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source = {"revision": revision, "trust_remote_code": False}
     try:
