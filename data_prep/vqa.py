@@ -82,8 +82,9 @@ def load_model(
         model, loading = loader.from_pretrained(
             name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **source
         )
+        processor = transformers.AutoProcessor.from_pretrained(name, **source)
         # Pillow everywhere, so that features do not depend on whether torchvision is installed.
-        processor = transformers.AutoProcessor.from_pretrained(name, backend="pil", **source)
+        processor.image_processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **source)
     except PreparationError:
         raise
     except Exception as error:  # transformers raises anything from ImportError to SafetensorError
