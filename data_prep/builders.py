@@ -203,6 +203,11 @@ class DatasetWriter:
         self._writer = tfds.core.SequentialWriter(
             description, max_examples_per_shard=_EXAMPLES_PER_SHARD, file_format="array_record"
         )
+        # Else the fields of an example are in an order that differs from process to process; TFDS has no option for it.
+        serializer = self._writer._serializer
+        serializer.serialize_example = lambda example: serializer.get_tf_example(example).SerializeToString(
+            deterministic=True
+        )
         self._writer.initialize_splits([records.SPLIT])
 
     def add(self, name: str, **values) -> None:

@@ -241,9 +241,8 @@ class Answering:
                 started = time.perf_counter()
                 for names, pictures in loaded:
                     self._answer(names, pictures)
-                if loaded:
-                    self.answered += len(batch)
-                    self.seconds += time.perf_counter() - started
+                    self.answered += len(names)
+                self.seconds += time.perf_counter() - started
                 bar.update(len(batch))
         return [name for batch in batches for name in batch]
 
@@ -346,7 +345,7 @@ class Answering:
 
     def report(self, names: list[str]) -> None:
         """Prints the speed of this run and the answers about all of `names`."""
-        if self.seconds:
+        if self.answered:
             print(
                 f"{self.answered} clips, {len(self.request.questions)} question(s), in {self.seconds:.1f} s: "
                 f"{self.answered / self.seconds:.2f} clips per second ({self.model.device}, {self.model.precision}, "
