@@ -8,7 +8,7 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
+.PHONY: help setup setup-text demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
 
 help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
@@ -26,7 +26,14 @@ $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
 	touch $@
 
+# PyTorch and transformers, for text features and the tests alone.
+$(VENV)/.ready-text: $(VENV)/.ready data_prep/requirements-text.txt
+	$(RUN) -m pip install --quiet -r data_prep/requirements-text.txt
+	touch $@
+
 setup: $(VENV)/.ready
+
+setup-text: $(VENV)/.ready-text
 
 $(DATA)/synthetic/info.json: | setup
 	$(RUN) -m data_prep.synthetic --out=$(DATA)/synthetic
@@ -39,7 +46,7 @@ demo-skeleton-only: setup $(DATA)/synthetic/info.json
 	$(RUN) -m mmcl_jax.main --config=configs/demo.py:joint,skeleton_only --workdir=$(WORKDIR)/demo_skeleton_only \
 		--config.data.records=$(DATA)/synthetic
 
-test: setup lint
+test: setup setup-text lint
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
 
 lint: setup
