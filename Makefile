@@ -8,7 +8,7 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
+.PHONY: help setup setup-text setup-tests demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
 
 help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
@@ -27,11 +27,18 @@ $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
 	touch $@
 
-$(VENV)/.ready-tests: $(VENV)/.ready tests/requirements.txt
+# PyTorch and transformers, for text features and the tests alone.
+$(VENV)/.ready-text: $(VENV)/.ready data_prep/requirements-text.txt
+	$(RUN) -m pip install --quiet -r data_prep/requirements-text.txt
+	touch $@
+
+$(VENV)/.ready-tests: $(VENV)/.ready-text tests/requirements.txt
 	$(RUN) -m pip install --quiet -r tests/requirements.txt
 	touch $@
 
 setup: $(VENV)/.ready
+
+setup-text: $(VENV)/.ready-text
 
 setup-tests: $(VENV)/.ready-tests
 

@@ -222,6 +222,10 @@ class DatasetWriter:
                 f"{self.folder}: {written} of {len(self.names)} rows were written; is the disk full?"
             )
 
+    def save_names(self) -> None:
+        """Stores the clip name of each row beside a dataset that the index does not name."""
+        np.save(self.folder / "names.npy", np.array(self.names))
+
     def _flush(self) -> None:
         if self._buffer:
             self._writer.add_examples({records.SPLIT: self._buffer})
@@ -312,7 +316,7 @@ class _RecordsWriter:
         for kind, dataset in self.datasets.items():
             dataset.close()
             if kind != records.SKELETONS:
-                np.save(dataset.folder / "names.npy", np.array(dataset.names))
+                dataset.save_names()
         columns = dict(zip(records.INDEX_FIELDS, np.array(self._index, dtype=np.int64).T, strict=True))
         np.savez(self.folder / "index.npz", name=np.array(self.datasets[records.SKELETONS].names), **columns)
         stored = {

@@ -1,6 +1,6 @@
 """NTU RGB+D 60 and 120: `.skeleton` files, and if wanted RGB videos -> records for all four benchmarks.
 
-    python -m data_prep.ntu --skeletons DIR [--videos DIR] [--images DIR] --out DIR [--overwrite]
+    python -m data_prep.ntu --skeletons DIR [--videos DIR] [--images DIR] [--text DIR] --out DIR [--overwrite]
     python -m data_prep.ntu --skeletons DIR --videos DIR --images DIR --shard 3/16
 
 `--skeletons` holds the `.skeleton` files anywhere beneath it (NTU RGB+D 120 is what both archives unpack to; NTU RGB+D
@@ -11,7 +11,7 @@ the authors list as missing stay out.
 coordinates in the colour video, and put side by side: one JPEG a clip in the work folder `--images` (default:
 OUT.images). What is there is not made again, so that an interrupted run goes on where it stopped. `--shard i/n` (i from
 0) makes the i-th of n shares of them and no records: run n of these anywhere, then once without it. `--images` alone
-takes what lies there.
+takes what lies there. `--text` adds the text features that lie there, the `--out` of `data_prep.text_features`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import builders, ntu_skeletons, person_crops, sources, videos
+from data_prep import builders, ntu_skeletons, person_crops, sources, text_features, videos
 from mmcl_jax import records
 
 ACTIONS = (
@@ -460,6 +460,7 @@ def prepare(
     *,
     video_root=None,
     images=None,
+    text=None,
     shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -471,6 +472,7 @@ def prepare(
       out: the records folder; not used with a shard.
       video_root: folder of the videos.
       images: work folder of the mosaics; by default OUT.images where there are videos.
+      text: folder of text features; they are added to the records.
       shard: (i, n), the i-th (from 0) of n shares.
       overwrite: replace existing records, after the new ones are complete.
       workers: processes; by default one for each core.
@@ -478,6 +480,8 @@ def prepare(
     Raises: PreparationError.
     """
     workers = workers or sources.usable_cores()
+    if text is not None and not pathlib.Path(text).is_dir():
+        raise builders.PreparationError(f"{text}: no such folder; --text names the --out of data_prep.text_features")
     if shard is None:
         out = builders.check_destination(out, overwrite)
         images = images or (out.with_name(out.name + ".images") if video_root else None)
@@ -497,6 +501,8 @@ def prepare(
         items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
         set_aside = [*set_aside, *odd]
         builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
+    if text is not None:
+        text_features.join(out, text)
     names = records.Records(out).index["name"].tolist()
     print("\n".join(inventory(names)))
     for protocol, expected in NUM_CLIPS.items():
@@ -509,6 +515,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--skeletons", required=True, help="the folder of the .skeleton files, or a tar archive of it")
     parser.add_argument("--videos", help="the folder of the RGB videos; without, no mosaics are made")
     parser.add_argument("--images", help="the work folder of the mosaics, a JPEG a clip (default OUT.images)")
+    parser.add_argument("--text", help="a folder of text features (--out of data_prep.text_features) to add")
     parser.add_argument("--out", help="the records folder to create")
     parser.add_argument("--shard", type=sources.shard, help="i/n: only the i-th (from 0) of n shares of the mosaics")
     parser.add_argument(
@@ -525,6 +532,7 @@ def main(arguments: list[str] | None = None) -> None:
             parsed.out,
             video_root=parsed.videos,
             images=parsed.images,
+            text=parsed.text,
             shard=parsed.shard,
             overwrite=parsed.overwrite,
         )

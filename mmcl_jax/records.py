@@ -4,9 +4,10 @@
     ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, num_bodies, num_frames
     ROOT/skeletons/      TFDS dataset (ArrayRecord), rows in index order: float32 (T, M, V, C), real bodies only
     ROOT/images/         TFDS dataset of JPEG mosaics, with its own names.npy (row -> clip name)
-    ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, with its own names.npy
+    ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, with its own names.npy; those of a
+                         model also the answer of each clip and about.json: model, question, width
 
-`data_prep.builders` writes this. A run on skeletons opens neither images nor text.
+`data_prep.builders` and `data_prep.text_features` write this. A run on skeletons opens neither images nor text.
 """
 
 import dataclasses
@@ -240,9 +241,8 @@ class Records:
         """
         from PIL import Image
 
-        joined = self._joined_row(row, IMAGES)
         try:
-            picture = Image.open(io.BytesIO(self._dataset(IMAGES).read(joined)["image"])).convert("RGB")
+            picture = Image.open(io.BytesIO(self.image_file(row))).convert("RGB")
         except OSError as error:
             name = self.index["name"][row]
             raise RecordsError(
@@ -253,6 +253,10 @@ class Records:
         resized = picture.resize((size * width // short, size * height // short), Image.Resampling.BILINEAR)
         return np.array(resized)
 
+    def image_file(self, row: int) -> bytes:
+        """The JPEG file of clip `row`'s mosaic, as it was stored. Raises: RecordsError where this clip has none."""
+        return self._dataset(IMAGES).read(self._joined_row(row, IMAGES))["image"]
+
     def text(self, row: int, text_set: str) -> np.ndarray:
         """The text feature of clip `row`: float32 [D].
 
@@ -260,6 +264,12 @@ class Records:
         """
         joined = self._joined_row(row, text_set)
         return self._dataset(text_set).read(joined)["feature"]
+
+    def answer(self, row: int, text_set: str) -> str | None:
+        """What the model said of clip `row`; None where the set keeps no answers. Raises: RecordsError, as `text`."""
+        joined = self._joined_row(row, text_set)
+        stored = self._dataset(text_set).read(joined).get("answer")
+        return None if stored is None else stored.decode()
 
     def text_width(self, text_set: str) -> int:
         """D, the width of a text set's features. Raises: RecordsError for an unknown set."""

@@ -26,6 +26,20 @@ def test_same_clips_same_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
+def test_bytes_do_not_depend_on_the_process(tmp_path):
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    write(tmp_path / "out", [make_clip(0), make_clip(1)])
+    for folder in ("skeletons", "images", f"text/{TEXT_SET}"):
+        (path,) = (tmp_path / "out" / folder).glob("*array_record*")
+        reader = array_record_module.ArrayRecordReader(str(path))
+        for stored in reader.read_all():
+            in_order = tf_example_pb2.Example.FromString(stored).SerializeToString(deterministic=True)
+            assert stored == in_order  # the map of a protocol buffer has no order of its own
+        reader.close()
+
+
 def test_several_buffers_and_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(builders, "_BUFFERED_EXAMPLES", 2)
     monkeypatch.setattr(builders, "_EXAMPLES_PER_SHARD", 3)
