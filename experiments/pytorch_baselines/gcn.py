@@ -117,7 +117,7 @@ class TopologyRefinedConv(GraphConv):
 
 
 class StaticConv(GraphConv):
-    """CTRS-GCN's graph convolution: one normalised learnable adjacency a subset, the same for every clip and channel."""
+    """CTRS-GCN: a learnable, normalised adjacency for each subset, the same for every clip and channel."""
 
     def __init__(self, channels_in: int, channels: int, adjacency: torch.Tensor):
         super().__init__()

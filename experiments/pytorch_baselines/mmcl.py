@@ -31,7 +31,7 @@ class FeatureAlignment(nn.Module):
 
 
 class MMCL(CTRGCN):
-    """CTR-GCN with the Feature Alignment and Feature Refinement Modules; the CNN stays outside, as in the released code.
+    """CTR-GCN with the Feature Alignment and Feature Refinement Modules; the CNN stays outside, as released.
 
     Args:
       num_classes, adjacency, **backbone: see `gcn.TenBlocks`.
