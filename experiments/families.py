@@ -31,7 +31,7 @@ class Family(NamedTuple):
       key: a PyTorch key that only this family has, of those after it in `FAMILIES`.
       models: of the reference's name and shapes: what the model can be, by a label. Several where neither tells.
       inputs: of a reference: the module's inputs, in our axis order.
-      values: of the module's output and the labels (or None): named values; with labels `loss`, which is differentiated.
+      values: of the module's output and the labels (or None): named values; with labels `loss` too.
     """
 
     key: str

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 GRADIENT_TOLERANCE = 0.01  # of a parameter's gradient norm, beyond 1e-6 of the largest of all
+MOST_ROUNDING = 0.05
 
 
 class GoldenError(ValueError):
@@ -83,7 +84,9 @@ def relative_error(actual, expected) -> float:
     return difference / norm if norm else (math.inf if difference else 0.0)
 
 
-def gradient_norm_errors(ours: Mapping[str, np.ndarray], reference: Mapping) -> dict[str, float]:
+def gradient_norm_errors(
+    ours: Mapping[str, np.ndarray], reference: Mapping, rounding: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Compares the norms of gradients with those of a reference, parameter by parameter.
 
     Two norms agree where `|a - b| <= 0.01 b + 1e-6 max(all norms)`. A bias directly in front of a batch norm has no
@@ -93,6 +96,8 @@ def gradient_norm_errors(ours: Mapping[str, np.ndarray], reference: Mapping) -> 
     Args:
       ours: gradients by PyTorch name.
       reference: contents of the `.json`, of which `grad_norm` and `state_dict` are read.
+      rounding: by PyTorch name, how far rounding alone is known to move a norm; so much of the difference is excused,
+        but never more than `MOST_ROUNDING` of the norm.
 
     Returns:
       The error of each parameter, `|a - b| / (b + 1e-4 max(all norms))`, to be at most `GRADIENT_TOLERANCE`; 0 for
@@ -108,8 +113,9 @@ def gradient_norm_errors(ours: Mapping[str, np.ndarray], reference: Mapping) -> 
         if key in cancelled and max(norm, expected[key]) < 5e-6 * largest:
             errors[key] = 0.0
         else:
-            error = abs(norm - expected[key]) / (expected[key] + 1e-4 * largest)
-            errors[key] = error if math.isfinite(error) else math.inf
+            excused = min((rounding or {}).get(key, 0.0), MOST_ROUNDING * expected[key])
+            error = max(abs(norm - expected[key]) - excused, 0.0) / (expected[key] + 1e-4 * largest)
+            errors[key] = error if math.isfinite(norm) else math.inf
     return errors
 
 

@@ -15,9 +15,10 @@ from mmcl_jax.groups import group_count
 class BatchNorm(nn.Module):
     """Batch normalisation over every axis but the channels', as PyTorch's `BatchNorm2d` computes it.
 
-    Input and output have the same shape and type. Statistics are float32, of float64 inputs float64. Differences from `flax.linen.BatchNorm`:
-    running variances take the unbiased estimate, and statistics can be taken over groups of clips, as two GPUs under
-    PyTorch's `DataParallel` do (each group normalises itself; the running statistics follow the first group only).
+    Input and output have the same shape and type. Statistics are float32 (float64 where the input is). Differences
+    from `flax.linen.BatchNorm`: running variances take the unbiased estimate, and statistics can be taken over groups
+    of clips, as two GPUs under PyTorch's `DataParallel` do (each group normalises itself; the running statistics follow
+    the first group only).
 
     Attributes:
       group_size: clips a group, N must be a multiple of it; None means the whole batch.
