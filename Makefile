@@ -8,7 +8,7 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
+.PHONY: help setup setup-tests demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
 
 help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
@@ -19,14 +19,21 @@ help:
 	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
 	@echo "make utd-mhad-short       UTD-MHAD, joint stream, with and without FAM, short schedule"
 
-# One environment for training, preparation and tests; made anew when a requirements file changes.
+# One environment; what training and preparation need first, what tests and lint need (torch) on top, for those alone.
+# Each is installed anew when its requirements change.
 $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
 	touch $@
 
+$(VENV)/.ready-tests: $(VENV)/.ready tests/requirements.txt
+	$(RUN) -m pip install --quiet -r tests/requirements.txt
+	touch $@
+
 setup: $(VENV)/.ready
+
+setup-tests: $(VENV)/.ready-tests
 
 $(DATA)/synthetic/info.json: | setup
 	$(RUN) -m data_prep.synthetic --out=$(DATA)/synthetic
@@ -39,10 +46,10 @@ demo-skeleton-only: setup $(DATA)/synthetic/info.json
 	$(RUN) -m mmcl_jax.main --config=configs/demo.py:joint,skeleton_only --workdir=$(WORKDIR)/demo_skeleton_only \
 		--config.data.records=$(DATA)/synthetic
 
-test: setup lint
+test: setup-tests lint
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
 
-lint: setup
+lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.records = ""  # folder that data_prep wrote
-    config.data.protocol = "xsub"  # key of mmcl_jax.records.PROTOCOLS for the dataset
+    config.data.protocol = "xsub"  # key of mmcl_jax.records.PROTOCOLS for the dataset, or one of the records' own
     config.data.validation_subjects = ()  # training subjects held out as a validation split
     config.data.repeats = 1  # times that each clip comes in an epoch
     config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'
@@ -29,9 +29,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.backbone = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
     config.model.base_channels = 64  # width of the first blocks, a multiple of 4
+    config.model.graph = "natural"  # what ctrgcn starts from: natural | hierarchical (HD-Graph); others have their own
+    config.model.center_of_mass = 2  # root of HD-GCN's hierarchy: 1 pelvis | 2 belly | 21 chest (NTU's joint numbers)
     config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
-    config.model.image_encoder = "inception_v3"  # key of IMAGE_ENCODERS: inception_v3 | small_cnn
-    config.model.image_encoder_weights = ""  # torchvision's inception_v3, .npz, .pt or .pth; empty: random
+    config.model.k = 8  # infogcn: representation I - A^k; 8: joints, 1: bones, between: from the k-th ancestor
+    config.model.latent_noise = 0.1  # infogcn: the latent deviation is exp(latent_noise * logvar); 0: no sampling
+    config.model.label_smoothing = 0.1  # infogcn
+    config.model.mmd_weights = (1e-4, 1e-1)  # infogcn: pull of the latent mean to 0, of class means to their priors
+    config.model.prior_gain = 3.0  # infogcn: length of the class priors
+    config.model.image_encoder = "inception_v3"  # inception_v3 | resnet34 | small_cnn
+    config.model.image_encoder_weights = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
     config.model.image_encoder_frozen = False  # True: image features are computed once, before training
     config.model.refinement_terms = 2  # n of eq. 8
     config.model.refinement_matrices = "diagonal"  # diagonal (released code) | full (eq. 8)

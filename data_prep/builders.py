@@ -257,7 +257,6 @@ class _RecordsWriter:
         self.info = info
         self.datasets: dict[str, DatasetWriter] = {}  # by path beneath the records folder
         self.names: set[str] = set()
-        self.joint_shape: tuple[int, int] | None = None  # (V, C) of the first clip, which all others share
         self.widths: dict[str, int] = {}  # of the text sets
         self._index: list[tuple[int, ...]] = []
 
@@ -265,7 +264,7 @@ class _RecordsWriter:
         """Why a clip must not be stored, or None."""
         return (
             _identity_fault(clip, self.info, self.names)
-            or _skeleton_fault(clip.skeleton, self.joint_shape)
+            or _skeleton_fault(clip.skeleton, self.info)
             or ("the image is not a JPEG" if clip.image is not None and clip.image[:3] != _JPEG_START else None)
             or _text_fault(clip.texts, self.widths)
         )
@@ -275,11 +274,10 @@ class _RecordsWriter:
         from tensorflow_datasets import features
 
         self.names.add(clip.name)
-        self.joint_shape = clip.skeleton.shape[2:]
         num_frames, num_bodies = clip.skeleton.shape[:2]
         fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, num_bodies, num_frames)
         self._index.append(fields)
-        shape = (None, None, *self.joint_shape)
+        shape = (None, None, *self.info.joint_shape)
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
         schema = {"skeleton": tensor, **dict.fromkeys(records.INDEX_FIELDS, np.int64)}
         skeleton = np.ascontiguousarray(clip.skeleton, dtype=np.float32)
@@ -305,8 +303,8 @@ class _RecordsWriter:
         np.savez(self.folder / "index.npz", name=np.array(self.datasets[records.SKELETONS].names), **columns)
         stored = {
             "records_version": records.RECORDS_VERSION,
-            "num_joints": self.joint_shape[0],
-            "num_channels": self.joint_shape[1],
+            "num_joints": self.info.joint_shape[0],
+            "num_channels": self.info.joint_shape[1],
             "info": self.info.to_json(),
         }
         _write_json(self.folder / "info.json", stored)
@@ -327,18 +325,18 @@ def _identity_fault(clip: Clip, info: records.DatasetInfo, names: set[str]) -> s
     return None
 
 
-def _skeleton_fault(skeleton: np.ndarray, joint_shape: tuple[int, int] | None) -> str | None:
+def _skeleton_fault(skeleton: np.ndarray, info: records.DatasetInfo) -> str | None:
     if skeleton.ndim != 4 or 0 in skeleton.shape[1:]:
         return f"skeleton of shape {skeleton.shape}, expected (frames, bodies, joints, channels)"
     if not len(skeleton):
         return "a skeleton of zero frames"
-    if joint_shape is not None and skeleton.shape[2:] != joint_shape:
-        return f"joints and channels {skeleton.shape[2:]}, the clips before have {joint_shape}"
+    if skeleton.shape[2:] != info.joint_shape:
+        return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
     with np.errstate(over="ignore"):
         finite = np.isfinite(np.asarray(skeleton, dtype=np.float32)).all(axis=(1, 2, 3))
     if not finite.all():
-        return f"NaN or infinite coordinates in {np.sum(~finite)} of {len(finite)} frames"
-    if not skeleton.any():
+        return f"NaN or infinite values in {np.sum(~finite)} of {len(finite)} frames"
+    if not skeleton[..., : info.num_coordinates].any():
         return "every joint of every frame is zero"
     return None
 

@@ -42,7 +42,7 @@ _INFO = records.DatasetInfo(
     units="metres",
     class_names=tuple(action.name for action in actions.ACTIONS),
     image_source="drawn",
-    preprocessing="computed, sensor noise 5 to 10 mm; origin at joint 2 of body 1 in the first frame, as in NTU",
+    preprocessing="computed, sensor noise 3 to 8 mm; origin at joint 2 of body 1 in the first frame, as in NTU",
 )
 
 
@@ -225,7 +225,7 @@ def _axes(direction: np.ndarray) -> np.ndarray:
 
 def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Jitter of a tracked skeleton (T, M, V, C), metres; half of it lasts from frame to frame, fingers have more."""
-    spread = np.full((shape[2], 1), rng.uniform(0.005, 0.008))
+    spread = np.full((shape[2], 1), rng.uniform(0.003, 0.006))
     spread[[figure.FOOT_LEFT, figure.FOOT_RIGHT, *figure.ARMS["left"][4:], *figure.ARMS["right"][4:]]] *= 1.3
     fresh = rng.normal(size=shape)
     noise = np.empty(shape)

@@ -19,10 +19,10 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
     """One row of the table. Raises: SystemExit naming the file where the folder holds no epoch of a run."""
     try:
         config = json.loads((workdir / "config.json").read_text())
-        version = json.loads((workdir / "version.json").read_text())
+        starts = json.loads((workdir / "version.json").read_text())["starts"]
         with (workdir / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"error: {workdir}: not the workdir of a run ({error})") from error
     evaluated = [row for row in rows if row.get("test_top1")]
     if not evaluated:
@@ -31,14 +31,19 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
     return {
         "workdir": str(workdir),
         "seed": str(config["seed"]),
-        "commit": version["commit"],
-        "devices": version["devices"],
+        "commit": _distinct(starts, "commit"),
+        "devices": _distinct(starts, "devices"),
         "epoch": f"{last['epoch']} of {config['num_epochs']}",
         "minutes": f"{sum(float(row['seconds']) for row in rows) / 60:.0f}",
         "last top-1": f"{100 * float(last['test_top1']):.2f}",
         "best top-1 (not used)": f"{100 * max(float(row['test_top1']) for row in evaluated):.2f}",
         "top-5": f"{100 * float(last['test_top5']):.2f}",
     }
+
+
+def _distinct(starts: list[dict[str, str]], key: str) -> str:
+    """The values of `key` over the starts of a run, each once: a resumed run may have several."""
+    return ", ".join(dict.fromkeys(start[key] for start in starts))
 
 
 def _differ_in_seed_alone(workdirs: list[pathlib.Path]) -> bool:

@@ -8,7 +8,9 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 
 BACKBONE = "backbone"
 _ITEMS = ("skeleton", "auxiliary", "training")
@@ -78,22 +80,96 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
     Raises:
       CheckpointError: there is none, or it does not fit.
     """
-    if not folder(workdir).is_dir():
-        raise CheckpointError(f"{folder(workdir)}: no checkpoints; train first with --mode=train --workdir={workdir}")
-    manager = ocp.CheckpointManager(folder(workdir), item_names=_ITEMS, options=_READ_ONLY)
-    step = manager.latest_step()
-    if step is None:
-        raise CheckpointError(f"{folder(workdir)}: no complete checkpoint; train first with --workdir={workdir}")
+    manager, step = _open_newest(workdir)
+    path, stored = folder_of(manager, step), manager.item_metadata(step)["skeleton"]
+    if stored is not None:  # a damaged one has none, and fails below
+        _check_shapes(path, _shapes(stored), _shapes(template))
     abstract = jax.tree.map(_abstract, template)
     try:
         restored = manager.restore(step, args=ocp.args.Composite(skeleton=ocp.args.StandardRestore(abstract)))
     except Exception as error:
-        raise _unreadable(folder_of(manager, step), error) from error
+        raise _unreadable(path, error) from error
     manager.close()
     return step, restored["skeleton"]
 
 
-_READ_ONLY = ocp.CheckpointManagerOptions(read_only=True)
+def save_variables(workdir: pathlib.Path, variables: dict) -> None:
+    """Writes variables that no training here made, as step 0: they can be evaluated, not trained on.
+
+    Args:
+      workdir: the folder to write into.
+      variables: of `MMCL`: `params` and `batch_stats`, each with `BACKBONE` and perhaps FAM and FRM beside it.
+
+    Raises:
+      CheckpointError: they could not be written.
+    """
+    manager = open_manager(workdir)
+    items = _split_variables(variables["params"], variables["batch_stats"], np.zeros((), np.int32))
+    try:
+        manager.save(0, args=ocp.args.Composite(**{k: ocp.args.StandardSave(v) for k, v in items.items()}))
+    except Exception as error:
+        raise _explained(manager, error) from error
+    finish(manager)
+    manager.close()
+
+
+def read_variables(workdir: pathlib.Path) -> tuple[int, dict]:
+    """Reads the newest checkpoint's variables as they were saved, on one device, without a model.
+
+    Returns:
+      (step, variables of `MMCL`): `params` and `batch_stats`, each with `BACKBONE` and whatever trained beside it.
+
+    Raises:
+      CheckpointError: there is none, or it cannot be read.
+    """
+    manager, step = _open_newest(workdir)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    items = {}
+    try:
+        for name in ("skeleton", "auxiliary"):
+            stored = manager.item_metadata(step)[name]
+            abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
+            arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
+            items[name] = manager.restore(step, args=arguments)[name]
+    except Exception as error:
+        raise _unreadable(folder_of(manager, step), error) from error
+    manager.close()
+    return step, _join_variables(items)
+
+
+def _open_newest(workdir: pathlib.Path) -> tuple[ocp.CheckpointManager, int]:
+    if not folder(workdir).is_dir():
+        raise CheckpointError(f"{folder(workdir)}: no checkpoints; train first with --mode=train --workdir={workdir}")
+    handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+    manager = ocp.CheckpointManager(folder(workdir), item_handlers=handlers, options=_READ_ONLY)
+    step = manager.latest_step()
+    if step is None:
+        raise CheckpointError(f"{folder(workdir)}: no complete checkpoint; train first with --workdir={workdir}")
+    return manager, step
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {"/".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(dict(tree)).items()}
+
+
+def _check_shapes(path: pathlib.Path, stored: dict[str, tuple], expected: dict[str, tuple]) -> None:
+    """Raises CheckpointError that lists what differs; Orbax would name the first shape, and no leaf."""
+    differing = [
+        f"{name}: {stored.get(name, 'nothing')} there, {expected.get(name, 'nothing')} in the model"
+        for name in sorted(stored.keys() | expected.keys())
+        if stored.get(name) != expected.get(name)
+    ]
+    if differing:
+        shown = "; ".join(differing[:_SHOWN]) + ("; ..." if len(differing) > _SHOWN else "")
+        raise CheckpointError(
+            f"{path}: the checkpoint is of another model than this config's, or of records with other classes, joints "
+            f"or bodies. {len(differing)} of {len(expected)} arrays differ: {shown}. Use that model's config, and its "
+            "records"
+        )
+
+
+_SHOWN = 6
+_READ_ONLY = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
 
 
 def folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
@@ -102,23 +178,29 @@ def folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
 
 
 def _split(state: Any) -> dict[str, dict]:
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    training = {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
+    return {**_split_variables(state.params, state.batch_stats, state.step), "training": training}
+
+
+def _split_variables(params: dict, batch_stats: dict, step: Any) -> dict[str, dict]:
+    variables = {"params": params, "batch_stats": batch_stats}
     skeleton = {kind: tree[BACKBONE] for kind, tree in variables.items()}
     auxiliary = {kind: {k: v for k, v in tree.items() if k != BACKBONE} for kind, tree in variables.items()}
     # Orbax refuses trees without leaves, and a skeleton-only run has no auxiliary variables.
-    auxiliary = {**auxiliary, "present": state.step}
-    training = {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
-    return {"skeleton": skeleton, "auxiliary": auxiliary, "training": training}
+    return {"skeleton": skeleton, "auxiliary": {**auxiliary, "present": step}}
+
+
+def _join_variables(items: dict[str, dict]) -> dict:
+    return {
+        kind: {**items["auxiliary"].get(kind, {}), BACKBONE: items["skeleton"][kind]}
+        for kind in ("params", "batch_stats")
+    }
 
 
 def _join(state: Any, items: dict[str, dict]) -> Any:
-    params, batch_stats = (
-        {**items["auxiliary"].get(kind, {}), BACKBONE: items["skeleton"][kind]} for kind in ("params", "batch_stats")
-    )
     training = items["training"]
     return state.replace(
-        params=params,
-        batch_stats=batch_stats,
+        **_join_variables(items),
         step=training["step"],
         opt_state=training["opt_state"],
         totals=training["totals"],

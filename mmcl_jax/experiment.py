@@ -12,7 +12,7 @@ from mmcl_jax import graphs, optim, sharding
 from mmcl_jax.input_pipeline import Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
-from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, Statistics
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
@@ -49,7 +49,10 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
         raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
     if config.model.base_channels < 4 or config.model.base_channels % 4:
         raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
-    layout = graphs.LAYOUTS[records.info.layout]
+    if config.model.graph not in graphs.GRAPHS:
+        raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
+    layout = records.info.skeleton_layout
+    layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.info.class_names)
     options = TransformOptions(
         sampling=config.data.sampling,
@@ -64,7 +67,7 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
     return SkeletonTask(
         records=records,
         backbone=BACKBONES[config.model.backbone](num_classes, layout, config.model),
-        transform=make_transform(options, layout, records.max_frames, train),
+        transform=make_transform(options, layout, records.max_frames, train, coordinates=records.info.num_coordinates),
         num_classes=num_classes,
     )
 
@@ -82,7 +85,7 @@ class TrainingTask:
       text_set: text set for FRM; None without FRM.
       text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
       image_size: side of FAM's images, pixels; None without FAM.
-      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images.
+      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images; None without FAM.
     """
 
     skeleton: SkeletonTask
@@ -94,7 +97,7 @@ class TrainingTask:
     text_set: str | None
     text_statistics: tuple[np.ndarray, np.ndarray] | None
     image_size: int | None
-    image_statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    image_statistics: Statistics | None
 
 
 def build_training_task(config: "ConfigDict") -> TrainingTask:
@@ -125,15 +128,10 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         text_set=text_set,
         text_statistics=text_statistics(records, rows, text_set) if standardises else None,
         image_size=_image_size(config, records, rows) if with_image else None,
-        image_statistics=_image_statistics(config),
+        image_statistics=IMAGE_ENCODERS[config.model.image_encoder].statistics(config.model.image_encoder_weights)
+        if with_image
+        else None,
     )
-
-
-def _image_statistics(config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """ImageNet's, but for torchvision's trained Inception-v3: it undoes them and takes pixels in [-1, 1]."""
-    if config.model.image_encoder == "inception_v3" and config.model.image_encoder_weights:
-        return (0.5,) * 3, (0.5,) * 3
-    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,23 +1,87 @@
 """Skeleton layouts: joint names, bones, and the adjacency matrices that graph convolutions start from."""
 
+import collections
 import dataclasses
+import itertools
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The joints of one sensor and how bones connect them.
+    """The joints of one sensor or pose estimator, and how bones connect them.
 
     Attributes:
       joints: joint names, in the order of the records.
-      bones: (joint, parent) pairs of 0-based joint numbers; every joint but the root is a child once.
-      centre: the joint that view transforms put at the origin.
+      bones: (joint, parent) pairs of 0-based joint numbers: a tree, every joint but the root is a child once.
+      centre: the joint that view transforms put at the origin; the belly, where there is one.
+      pelvis, chest: other joints that a hierarchy can grow from; None where the layout has none.
+      links: further pairs of neighbours in the hierarchy. The bones chain some joints for a bone stream that hang side
+        by side on a body.
+
+    Raises: ValueError naming the joints where the bones are no tree, or a name or number does not fit.
     """
 
     joints: tuple[str, ...]
     bones: tuple[tuple[int, int], ...]
     centre: int
+    pelvis: int | None = None
+    chest: int | None = None
+    links: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self):
+        repeated = {name for name in self.joints if self.joints.count(name) > 1}
+        if repeated or not self.joints:
+            raise ValueError(f"layout: joints {sorted(repeated)} come twice" if repeated else "layout: no joints")
+        named = {joint for pair in (*self.bones, *self.links) for joint in pair}
+        named |= {joint for joint in (self.centre, self.pelvis, self.chest) if joint is not None}
+        strangers = named - set(range(self.num_joints))
+        if strangers:
+            raise ValueError(
+                f"layout: bones, links or centres name {sorted(strangers)}; joints are 0 to {self.num_joints - 1}"
+            )
+        children = [joint for joint, _ in self.bones]
+        twice = {self.joints[joint] for joint in children if children.count(joint) > 1}
+        if twice:
+            raise ValueError(f"layout: {sorted(twice)} have two parents; the bones must be a tree")
+        roots = [name for joint, name in enumerate(self.joints) if joint not in children]
+        if len(roots) != 1:
+            raise ValueError(
+                f"layout: {len(roots)} joints have no parent ({', '.join(roots)}); exactly one is the root"
+            )
+        reached = np.arange(self.num_joints)
+        for _ in self.bones:
+            reached = self.parents[reached]
+        circling = [self.joints[joint] for joint in np.flatnonzero(self.joints.index(roots[0]) != reached)]
+        if circling:
+            raise ValueError(f"layout: {', '.join(circling)} never reach the root {roots[0]}; their bones are a circle")
+
+    @classmethod
+    def from_names(
+        cls, joints: str, bones: str, centre: str, pelvis: str | None = None, chest: str | None = None, links: str = ""
+    ) -> "Layout":
+        """Makes a layout of words: joints "nose, left eye", bones "left eye < nose" (joint < parent), comma-separated.
+
+        Raises: ValueError, naming what is not one of the joints, or where the bones are no tree.
+        """
+        names = tuple(" ".join(name.split()) for name in joints.split(","))
+
+        def number(name: str | None) -> int | None:
+            if name is None:
+                return None
+            name = " ".join(name.split())
+            if name not in names:
+                raise ValueError(f"layout: {name!r} is not one of the joints {', '.join(names)}")
+            return names.index(name)
+
+        def pairs(text: str) -> tuple[tuple[int, int], ...]:
+            found = [pair.split("<") for pair in text.split(",")] if text.strip() else []
+            wrong = ["<".join(pair).strip() for pair in found if len(pair) != 2]
+            if wrong:
+                raise ValueError(f"layout: {wrong[0]!r} is not a bone, 'joint < parent'")
+            return tuple((number(joint), number(parent)) for joint, parent in found)
+
+        return cls(names, pairs(bones), number(centre), number(pelvis), number(chest), pairs(links))
 
     @property
     def num_joints(self) -> int:
@@ -31,15 +95,19 @@ class Layout:
             parents[joint] = parent
         return parents
 
+    def center_of_mass(self, number: int) -> int:
+        """The joint that HD-GCN calls centre of mass `number`, an NTU joint's: 1 pelvis, 2 belly, 21 chest.
 
-def _from_names(joints: str, bones: str, centre: str) -> Layout:
-    names = tuple(name.strip() for name in joints.split(","))
-    pairs = (pair.split("<") for pair in bones.split(","))
-    links = tuple((names.index(child.strip()), names.index(parent.strip())) for child, parent in pairs)
-    return Layout(names, links, names.index(centre))
+        Raises: ValueError where the layout has no such joint.
+        """
+        joints = {1: self.pelvis, 2: self.centre, 21: self.chest}
+        known = [str(key) for key, joint in joints.items() if joint is not None]
+        if str(number) not in known:
+            raise ValueError(f"model.center_of_mass {number} is not one of {', '.join(known)} that this layout has")
+        return joints[number]
 
 
-_NTU = _from_names(
+_NTU = Layout.from_names(
     joints="""base of spine, middle of spine, neck, head, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot, spine, left hand tip, left thumb, right hand tip, right thumb""",
@@ -50,6 +118,9 @@ _NTU = _from_names(
     right hip < base of spine, right knee < right hip, right ankle < right knee, right foot < right ankle,
     left hand tip < left thumb, left thumb < left hand, right hand tip < right thumb, right thumb < right hand""",
     centre="middle of spine",
+    pelvis="base of spine",
+    chest="spine",
+    links="left hand tip < left hand, right hand tip < right hand",
 )
 
 _KINECT_V1_BONES = """hip centre < spine, spine < shoulder centre, head < shoulder centre,
@@ -59,23 +130,39 @@ _KINECT_V1_BONES = """hip centre < spine, spine < shoulder centre, head < should
     left foot < left ankle, right hip < hip centre, right knee < right hip, right ankle < right knee,
     right foot < right ankle"""
 
-_NW_UCLA = _from_names(
+_NW_UCLA = Layout.from_names(
     joints="""hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot""",
     bones=_KINECT_V1_BONES,
     centre="spine",
+    pelvis="hip centre",
+    chest="shoulder centre",
 )
 
-_UTD_MHAD = _from_names(
+_UTD_MHAD = Layout.from_names(
     joints="""head, shoulder centre, spine, hip centre, left shoulder, left elbow, left wrist, left hand,
     right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, right hip,
     right knee, right ankle, right foot""",
     bones=_KINECT_V1_BONES,
     centre="spine",
+    pelvis="hip centre",
+    chest="shoulder centre",
 )
 
-LAYOUTS = {"ntu": _NTU, "nw_ucla": _NW_UCLA, "utd_mhad": _UTD_MHAD}
+# The 17 keypoints of COCO, as HRNet, YOLO-pose and others give them. COCO has no neck: the shoulders hang on the nose,
+# the hips on the shoulders, as in pyskl's graph.
+_COCO = Layout.from_names(
+    joints="""nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, right elbow,
+    left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle""",
+    bones="""left eye < nose, right eye < nose, left ear < left eye, right ear < right eye, left shoulder < nose,
+    right shoulder < nose, left elbow < left shoulder, right elbow < right shoulder, left wrist < left elbow,
+    right wrist < right elbow, left hip < left shoulder, right hip < right shoulder, left knee < left hip,
+    right knee < right hip, left ankle < left knee, right ankle < right knee""",
+    centre="nose",
+)
+
+LAYOUTS = {"ntu": _NTU, "nw_ucla": _NW_UCLA, "utd_mhad": _UTD_MHAD, "coco": _COCO}
 
 
 def spatial_adjacency(layout: Layout) -> np.ndarray:
@@ -91,6 +178,104 @@ def spatial_adjacency(layout: Layout) -> np.ndarray:
     return np.stack([np.eye(num_joints), _normalise_columns(inward), _normalise_columns(inward.T)]).astype(np.float32)
 
 
+def rerooted_parents(layout: Layout, root: int) -> np.ndarray:
+    """Returns int `[V]`: each joint's parent in the same tree hung up at joint `root`, which is its own parent.
+
+    Bones between `root` and the layout's own root change direction, the others keep theirs.
+    """
+    parents = layout.parents
+    joint = below = root
+    while True:
+        above = parents[joint]
+        parents[joint] = below
+        if above == joint:
+            return parents
+        joint, below = above, joint
+
+
+def relative_positions(layout: Layout, k: int) -> np.ndarray:
+    """Returns float32 `[V, V]`, Info-GCN's `I - A^k`: what makes a skeleton's k-th representation from its joints.
+
+    Each joint is seen from its ancestor `k` bones nearer to the root; joints that have none keep their position. So
+    1 gives bones, but the root its position; a `k` beyond the tree's depth (8, in the published model) gives the
+    joints themselves; 0 gives zeros. `A[joint, parent]` is 1 in the tree whose root is the layout's centre, the middle
+    of the spine, as the published model has it for NTU RGB+D. (Its matrix for NW-UCLA points from parents to children,
+    and hence subtracts sums of descendants; that is not followed here.)
+
+    Raises:
+      ValueError: `k` is negative.
+    """
+    if k < 0:
+        raise ValueError(f"k {k} is negative; 1 gives bones, 8 joints")
+    parents = rerooted_parents(layout, layout.centre)
+    identity = np.eye(layout.num_joints)
+    to_parent = identity[parents]
+    to_parent[layout.centre] = 0
+    return (identity - np.linalg.matrix_power(to_parent, k)).astype(np.float32)
+
+
 def _normalise_columns(adjacency: np.ndarray) -> np.ndarray:
     degree = adjacency.sum(axis=0)
     return adjacency / np.where(degree > 0, degree, 1)
+
+
+# HD-GCN's hierarchies of NTU have seven groups: what lies further out belongs to the last.
+_MAX_GROUPS = 7
+
+
+def joint_groups(layout: Layout, center_of_mass: int) -> list[list[int]]:
+    """Returns HD-GCN's hierarchy: joints by their distance from a centre of mass, at most seven groups.
+
+    For NTU and centres 1, 2 and 21 these are the published groups, joint for joint; the published code has none for
+    another layout.
+
+    Args:
+      layout: the skeleton.
+      center_of_mass: 1 pelvis, 2 belly, 21 chest.
+
+    Raises:
+      ValueError: the layout has no such centre.
+    """
+    neighbours = collections.defaultdict(list)
+    for first, second in (*layout.bones, *layout.links):
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    groups, seen = [], set()
+    nearest = {layout.center_of_mass(center_of_mass)}
+    while nearest:
+        groups.append(sorted(nearest))
+        seen |= nearest
+        nearest = {neighbour for joint in nearest for neighbour in neighbours[joint]} - seen
+    last = sorted(joint for group in groups[_MAX_GROUPS - 1 :] for joint in group)
+    return [*groups[: _MAX_GROUPS - 1], last] if last else groups
+
+
+def hierarchical_adjacency(layout: Layout, center_of_mass: int) -> np.ndarray:
+    """Returns float32 `[L, 3, V, V]`, HD-Graph (Lee et al., ICCV 2023): a layer for each two neighbouring groups.
+
+    Of each layer: the identity of its joints, edges from every joint of the inner group to every joint of the outer,
+    and edges back; columns of the latter two normalised. Entry `[l, k, u, v]` is the weight with which joint `u`
+    receives from joint `v`. Raises: ValueError where the layout has no such centre.
+    """
+    groups = joint_groups(layout, center_of_mass)
+    adjacency = np.zeros((len(groups) - 1, 3, layout.num_joints, layout.num_joints), np.float32)
+    for layer, (inner, outer) in enumerate(itertools.pairwise(groups)):
+        joints = inner + outer
+        adjacency[layer, 0, joints, joints] = 1
+        adjacency[layer, 1][np.ix_(outer, inner)] = 1 / len(outer)
+        adjacency[layer, 2][np.ix_(inner, outer)] = 1 / len(inner)
+    return adjacency
+
+
+def collapsed_hierarchy(layout: Layout, center_of_mass: int) -> np.ndarray:
+    """Returns float32 `[3, V, V]`: HD-Graph for a graph convolution with one layer, such as CTR-GCN's.
+
+    Table 8 of the MMCL paper starts CTR-GCN from HD-Graph without saying how six layers become one; this is our
+    choice: the union of the layers' edges, subset by subset. Columns stay normalised, as every joint is in the inner
+    group of one layer and in the outer group of one other. Raises: ValueError where the layout has no such centre.
+    """
+    return hierarchical_adjacency(layout, center_of_mass).max(axis=0)
+
+
+# What CTR-GCN can start from, of a layout and a centre of mass.
+GRAPHS = {"natural": lambda layout, _center_of_mass: spatial_adjacency(layout), "hierarchical": collapsed_hierarchy}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from mmcl_jax import experiment, input_pipeline, torch_names, torch_weights
+from mmcl_jax import experiment, input_pipeline, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ def pretrained_variables(config: "ConfigDict") -> dict:
     """The image encoder's variables from `model.image_encoder_weights`.
 
     Raises:
-      ValueError: no such mapping for the encoder, or a file that does not fit it.
+      ValueError: the encoder has no published weights, or the file does not fit it.
     """
     name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
-    entries = {"inception_v3": torch_names.inception_entries}
-    if name not in entries:
-        raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {', '.join(entries)}")
-    return torch_weights.to_flax(torch_weights.read_state_dict(path), entries[name](), _encoder_shapes(config))
+    entries = IMAGE_ENCODERS[name].torch_entries
+    if entries is None:
+        published = ", ".join(name for name, encoder in IMAGE_ENCODERS.items() if encoder.torch_entries)
+        raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
+    state_dict = torch_weights.read_state_dict(path)
+    try:
+        return torch_weights.to_flax(state_dict, entries(), _encoder_shapes(config))
+    except torch_weights.TorchWeightsError as error:
+        raise torch_weights.TorchWeightsError(f"{path}, read as {name}: {error}") from error
 
 
 def frozen_image_features(
@@ -63,6 +69,9 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
     else:
+        logging.warning(
+            "the image encoder is frozen at random weights; name a file: --config.model.image_encoder_weights"
+        )
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
     records = task.skeleton.records
     fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))

@@ -1,4 +1,7 @@
-"""The three losses of the paper: classification, contrast between skeleton and image (eq. 4-6), refinement (eq. 9)."""
+"""The three losses of the paper: classification, contrast between skeleton and image (eq. 4-6), refinement (eq. 9).
+
+And what Info-GCN classifies with: label smoothing, and two terms that shape its latent vectors.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,39 @@ CONTRASTIVE = ("released", "paper")
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean cross entropy of `[N, K]` logits and int `[N]` labels; L_cls, and on refined scores L_R (eq. 9)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Mean cross entropy of `[N, K]` logits with targets that give `smoothing` to all K classes in equal parts.
+
+    The rest goes to the label, int `[N]`; a smoothing of 0 is `cross_entropy`.
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def class_prior_distance(latent: jax.Array, prior: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean squared distance between the classes' mean latent vectors and their priors (Info-GCN, conditional MMD).
+
+    Args:
+      latent: `[N, D]`.
+      prior: `[K, D]`, where the latent vectors of each class should lie.
+      labels: int `[N]`.
+
+    Returns:
+      A scalar: the mean over D and over those classes that the labels have.
+    """
+    members = jax.nn.one_hot(labels, prior.shape[0], dtype=latent.dtype)
+    counts = members.sum(axis=0)
+    means = jnp.matmul(members.T, latent, precision="highest") / jnp.maximum(counts, 1)[:, None]
+    distances = jnp.square(means - prior).mean(axis=1)
+    present = counts > 0
+    return jnp.where(present, distances, 0).sum() / present.sum()
+
+
+def mean_norm(latent: jax.Array) -> jax.Array:
+    """Euclidean norm of the mean of `[N, D]` latent vectors (Info-GCN, marginal MMD). Its gradient at 0 is 0."""
+    return optax.safe_norm(latent.mean(axis=0), 0.0)
 
 
 def contrastive(

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     tune_cpu_compiler()
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
     logging.info("devices: %s", ", ".join(str(device) for device in jax.devices()))
     workdir = pathlib.Path(_WORKDIR.value)
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         else:
             evaluate.evaluate_workdir(_CONFIG.value, workdir)
     except _EXPECTED as error:
-        logging.debug("traceback", exc_info=True)
+        logging.debug("traceback of the error below", exc_info=True)
         _stop(error)
 
 

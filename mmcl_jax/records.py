@@ -1,6 +1,6 @@
 """Records: the schema of prepared data, and reading it back. Small TFDS datasets, joined by clip name.
 
-    ROOT/info.json       DatasetInfo, records version, joints and channels per clip
+    ROOT/info.json       DatasetInfo, records version, numbers of joints and channels
     ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, num_bodies, num_frames
     ROOT/skeletons/      TFDS dataset (ArrayRecord), rows in index order: float32 (T, M, V, C), real bodies only
     ROOT/images/         TFDS dataset of JPEG mosaics, with its own names.npy (row -> clip name)
@@ -19,6 +19,8 @@ import zipfile
 
 import numpy as np
 
+from mmcl_jax.graphs import LAYOUTS, Layout
+
 RECORDS_VERSION = "1.0.0"
 SPLIT = "clips"  # the one split of every dataset; train and test are filters on the index ('all' is reserved by TFDS)
 INDEX_FIELDS = ("label", "subject", "camera", "setup", "replication", "num_bodies", "num_frames")
@@ -32,26 +34,77 @@ class RecordsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """What a records folder holds; stored in `info.json` and in the metadata of every TFDS dataset beside it."""
-
-    dataset: str  # key of PROTOCOLS
-    layout: str  # key of mmcl_jax.graphs.LAYOUTS
-    units: str  # of the coordinates
-    class_names: tuple[str, ...]  # by label
-    image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
-    preprocessing: str  # one line: what was done to the raw data
-
-    def to_json(self) -> dict:
-        return {**dataclasses.asdict(self), "class_names": list(self.class_names)}
-
-
-@dataclasses.dataclass(frozen=True)
 class Protocol:
     """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it."""
 
     field: str
     train: tuple[int, ...]
+
+    def __post_init__(self):
+        if self.field not in INDEX_FIELDS:
+            raise ValueError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
+
+
+# What a joint may consist of: two or three coordinates, then a pose estimator's confidence, which is none.
+CONFIDENCE = "confidence"
+CHANNELS = (("x", "y", "z"), ("x", "y"), ("x", "y", CONFIDENCE), ("x", "y", "z", CONFIDENCE))
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a records folder holds; stored in `info.json` and in the metadata of every TFDS dataset beside it.
+
+    Raises: ValueError where layout or channels are none that this program knows.
+    """
+
+    dataset: str  # its name; key of PROTOCOLS, unless it brings its own
+    layout: str | Layout  # key of mmcl_jax.graphs.LAYOUTS, or a layout of its own
+    units: str  # of the coordinates
+    class_names: tuple[str, ...]  # by label
+    image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
+    preprocessing: str  # one line: what was done to the raw data
+    channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
+    protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
+
+    def __post_init__(self):
+        if isinstance(self.layout, str) and self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}, and not a Layout")
+        if self.channels not in CHANNELS:
+            known = ", ".join(str(channels) for channels in CHANNELS)
+            raise ValueError(f"channels {self.channels!r} are not one of {known}")
+
+    @property
+    def skeleton_layout(self) -> Layout:
+        """The layout, its own or the one that is called so."""
+        return LAYOUTS[self.layout] if isinstance(self.layout, str) else self.layout
+
+    @property
+    def num_coordinates(self) -> int:
+        """How many of a joint's channels are coordinates; they come first."""
+        return len(self.channels) - self.channels.count(CONFIDENCE)
+
+    @property
+    def joint_shape(self) -> tuple[int, int]:
+        """(V, C) of every clip."""
+        return self.skeleton_layout.num_joints, len(self.channels)
+
+    def to_json(self) -> dict:
+        """What `from_json` reads; lists for tuples."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "DatasetInfo":
+        """Reads `to_json`'s dict. Raises: KeyError, TypeError, ValueError."""
+        stored = {**stored, "class_names": tuple(stored["class_names"])}
+        if isinstance(stored["layout"], dict):
+            own = dict(stored["layout"])
+            pairs = {name: tuple(map(tuple, own.pop(name, ()))) for name in ("bones", "links")}
+            stored["layout"] = Layout(joints=tuple(own.pop("joints")), **pairs, **own)
+        if "channels" in stored:  # records of an earlier program have neither this nor protocols
+            stored["channels"] = tuple(stored["channels"])
+        protocols = stored.get("protocols", {}).items()
+        stored["protocols"] = {name: Protocol(own["field"], tuple(own["train"])) for name, own in protocols}
+        return cls(**stored)
 
 
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
@@ -76,8 +129,8 @@ class Records:
         """
         self.root = pathlib.Path(root)
         stored = _read_info(self.root)
-        self.info = DatasetInfo(**stored["info"])
-        self.num_joints, self.num_channels = stored["num_joints"], stored["num_channels"]
+        self.info = DatasetInfo.from_json(stored["info"])
+        self.num_joints, self.num_channels = self.info.joint_shape
         self.index = _read_index(self.root / "index.npz")
         self.max_frames = int(self.index["num_frames"].max())
         self.max_bodies = int(self.index["num_bodies"].max())
@@ -94,24 +147,30 @@ class Records:
         return len(self.index["name"])
 
     def fingerprint(self) -> str:
-        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint."""
+        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint.
+
+        A layout of the records' own, or other channels than x, y, z, are part of it. (Where there are none it is as it
+        was before records could have them, so that earlier runs resume.)
+        """
         digest = hashlib.sha256()
         for field in ("name", "label", "subject", "camera", "num_frames"):
             digest.update("\n".join(map(str, self.index[field].tolist())).encode())
+        if not isinstance(self.info.layout, str) or self.info.channels != CHANNELS[0]:
+            digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
         return digest.hexdigest()[:16]
 
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.
 
         Args:
-          protocol: key of `PROTOCOLS[info.dataset]`.
+          protocol: key of `info.protocols` or `PROTOCOLS[info.dataset]`.
           part: 'train', 'validation' or 'test'.
           validation_subjects: training subjects whose training clips are validation instead (empty: no such part).
 
         Raises: RecordsError for an unknown protocol or part, for a validation subject that is none of the training
         subjects, and for an empty training or test part.
         """
-        known = PROTOCOLS.get(self.info.dataset, {})
+        known = {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
         if protocol not in known:
             raise RecordsError(
                 f"{self.root}: protocol {protocol!r} is not one of {sorted(known)} (dataset {self.info.dataset!r})"
@@ -285,11 +344,12 @@ def _read_info(root: pathlib.Path) -> dict:
             f"{path}: records version {version!r}, this program reads {RECORDS_VERSION!r}; prepare again"
         )
     try:
-        stored["info"]["class_names"] = tuple(stored["info"]["class_names"])
-        DatasetInfo(**stored["info"])
-        stored["num_joints"], stored["num_channels"] = int(stored["num_joints"]), int(stored["num_channels"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordsError(f"{path}: incomplete ({error!r}); prepare again") from error
+        expected = DatasetInfo.from_json(stored["info"]).joint_shape
+        shape = stored["num_joints"], stored["num_channels"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RecordsError(f"{path}: incomplete or wrong ({error!r}); prepare again") from error
+    if shape != expected:
+        raise RecordsError(f"{path}: {shape} joints and channels, its layout has {expected}; prepare again")
     return stored
 
 

@@ -1,6 +1,7 @@
-"""A run's log in its workdir: config.json, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
+"""A run's log in its workdir: config, versions, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
 
 import csv
+import datetime
 import importlib.metadata
 import json
 import os
@@ -37,7 +38,13 @@ _EVALUATED = (
     "data.absent_body",
     "model.backbone",
     "model.base_channels",
+    "model.graph",
+    "model.center_of_mass",
+    "model.k",
 )
+# What a checkpoint that no training here made says of itself, under the config's own names.
+IMPORTED = "imported.json"
+_IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _BEST = "best_test_top1_so_far_never_used"
 
 
@@ -65,7 +72,6 @@ class RunLog:
         _check_config(path, resolved, lambda key: key not in _FREE)
         if self._first:
             _write_whole(self._workdir / "config.json", json.dumps(resolved, indent=2, sort_keys=True) + "\n")
-            _write_whole(self._workdir / "version.json", json.dumps(_version(), indent=2) + "\n")
 
     def resume(self, step: int) -> None:
         """Starts logging after `step` steps; rows of epochs that a killed run logged but did not save are dropped."""
@@ -76,6 +82,7 @@ class RunLog:
             if self._first:
                 self._write_rows()
         if self._first:
+            self._note_start(step)
             from tensorboardX import SummaryWriter
 
             self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
@@ -116,6 +123,17 @@ class RunLog:
             self._writer.close()
             self._writer = None
 
+    def _note_start(self, step: int) -> None:
+        """Adds this start to version.json: a run that was resumed may owe its result to several versions."""
+        path = self._workdir / "version.json"
+        try:
+            starts = json.loads(path.read_text())["starts"] if path.exists() else []
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        starts.append({"step": step, "time": now, **_version()})
+        _write_whole(path, json.dumps({"starts": starts}, indent=2) + "\n")
+
     def _write_rows(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row)) or ["epoch", "step"]
         path = self._workdir / "metrics.csv"
@@ -135,8 +153,17 @@ def _write_whole(path: pathlib.Path, text: str) -> None:
 
 
 def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
-    """Raises WorkdirError where `config` would evaluate a run in another way than the run itself does."""
+    """Raises WorkdirError where `config` would evaluate a run, or an imported model, in another way than its own."""
     _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), _EVALUATED.__contains__)
+    _check_config(pathlib.Path(workdir) / IMPORTED, _resolved(config), _IMPORTED_KEYS.__contains__)
+
+
+def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
+    """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
 
 
 def _resolved(config: "ConfigDict") -> dict[str, Any]:
@@ -146,10 +173,7 @@ def _resolved(config: "ConfigDict") -> dict[str, Any]:
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     if not path.exists():
         return
-    try:
-        stored = _flat(json.loads(path.read_text()))
-    except ValueError as error:
-        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another --workdir") from error
+    stored = _flat(read_workdir_json(path))
     now = _flat(config)
     differing = [
         f"{key}: {stored.get(key)!r} there, {now.get(key)!r} now"

@@ -1,17 +1,28 @@
 """PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strict both ways, without torch.
 
 A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
-Flax leaf, or one slice of a leaf in which several tensors are stacked.
+Flax leaf, or one slice of a leaf in which several tensors are stacked; or it is another name of a tensor before it.
+Leaves that PyTorch does not store have an entry that says so.
+
+    python -m mmcl_jax.torch_weights import FILE.pt DIR     a published checkpoint becomes a workdir
+    python -m mmcl_jax.torch_weights export FILE.pt DIR     a workdir's newest checkpoint becomes a state dict
+
+is the command of `mmcl_jax.torch_command`.
 """
 
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+ALIAS = "alias"
 COUNTER = "counter"
 IGNORED = "ignored"
 
@@ -30,11 +41,14 @@ class Entry(NamedTuple):
       key: PyTorch's name.
       collection: 'params' or 'batch_stats'; or `COUNTER`, a batch norm's `num_batches_tracked`, which Flax does not
         keep: optional on import, exported as 0; or `IGNORED`, a weight that the model does not use: optional on
-        import, never exported.
+        import, never exported; or `ALIAS`, a second name of the tensor `original`: both have to be there, and equal.
       path: names that lead to the Flax leaf within the collection.
       axes: for each axis of `leaf[index]`, the axis of the tensor.
       ndim: number of axes of the tensor.
       index: integers and slices that select a part of the leaf; () is the whole leaf.
+      original: of an alias, the key of an entry before it.
+      stored: False where PyTorch's state dict leaves the value out: it is taken from the template on import, never
+        exported, and `key` only names it.
     """
 
     key: str
@@ -43,6 +57,8 @@ class Entry(NamedTuple):
     axes: tuple[int, ...] = ()
     ndim: int = 0
     index: tuple[int | slice, ...] = ()
+    original: str = ""
+    stored: bool = True
 
 
 def array_entry(key: str, path: Iterable[str], ndim: int, index: tuple = (), collection: str = "params") -> Entry:
@@ -98,51 +114,170 @@ def batch_norm_entries(name: str, path: Iterable[str], *, index: tuple = ()) -> 
 def nested(entries: Iterable[Entry], prefix: str, path: Iterable[str]) -> list[Entry]:
     """Returns the entries of a model inside another: `prefix` before each key, `path` before each Flax path."""
     path = tuple(path)
-    return [entry._replace(key=prefix + entry.key, path=(*path, *entry.path)) for entry in entries]
+    return [
+        entry._replace(
+            key=prefix + entry.key,
+            path=(*path, *entry.path),
+            original=prefix + entry.original if entry.collection == ALIAS else "",
+        )
+        for entry in entries
+    ]
 
 
-def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads a PyTorch state dict as arrays from an `.npz`, or a `.pt` or `.pth` (which needs torch installed).
+def alias_entries(entries: Iterable[Entry], prefix: str, alias: str) -> list[Entry]:
+    """Returns the entries of a PyTorch module's second name.
+
+    Args:
+      entries: of the model; those whose key begins with `prefix` count.
+      prefix: the module's first name.
+      alias: its second name.
+    """
+    return [
+        Entry(alias + entry.key.removeprefix(prefix), COUNTER)
+        if entry.collection == COUNTER
+        else Entry(alias + entry.key.removeprefix(prefix), ALIAS, original=entry.key)
+        for entry in entries
+        if entry.key.startswith(prefix)
+    ]
+
+
+def resolve_aliases(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry]) -> dict[str, np.ndarray]:
+    """Returns the state dict with the values that PyTorch's `load_state_dict` would leave in the model.
+
+    It copies in order, so that of two names of one tensor the later wins. For state dicts that no model saved (values
+    made by name, say); in a saved one both are equal, and `to_flax` refuses others.
+    """
+    later = {entry.original: entry.key for entry in entries if entry.collection == ALIAS}
+    return {key: state_dict[later.get(key, key)] for key in state_dict}
+
+
+def read_state_dict(path: pathlib.Path, note: Callable[[str], None] = logging.info) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict as arrays from an `.npz`, or from what `torch.save` wrote (which needs torch).
 
     No code from the file runs: pickles are refused (`allow_pickle=False`, `weights_only=True`).
 
+    Args:
+      path: the file; any suffix but `.npz` is read as PyTorch's. The state dict may lie in dicts of other things
+        ('state_dict', 'model', ...), as long as it is the only dict of tensors there.
+      note: told what was done to the contents: which dict was taken, which types became float32.
+
+    Returns:
+      name -> array; floats of any width are float32.
+
     Raises:
-      TorchWeightsError: the file is missing, unreadable, holds no dict of tensors, or torch is not installed.
+      TorchWeightsError: the file is missing, unreadable, holds no or several dicts of tensors, or torch is missing.
     """
     path = pathlib.Path(path)
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
-                return dict(stored)
-        import torch
+    if not path.is_file():
+        raise TorchWeightsError(f"{path}: no such file; name a PyTorch checkpoint (.pt, .pth) or an .npz of its arrays")
+    arrays, types = _read_npz(path) if path.suffix == ".npz" else _read_torch(path, note)
+    converted = Counter(types[key] for key, value in arrays.items() if str(value.dtype) != types[key])
+    for kind, count in converted.items():
+        note(f"{path}: {count} of {len(arrays)} tensors were {kind}; converted to float32")
+    return arrays
 
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: value.numpy() for key, value in stored.items()}
+
+def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except Exception as error:  # numpy and zipfile raise many kinds on a file that is none of theirs
+        raise _unreadable(path, error) from error
+    types = {key: str(value.dtype) for key, value in arrays.items()}
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which `to_flax` refuses by name
+        floats = {k: v.astype(np.float32) for k, v in arrays.items() if np.issubdtype(v.dtype, np.floating)}
+    return {**arrays, **floats}, types
+
+
+def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        import torch
     except ImportError as error:
         raise TorchWeightsError(f"{path}: reading it needs PyTorch; pip install torch, or save it as .npz") from error
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(_dicts_of(torch.Tensor, stored))
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it refers to {refused[1]}" if refused else "its pickle is damaged"
+        raise TorchWeightsError(
+            f"{path}: holds more than tensors, or is damaged ({reason}); nothing in it was run. Load it where you "
+            "trust it and save the tensors alone: torch.save(model.state_dict(), FILE)"
+        ) from error
     except Exception as error:  # torch and zipfile raise many kinds on a file that is none of theirs
-        raise TorchWeightsError(f"{path}: not a readable state dict ({error})") from error
+        raise _unreadable(path, error) from error
+    if len(found) != 1:
+        names = f", under {', '.join(map(repr, found))}" if found else ""
+        raise TorchWeightsError(
+            f"{path}: {len(found)} dicts of tensors{names}, where one is expected. Save the model's alone: "
+            "torch.save(model.state_dict(), FILE)"
+        )
+    ((name, tensors),) = found.items()
+    if name:
+        note(f"{path}: took the dict of tensors under {name!r}")
+    types = {key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()}
+    try:
+        arrays = {k: (v.float() if v.is_floating_point() else v).detach().numpy() for k, v in tensors.items()}
+    except (TypeError, RuntimeError) as error:
+        raise TorchWeightsError(f"{path}: holds sparse or quantised tensors ({error}); save dense ones") from error
+    return arrays, types
+
+
+def _dicts_of(kind: type, value: Any, name: str = "") -> Iterable[tuple[str, Mapping]]:
+    """(dotted name, dict) of every dict of nothing but `kind` that names lead to.
+
+    An optimiser's state is none: integers lead to its dicts.
+    """
+    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        return
+    if all(isinstance(inner, kind) for inner in value.values()):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _dicts_of(kind, inner, f"{name}.{key}" if name else key)
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> TorchWeightsError:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return TorchWeightsError(
+        f"{path}: not a readable state dict: its {path.stat().st_size} bytes are cut off, damaged or of another format "
+        f"({reason}). Copy or download it again"
+    )
+
+
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Drops what DataParallel (`module.`) and `torch.compile` (`_orig_mod.`) put before every name, in any order."""
+    state_dict = dict(state_dict)
+    while state_dict:
+        prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in state_dict)), None)
+        if prefix is None:
+            break
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return state_dict
 
 
 def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], template: Mapping) -> dict:
     """Converts a PyTorch state dict to Flax variables.
 
     Args:
-      state_dict: name -> array. A `module.` prefix (DataParallel) on every name is dropped.
+      state_dict: name -> array. Wrappers' prefixes are dropped (`unwrapped`).
       entries: the model's mapping.
       template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
-        the result of `jax.eval_shape(model.init, ...)` does.
+        the result of `jax.eval_shape(model.init, ...)` does. But leaves that PyTorch does not store are taken from it.
 
     Returns:
       The variables with the template's structure, as numpy arrays of the template's types.
 
     Raises:
-      TorchWeightsError: a key is missing, extra, misshapen or not finite, or the entries do not cover the
+      TorchWeightsError: a key is missing, extra, misshapen or not finite, two names of one tensor have different
+        values, a leaf that PyTorch does not store has no value in the template, or the entries do not cover the
         template exactly. The message lists every such key with the shapes seen and expected.
     """
     entries = list(entries)
-    if state_dict and all(key.startswith("module.") for key in state_dict):
-        state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    state_dict = unwrapped(state_dict)
     leaves = flatten_dict(dict(template))
     _check_mapping(entries, leaves)
 
@@ -151,7 +286,17 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
     for entry in entries:
         if entry.collection in (COUNTER, IGNORED):
             continue
-        leaf = result[entry.collection, *entry.path]
+        if entry.collection == ALIAS:
+            problems += _alias_problems(entry, state_dict)
+            continue
+        path = (entry.collection, *entry.path)
+        leaf = result[path]
+        if not entry.stored:
+            if hasattr(leaves[path], "__array__"):
+                leaf[entry.index] = np.asarray(leaves[path])[entry.index]
+            else:
+                problems.append(f"not stored by PyTorch: {'/'.join(path)}; the template must hold its value")
+            continue
         expected = _torch_shape(entry, leaf[entry.index].shape)
         if entry.key not in state_dict:
             problems.append(f"missing: {entry.key}, expected {expected}")
@@ -168,7 +313,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
             continue
         kept = value.reshape([size for axis, size in enumerate(value.shape) if axis in entry.axes])
         leaf[entry.index] = kept.transpose(np.argsort(np.argsort(entry.axes)))
-    known = {entry.key for entry in entries}
+    known = {entry.key for entry in entries if entry.stored}
     for key in state_dict:
         if key not in known:
             problems.append(f"extra: {key}, seen {np.shape(state_dict[key])}, expected no such key")
@@ -189,8 +334,8 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
       entries: the model's mapping.
 
     Returns:
-      name -> array, of the Flax leaves' types. Batch norm's counters, which Flax does not keep, are int64 zeros,
-      present when `batch_stats` is.
+      name -> array, of the Flax leaves' types. Batch norm's counters, which Flax does not keep, are int64 zeros.
+      Counters and second names are present when `batch_stats` is: they belong to a state dict, not to gradients.
 
     Raises:
       TorchWeightsError: the entries do not cover the variables exactly.
@@ -198,19 +343,33 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
     entries = [
         entry
         for entry in entries
-        if entry.collection in variables or (entry.collection == COUNTER and "batch_stats" in variables)
+        if entry.collection in variables or (entry.collection in (COUNTER, ALIAS) and "batch_stats" in variables)
     ]
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(variables)).items()}
     _check_mapping(entries, leaves)
     state_dict = {}
     for entry in entries:
+        if not entry.stored:
+            continue
         if entry.collection == COUNTER:
             state_dict[entry.key] = np.zeros((), np.int64)
+            continue
+        if entry.collection == ALIAS:
+            state_dict[entry.key] = state_dict[entry.original].copy()
             continue
         part = leaves[entry.collection, *entry.path][entry.index]
         ordered = part.transpose(np.argsort(entry.axes))
         state_dict[entry.key] = np.ascontiguousarray(ordered).reshape(_torch_shape(entry, part.shape))
     return state_dict
+
+
+def _alias_problems(entry: Entry, state_dict: Mapping[str, np.ndarray]) -> list[str]:
+    if entry.key not in state_dict:
+        return [f"missing: {entry.key}, expected the values of {entry.original}"]
+    value, original = np.asarray(state_dict[entry.key]), np.asarray(state_dict.get(entry.original))
+    if value.dtype != original.dtype or value.shape != original.shape or value.tobytes() != original.tobytes():
+        return [f"unequal: {entry.key} and {entry.original}, expected the same values: they name one tensor"]
+    return []
 
 
 def _torch_shape(entry: Entry, part_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -229,8 +388,10 @@ def _check_mapping(entries: list[Entry], leaves: Mapping[tuple[str, ...], np.nda
     for entry in entries:
         if entry.key in seen:
             problems.append(f"{entry.key}: two entries")
+        if entry.collection == ALIAS and entry.original not in seen:
+            problems.append(f"{entry.key}: no entry {entry.original} before this second name of it")
         seen.add(entry.key)
-        if entry.collection in (COUNTER, IGNORED):
+        if entry.collection in (COUNTER, IGNORED, ALIAS):
             continue
         path = (entry.collection, *entry.path)
         if path not in uses:
@@ -252,3 +413,10 @@ def _check_mapping(entries: list[Entry], leaves: Mapping[tuple[str, ...], np.nda
             )
     if problems:
         raise TorchWeightsError("the entries do not fit the Flax variables:\n  " + "\n  ".join(problems))
+
+
+if __name__ == "__main__":
+    # Started as a program, this file is not the module that the command imports: it only hands over.
+    from mmcl_jax.torch_command import main
+
+    main()

@@ -1,7 +1,9 @@
 """Transforms of raw clips, run inside the jitted step: pure functions of one clip and a key, vmapped over the batch.
 
 A clip is `[M, T, V, C]`, padded with zeros to the longest clip of its records, with its real number of frames and
-bodies. Every transform returns `[M, window, V, C]`. The first three channels are coordinates.
+bodies. Every transform returns `[M, window, V, C]`. The first two or three channels are coordinates. What may follow,
+a pose estimator's confidence, is cropped and resized in time with them and otherwise left as it is: never moved,
+turned, scaled or differenced.
 """
 
 import dataclasses
@@ -32,8 +34,8 @@ class TransformOptions:
       window: frames of the result.
       crop_interval: least and largest fraction of a training clip that the crop keeps.
       test_crop: fraction that the centred test crop keeps.
-      rotation: bound of the random rotation in training; radians about each axis for 'crop_resize', degrees about x and
-        y for 'view_normalised' (whole numbers).
+      rotation: bound of the random rotation in training; radians about each axis for 'crop_resize' (in the image plane
+        alone where joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
       centre: subtract the layout's centre joint in the first frame ('view_normalised' always does).
       absent_body: 'zeros' or 'copy', what stands for the second body of a clip that has one.
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
@@ -58,39 +60,51 @@ class TransformOptions:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
 
 
-def make_transform(options: TransformOptions, layout: Layout, max_frames: int, train: bool) -> Transform:
+def make_transform(
+    options: TransformOptions, layout: Layout, max_frames: int, train: bool, *, coordinates: int
+) -> Transform:
     """Returns the function (clip, frames, bodies, key) -> transformed clip that `options` describe.
 
-    The key is used in training only. `max_frames` is T of the padded clips.
+    The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
+    are coordinates, 2 (x, y) or 3.
+
+    Raises: ValueError for a recipe that 2-D joints cannot have.
     """
+    if options.sampling == "view_normalised" and coordinates != 3:
+        raise ValueError(
+            f"sampling 'view_normalised' turns clips about the x and y axes, but these have {coordinates} coordinates; "
+            "use 'crop_resize'"
+        )
     parents = layout.parents
 
     def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
         if options.absent_body == "copy":
             clip = copy_first_body(clip, bodies)
         if options.centre or options.sampling == "view_normalised":
-            clip = subtract_joint(clip, layout.centre, frames, bodies, options.absent_body)
+            clip = subtract_joint(clip, layout.centre, frames, bodies, options.absent_body, coordinates)
         if options.sampling == "crop_resize":
-            clip = _crop_resize_recipe(clip, frames, key, options, train)
+            clip = _crop_resize_recipe(clip, frames, key, options, coordinates, train)
         else:
             clip = _view_normalised_recipe(clip, frames, key, options, max_frames, train)
         if options.stream in ("bone", "bone_motion"):
-            clip = bones(clip, parents)
+            clip = bones(clip, parents, coordinates)
         if options.stream in ("joint_motion", "bone_motion"):
-            clip = motion(clip)
+            clip = motion(clip, coordinates)
         return clip
 
     return transform
 
 
-def _crop_resize_recipe(clip, frames, key, options: TransformOptions, train: bool) -> jax.Array:
+def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinates: int, train: bool) -> jax.Array:
     if not train:
         return crop_resize(clip, *centred_crop(frames, options.test_crop), options.window)
     crop_key, rotation_key = jax.random.split(key)
     begin, length = random_crop(crop_key, frames, options.crop_interval, options.window)
     clip = crop_resize(clip, begin, length, options.window)
     angles = jax.random.uniform(rotation_key, (3,), minval=-options.rotation, maxval=options.rotation)
-    return rotate(clip, rotation_matrix(angles))
+    if coordinates == 2:
+        angles = angles.at[:2].set(0.0)  # a picture turns about the axis that leads out of it
+    return rotate(clip, rotation_matrix(angles)[:coordinates, :coordinates])
 
 
 def _view_normalised_recipe(clip, frames, key, options: TransformOptions, max_frames: int, train: bool) -> jax.Array:
@@ -110,13 +124,16 @@ def copy_first_body(clip: jax.Array, bodies: jax.Array) -> jax.Array:
     return jnp.where(absent, clip[:1], clip)
 
 
-def subtract_joint(clip, joint: int, frames, bodies, absent_body: str) -> jax.Array:
-    """Moves the origin to `joint` of the first body in the first frame; padding and absent bodies stay zero."""
-    origin = clip[0, 0, joint, :3]
+def subtract_joint(clip, joint: int, frames, bodies, absent_body: str, coordinates: int) -> jax.Array:
+    """Moves the origin to `joint` of the first body in the first frame; padding and absent bodies stay zero.
+
+    `[M, T, V, C]`; channels after the `coordinates` stay.
+    """
+    origin = clip[0, 0, joint, :coordinates]
     real = jnp.arange(clip.shape[1])[None, :, None, None] < frames
     if absent_body == "zeros":
         real = real & (jnp.arange(clip.shape[0])[:, None, None, None] < bodies)
-    return clip.at[..., :3].add(jnp.where(real, -origin, 0.0))
+    return clip.at[..., :coordinates].add(jnp.where(real, -origin, 0.0))
 
 
 def random_crop(key: jax.Array, frames: jax.Array, interval: tuple[float, float], window: int):
@@ -174,9 +191,10 @@ def view_matrix(angles: jax.Array) -> jax.Array:
 
 
 def rotate(clip: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Multiplies every joint's coordinates (column vectors) by `matrix` `[3, 3]`; further channels stay."""
-    rotated = jnp.einsum("ij,mtvj->mtvi", matrix, clip[..., :3], precision="highest")
-    return jnp.concatenate([rotated, clip[..., 3:]], axis=-1)
+    """Multiplies every joint's D coordinates (column vectors) by `matrix` `[D, D]`; further channels stay."""
+    coordinates = matrix.shape[0]
+    rotated = jnp.einsum("ij,mtvj->mtvi", matrix, clip[..., :coordinates], precision="highest")
+    return jnp.concatenate([rotated, clip[..., coordinates:]], axis=-1)
 
 
 def normalise_range(clip: jax.Array, frames: jax.Array) -> jax.Array:
@@ -213,14 +231,21 @@ def _even_frames_table(max_frames: int, window: int) -> np.ndarray:
     return np.stack(table)
 
 
-def bones(clip: jax.Array, parents: np.ndarray) -> jax.Array:
-    """Vectors from each joint's parent to the joint; the root's is zero. `[M, T, V, C]`; further channels stay."""
-    vectors = clip[..., :3] - clip[..., parents, :3]
-    return jnp.concatenate([vectors, clip[..., 3:]], axis=-1)
+def bones(clip: jax.Array, parents: np.ndarray, coordinates: int) -> jax.Array:
+    """Vectors from each joint's parent to the joint; the root's is zero. `[M, T, V, C]`.
+
+    Channels after the `coordinates` stay: a bone keeps its joint's confidence. (The parent's is at the
+    parent, where graph convolutions see it; pyskl takes the mean of the two.)
+    """
+    vectors = clip[..., :coordinates] - clip[..., parents, :coordinates]
+    return jnp.concatenate([vectors, clip[..., coordinates:]], axis=-1)
 
 
-def motion(clip: jax.Array) -> jax.Array:
-    """Differences between frames, the last one zero. `[M, T, V, C]`; further channels stay."""
-    differences = jnp.diff(clip[..., :3], axis=1)
+def motion(clip: jax.Array, coordinates: int) -> jax.Array:
+    """Differences between frames, the last one zero. `[M, T, V, C]`.
+
+    Channels after the `coordinates` stay: a difference keeps its first frame's confidence.
+    """
+    differences = jnp.diff(clip[..., :coordinates], axis=1)
     differences = jnp.pad(differences, ((0, 0), (0, 1), (0, 0), (0, 0)))
-    return jnp.concatenate([differences, clip[..., 3:]], axis=-1)
+    return jnp.concatenate([differences, clip[..., coordinates:]], axis=-1)

@@ -45,13 +45,16 @@ def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"skeleton": spoilt_skeleton(np.nan)}, "NaN or infinite coordinates in 1 of 7 frames"),
+        ({"skeleton": spoilt_skeleton(np.nan)}, "NaN or infinite values in 1 of 7 frames"),
         ({"skeleton": make_clip(4).skeleton.astype(np.float64) * 1e300}, "NaN or infinite"),
         ({"skeleton": spoilt_skeleton(0, np.s_[:])}, "every joint of every frame is zero"),
         ({"skeleton": np.zeros((0, 1, 20, 3), np.float32)}, "zero frames"),
         ({"skeleton": np.ones((4, 20, 3), np.float32)}, r"shape \(4, 20, 3\)"),
         ({"skeleton": np.ones((4, 0, 20, 3), np.float32)}, r"shape \(4, 0, 20, 3\)"),
-        ({"skeleton": np.ones((4, 1, 25, 3), np.float32)}, r"\(25, 3\), the clips before have \(20, 3\)"),
+        (
+            {"skeleton": np.ones((4, 1, 25, 3), np.float32)},
+            r"\(25, 3\), layout and channels of the dataset say \(20, 3\)",
+        ),
         ({"label": 3}, "label 3, expected 0 to 2"),
         ({"label": -1}, "label -1"),
         ({"name": "clip01"}, "duplicate"),
@@ -70,6 +73,23 @@ def test_a_bad_clip_is_set_aside_and_stops_nothing(tmp_path, capsys, changes, re
     assert listed["name"] == bad.name
     assert re.search(reason, listed["reason"])
     assert "set aside: 1" in capsys.readouterr().out
+
+
+def test_confidence_alone_is_no_skeleton_and_may_not_be_nan(tmp_path):
+    info = make_info(layout="coco", channels=("x", "y", "confidence"))
+    good = np.ones((4, 1, 17, 3), np.float32)
+    confidence_alone, broken = good.copy(), good.copy()
+    confidence_alone[..., :2] = 0
+    broken[1, 0, 3, 2] = np.nan
+    skeletons = (good, confidence_alone, broken, np.ones((4, 1, 17, 2), np.float32))
+    clips = [make_clip(number, skeleton=skeleton) for number, skeleton in enumerate(skeletons)]
+    builders.write_records(tmp_path / "out", info, clips)
+    reasons = [item["reason"] for item in json.loads((tmp_path / "out" / "set_aside.json").read_text())]
+    assert [reason.split(",")[0] for reason in reasons] == [
+        "every joint of every frame is zero",
+        "NaN or infinite values in 1 of 4 frames",
+        "joints and channels (17",
+    ]
 
 
 def test_what_the_source_set_aside_is_listed_in_order(tmp_path):

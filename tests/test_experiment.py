@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment
+from mmcl_jax import experiment, graphs
 from mmcl_jax.records import RecordsError
 from tests.runs import tiny_config
 
@@ -66,12 +66,22 @@ def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
     assert task.image_size == 96
 
 
+@pytest.mark.parametrize("graph", graphs.GRAPHS)
+def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph):
+    config = tiny_config(tiny_records, model__graph=graph, model__center_of_mass=21)
+    adjacency = experiment.build_training_task(config).skeleton.backbone.adjacency
+    np.testing.assert_array_equal(adjacency, graphs.GRAPHS[graph](graphs.LAYOUTS["ntu"], 21))
+    assert not np.array_equal(adjacency, graphs.GRAPHS["natural"](graphs.LAYOUTS["ntu"], 21)) or graph == "natural"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model__backbone": "gcn"}, r"model\.backbone 'gcn' is not one of ctrgcn"),
+        ({"model__graph": "spatial"}, r"model\.graph 'spatial' is not one of natural, hierarchical"),
+        ({"model__center_of_mass": 3}, r"model\.center_of_mass 3 is not one of 1, 2, 21"),
         ({"model__base_channels": 6}, "base_channels 6 is not a positive multiple of 4"),
-        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, small_cnn"),
+        ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, resnet34"),
         ({"model__refinement_matrices": "dense"}, "refinement_matrices 'dense' is not one of diagonal, full"),
         ({"model__batch_norm_group_size": 3}, "batch_norm_group_size 3 does not divide batch_size 8"),
         ({"loss__contrastive_group_size": 5}, "contrastive_group_size 5 does not divide batch_size 8"),

@@ -3,13 +3,33 @@
 import numpy as np
 import pytest
 
-from mmcl_jax.graphs import LAYOUTS, Layout, spatial_adjacency
+from mmcl_jax.graphs import (
+    GRAPHS,
+    LAYOUTS,
+    Layout,
+    collapsed_hierarchy,
+    hierarchical_adjacency,
+    joint_groups,
+    relative_positions,
+    rerooted_parents,
+    spatial_adjacency,
+)
 
 # (joint, parent) pairs, counted from 1, as CTR-GCN publishes them; the root is missing.
 NTU_PAIRS = """1 2, 2 21, 3 21, 4 3, 5 21, 6 5, 7 6, 8 7, 9 21, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1,
     18 17, 19 18, 20 19, 22 23, 23 8, 24 25, 25 12"""
 NW_UCLA_PAIRS = """1 2, 2 3, 4 3, 5 3, 6 5, 7 6, 8 7, 9 3, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1, 18 17,
     19 18, 20 19"""
+
+# HD-GCN's groups of joints, counted from 1, by centre of mass, as published.
+NTU_GROUPS = {
+    1: "1; 2 13 17; 14 18 21; 3 5 9 15 19; 4 6 10 16 20; 7 11; 8 12 22 23 24 25",
+    2: "2; 1 21; 13 17 3 5 9; 14 18 4 6 10; 15 19 7 11; 16 20 8 12; 22 23 24 25",
+    21: "21; 2 3 5 9; 4 6 10 1; 7 11 13 17; 8 12 14 18; 22 23 24 25 15 19; 16 20",
+}
+# (parent, child) pairs, counted from 1, of Info-GCN's tree, whose root is the middle of the spine.
+INFOGCN_PAIRS = """2 1, 2 21, 21 3, 3 4, 21 5, 5 6, 6 7, 7 8, 8 23, 23 22, 21 9, 9 10, 10 11, 11 12, 12 25, 25 24, 1 13,
+    13 14, 14 15, 15 16, 1 17, 17 18, 18 19, 19 20"""
 
 
 @pytest.fixture(params=sorted(LAYOUTS))
@@ -30,6 +50,41 @@ def test_utd_mhad_is_the_same_skeleton_as_nw_ucla_in_another_order():
 
     assert by_name(LAYOUTS["utd_mhad"]) == by_name(LAYOUTS["nw_ucla"])
     assert LAYOUTS["utd_mhad"].joints[LAYOUTS["utd_mhad"].centre] == "spine"
+
+
+def test_coco_is_symmetric_and_hangs_on_the_nose():
+    layout = LAYOUTS["coco"]
+    assert layout.num_joints == 17 and layout.joints[layout.parents[0]] == layout.joints[layout.centre] == "nose"
+    by_name = {(layout.joints[joint], layout.joints[parent]) for joint, parent in layout.bones}
+    swap = {"left": "right", "right": "left"}
+    mirrored = {tuple(" ".join(swap.get(word, word) for word in name.split()) for name in pair) for pair in by_name}
+    assert mirrored == by_name
+    assert {("left shoulder", "nose"), ("left hip", "left shoulder"), ("left wrist", "left elbow")} <= by_name
+
+
+@pytest.mark.parametrize(
+    ("joints", "bones", "centre", "message"),
+    [
+        ("a, b, a", "b < a", "a", r"joints \['a'\] come twice"),
+        ("a, b", "c < a", "a", "'c' is not one of the joints a, b"),
+        ("a, b", "b > a", "a", "'b > a' is not a bone, 'joint < parent'"),
+        ("a, b", "b < a", "c", "'c' is not one of the joints a, b"),
+        ("a, b, c", "b < a, b < c", "a", r"\['b'\] have two parents"),
+        ("a, b, c", "b < a", "a", r"2 joints have no parent \(a, c\)"),
+        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones are a circle"),
+        ("a, b", "a < b, b < a", "a", "0 joints have no parent"),
+        ("a, b", "a < a", "a", "a never reach the root b"),
+    ],
+)
+def test_a_layout_that_is_no_tree_is_refused(joints, bones, centre, message):
+    with pytest.raises(ValueError, match=message):
+        Layout.from_names(joints, bones, centre)
+
+
+@pytest.mark.parametrize("wrong", [{"bones": ((1, 2),)}, {"bones": ((1, -1),)}, {"centre": 2}, {"joints": ()}])
+def test_a_layout_with_numbers_out_of_range_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"joints are 0 to 1|no joints"):
+        Layout(**{"joints": ("a", "b"), "bones": ((1, 0),), "centre": 0, **wrong})
 
 
 def test_layouts_are_trees(layout):
@@ -73,3 +128,111 @@ def test_adjacency_edges_go_both_ways(layout):
     _, inward, outward = spatial_adjacency(layout)
     np.testing.assert_array_equal(inward > 0, outward.T > 0)
     assert {(child, parent) for parent, child in zip(*np.nonzero(inward), strict=True)} == set(layout.bones)
+
+
+@pytest.mark.parametrize("center", NTU_GROUPS)
+def test_published_hierarchies(center):
+    expected = [{int(joint) - 1 for joint in group.split()} for group in NTU_GROUPS[center].split(";")]
+    assert [set(group) for group in joint_groups(LAYOUTS["ntu"], center)] == expected
+
+
+# COCO has neither pelvis nor chest.
+CENTERS = [(name, center) for name in LAYOUTS for center in NTU_GROUPS if name != "coco" or center == 2]
+
+
+@pytest.mark.parametrize(("layout", "center"), CENTERS, indirect=["layout"])
+def test_every_joint_is_in_one_group(layout, center):
+    groups = joint_groups(layout, center)
+    assert sorted(joint for group in groups for joint in group) == list(range(layout.num_joints))
+    assert groups[0] == [layout.center_of_mass(center)]
+    assert len(groups) <= 7
+
+
+def test_hierarchy_of_nw_ucla_by_name():
+    names = LAYOUTS["nw_ucla"].joints
+    groups = [{names[joint] for joint in group} for group in joint_groups(LAYOUTS["nw_ucla"], 2)]
+    assert groups[:2] == [{"spine"}, {"hip centre", "shoulder centre"}]
+    assert groups[-1] == {"left hand", "right hand", "left foot", "right foot"}
+    assert len(groups) == 6
+
+
+def test_a_layout_without_pelvis_and_chest_has_the_hierarchy_of_its_centre():
+    layout = Layout(("a", "b", "c", "d"), ((0, 2), (1, 2), (2, 3)), centre=3)
+    assert joint_groups(layout, 2) == [[3], [2], [0, 1]]
+    for center in (1, 21, 3):
+        with pytest.raises(ValueError, match=f"model.center_of_mass {center} is not one of 2 that"):
+            joint_groups(layout, center)
+
+
+def test_hierarchical_adjacency_of_a_fork_by_hand():
+    layout = Layout(("a", "b", "c", "d"), ((0, 2), (1, 2), (2, 3)), centre=3)
+    adjacency = hierarchical_adjacency(layout, 2)
+    assert adjacency.dtype == np.float32
+    first, second = np.zeros((2, 3, 4, 4))
+    first[0, [2, 3], [2, 3]] = 1
+    first[1, 2, 3] = first[2, 3, 2] = 1  # centre to c, and back
+    second[0, [0, 1, 2], [0, 1, 2]] = 1
+    second[1, [0, 1], 2] = 0.5  # c to a and b: what c gives is shared out
+    second[2, 2, [0, 1]] = 1
+    np.testing.assert_array_equal(adjacency, [first, second])
+    collapsed = collapsed_hierarchy(layout, 2)
+    np.testing.assert_array_equal(collapsed, [np.eye(4), first[1] + second[1], first[2] + second[2]])
+
+
+@pytest.mark.parametrize(("layout", "center"), CENTERS, indirect=["layout"])
+def test_collapsed_hierarchy_is_normalised_like_the_natural_graph(layout, center):
+    adjacency = collapsed_hierarchy(layout, center)
+    assert adjacency.shape == GRAPHS["natural"](layout, center).shape
+    np.testing.assert_array_equal(adjacency[0], np.eye(layout.num_joints))
+    groups = joint_groups(layout, center)
+    for subset, edgeless in (
+        (1, groups[-1]),
+        (2, groups[0]),
+    ):  # the outermost gives nothing outwards, the centre inwards
+        sums = adjacency[subset].sum(axis=0)
+        assert set(np.nonzero(sums == 0)[0]) == set(edgeless)
+        np.testing.assert_allclose(sums[sums > 0], 1, rtol=1e-6)
+
+
+def test_rerooted_like_infogcn():
+    parents = rerooted_parents(LAYOUTS["ntu"], LAYOUTS["ntu"].centre)
+    assert parents[1] == 1
+    expected = {tuple(int(joint) - 1 for joint in pair.split()) for pair in INFOGCN_PAIRS.split(",")}
+    assert {(parent, joint) for joint, parent in enumerate(parents) if joint != parent} == expected
+
+
+def test_rerooted_trees_keep_their_bones(layout):
+    bones = {frozenset(bone) for bone in layout.bones}
+    for root in range(layout.num_joints):
+        parents = rerooted_parents(layout, root)
+        assert parents[root] == root
+        children = [joint for joint in range(layout.num_joints) if joint != root]
+        assert {frozenset((joint, int(parents[joint]))) for joint in children} == bones
+        joints = np.arange(layout.num_joints)
+        for _ in range(layout.num_joints):
+            joints = parents[joints]
+        assert (joints == root).all()
+    (own_root,) = np.flatnonzero(layout.parents == np.arange(layout.num_joints))
+    np.testing.assert_array_equal(rerooted_parents(layout, own_root), layout.parents)
+
+
+def test_relative_positions(layout):
+    joints = range(layout.num_joints)
+    parents = rerooted_parents(layout, layout.centre)
+    for k in range(9):
+        expected = np.eye(layout.num_joints)
+        for joint in joints:
+            ancestors = _ancestors(parents, joint)
+            if k < len(ancestors):
+                expected[joint, ancestors[k]] -= 1
+        matrix = relative_positions(layout, k)
+        assert matrix.dtype == np.float32
+        np.testing.assert_array_equal(matrix, expected, err_msg=f"k = {k}")
+    np.testing.assert_array_equal(matrix, np.eye(layout.num_joints))  # k = 8: no joint is as deep
+    with pytest.raises(ValueError, match="k -1 is negative"):
+        relative_positions(layout, -1)
+
+
+def _ancestors(parents: np.ndarray, joint: int) -> list[int]:
+    """The joint itself, its parent, and so on to the root."""
+    return [joint] if parents[joint] == joint else [joint, *_ancestors(parents, parents[joint])]

@@ -6,8 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
-from mmcl_jax.losses import CONTRASTIVE, contrastive, cross_entropy
+from mmcl_jax.losses import (
+    CONTRASTIVE,
+    class_prior_distance,
+    contrastive,
+    cross_entropy,
+    mean_norm,
+    smoothed_cross_entropy,
+)
 from tests.golden import golden_folder, require_golden, standard_input
 
 TAU = 0.4
@@ -109,3 +117,34 @@ def test_errors():
 def test_cross_entropy_by_hand():
     logits = jnp.array([[0.0, 0.0], [np.log(3.0), 0.0]])
     assert float(cross_entropy(logits, jnp.array([0, 1]))) == pytest.approx((np.log(2) + np.log(4)) / 2, rel=1e-6)
+
+
+def test_smoothed_cross_entropy_is_torchs():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(6, 5)).astype(np.float32), rng.integers(0, 5, 6)
+    for smoothing in (0.0, 0.1, 1.0):
+        expected = torch.nn.functional.cross_entropy(
+            torch.tensor(logits), torch.tensor(labels), label_smoothing=smoothing
+        )
+        assert float(smoothed_cross_entropy(logits, labels, smoothing)) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_class_prior_distance_sees_the_classes_that_are_there():
+    rng = np.random.default_rng(0)
+    latent, prior = (rng.normal(size=(rows, 4)).astype(np.float32) for rows in (6, 5))
+    labels = np.array([3, 0, 3, 3, 4, 0])
+    expected = np.mean([np.square(latent[labels == label].mean(axis=0) - prior[label]) for label in (0, 3, 4)])
+    value, gradient = jax.jit(jax.value_and_grad(class_prior_distance))(latent, prior, labels)
+    assert float(value) == pytest.approx(expected, rel=1e-6)
+    for row, label in enumerate(labels):
+        of_class = latent[labels == label]
+        slope = 2 * (of_class.mean(axis=0) - prior[label]) / (len(of_class) * 3 * 4)
+        np.testing.assert_allclose(gradient[row], slope, rtol=1e-4, atol=1e-7)
+    assert float(class_prior_distance(prior[labels], prior, labels)) == pytest.approx(0, abs=1e-12)
+
+
+def test_mean_norm():
+    latent = jnp.array([[3.0, 0.0], [3.0, 8.0]])
+    assert float(mean_norm(latent)) == pytest.approx(5)
+    np.testing.assert_allclose(jax.grad(mean_norm)(latent), [[0.3, 0.4]] * 2, rtol=1e-6)
+    assert (jax.grad(mean_norm)(jnp.zeros((2, 2))) == 0).all()

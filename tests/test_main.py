@@ -41,6 +41,13 @@ def test_bad_flags(flag, message, tiny_records, compiled, tmp_path):
     assert not workdir.exists()
 
 
+def test_the_traceback_of_an_error_is_there_for_who_asks(tmp_path, compiled):
+    command = runs.command(tmp_path / "nowhere", tmp_path / "run", "--verbosity=1")
+    status, text = runs.run(command, compiled, tmp_path / "log")
+    assert status == 1
+    assert "Traceback" in text and "nowhere: no such folder" in text.splitlines()[-1]
+
+
 def test_a_batch_that_the_devices_do_not_divide(tiny_records, compiled, tmp_path):
     command = runs.command(tiny_records, tmp_path / "run", batch_size=12)
     error = _fails(command, compiled, tmp_path, devices=8)

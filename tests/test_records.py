@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_prep import builders
 from mmcl_jax import records
+from mmcl_jax.graphs import Layout
 
 TEXT_SET = "blip/holding/token_ids"
 
@@ -190,6 +191,84 @@ def test_truncated_index(damaged, name):
         (damaged / name).write_bytes(whole[:size])
         with pytest.raises(records.RecordsError, match=name):
             records.Records(damaged)
+
+
+def edit_info(folder, edit):
+    """Changes the `info` part of info.json by calling `edit` on it."""
+    stored = json.loads((folder / "info.json").read_text())
+    edit(stored["info"])
+    (folder / "info.json").write_text(json.dumps(stored))
+
+
+def test_records_that_an_earlier_program_wrote(damaged):
+    edit_info(damaged, lambda info: (info.pop("channels"), info.pop("protocols")))
+    opened = records.Records(damaged)
+    assert opened.info == make_info()
+    assert opened.info.channels == ("x", "y", "z")
+    assert opened.info.num_coordinates == 3
+    assert opened.fingerprint() == "c360d14ba533b7df"  # as it always was: a run on these records resumes
+
+
+OWN_LAYOUT = Layout.from_names("hand, elbow, shoulder", "hand < elbow, elbow < shoulder", centre="shoulder")
+OWN_INFO = {
+    "dataset": "my_dataset",
+    "layout": OWN_LAYOUT,
+    "channels": ("x", "y", "confidence"),
+    "protocols": {"xview": records.Protocol("camera", (2, 3))},
+}
+
+
+@pytest.fixture(scope="module")
+def own_dataset(tmp_path_factory):
+    """Records that bring layout, channels and protocol with them."""
+    out = tmp_path_factory.mktemp("records") / "own"
+    clips = (make_clip(number, skeleton=make_clip(number).skeleton[:, :, :3]) for number in range(12))
+    builders.write_records(out, make_info(**OWN_INFO), clips)
+    return out
+
+
+def test_a_dataset_brings_its_layout_channels_and_protocols(own_dataset):
+    opened = records.Records(own_dataset)
+    assert opened.info == make_info(**OWN_INFO)
+    assert opened.info.skeleton_layout == OWN_LAYOUT
+    assert (opened.num_joints, opened.num_channels, opened.info.num_coordinates) == (3, 3, 2)
+    assert opened.fingerprint() == records.Records(own_dataset).fingerprint()
+    assert set(opened.index["camera"][opened.select("xview", "train")]) == {2, 3}
+    assert set(opened.index["camera"][opened.select("xview", "test")]) == {1}
+    with pytest.raises(records.RecordsError, match=r"protocol 'xsub' is not one of \['xview'\]"):
+        opened.select("xsub", "train")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda info: info["layout"].update(bones=[[0, 2], [1, 2]]),
+        lambda info: info.update(channels=["x", "y", "z"]),
+    ],
+)
+def test_another_layout_or_other_channels_are_other_records(own_dataset, tmp_path, edit):
+    folder = shutil.copytree(own_dataset, tmp_path / "own")
+    edit_info(folder, edit)
+    assert records.Records(folder).fingerprint() != records.Records(own_dataset).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda info: info.update(layout="kinect"), "layout 'kinect' is not one of ntu, nw_ucla, utd_mhad, coco"),
+        (lambda info: info.update(channels=["x", "confidence", "y"]), "channels .* are not one of"),
+        (lambda info: info.update(channels=["x", "y", "z", "confidence"]), r"\(3, 3\) joints and channels.*\(3, 4\)"),
+        (lambda info: info["layout"]["bones"].pop(), "2 joints have no parent"),
+        (lambda info: info["layout"].pop("centre"), "centre"),
+        (lambda info: info["protocols"]["xview"].update(field="view"), "field 'view' is not one of label, subject"),
+        (lambda info: info.update(layout=None), "incomplete or wrong"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_named_with_its_file(own_dataset, tmp_path, edit, message):
+    folder = shutil.copytree(own_dataset, tmp_path / "own")
+    edit_info(folder, edit)
+    with pytest.raises(records.RecordsError, match=r"info\.json: .*" + message):
+        records.Records(folder)
 
 
 def test_index_of_another_length(damaged):

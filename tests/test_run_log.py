@@ -38,6 +38,17 @@ def test_rows_after_the_resumed_step_are_dropped(tmp_path):
     assert _rows(tmp_path)[-1]["best_test_top1_so_far_never_used"] == "0.375"
 
 
+def test_every_start_is_noted_with_its_step(tmp_path):
+    config = tiny_config("records")
+    _logged(tmp_path, config, [0.25])
+    log = RunLog(tmp_path, config, "clips")
+    log.resume(10)
+    log.close()
+    starts = json.loads((tmp_path / "version.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 10]
+    assert all(start["commit"] and start["jax"] for start in starts)
+
+
 def test_the_best_is_labelled_as_never_used(tmp_path):
     _logged(tmp_path, tiny_config("records"), [0.25, 0.75, 0.5])
     assert [row["best_test_top1_so_far_never_used"] for row in _rows(tmp_path)] == ["0.25", "0.75", "0.75"]

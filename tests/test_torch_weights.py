@@ -10,11 +10,13 @@ from mmcl_jax.torch_names import inception_entries
 from mmcl_jax.torch_weights import (
     Entry,
     TorchWeightsError,
+    alias_entries,
     array_entry,
     batch_norm_entries,
     conv_entries,
     linear_entries,
     nested,
+    resolve_aliases,
     to_flax,
     to_torch,
 )
@@ -112,6 +114,56 @@ def test_accepts_data_parallel_names_counters_and_ignored_keys():
     assert_same(to_torch(to_flax(published, ENTRIES, TEMPLATE), ENTRIES), state_dict)
 
 
+ALIASED = [*ENTRIES, *alias_entries(ENTRIES, "bn.1.", "last."), *alias_entries(ENTRIES, "fc.", "classifier.")]
+
+
+def aliased_state_dict():
+    state_dict = random_state_dict(SHAPES)
+    names = {"bn.1": "last", "fc": "classifier"}
+    second = {
+        key.replace(first, name): state_dict[key] for first, name in names.items() for key in SHAPES if first in key
+    }
+    return state_dict | second
+
+
+def test_second_names_are_imported_when_equal_and_exported():
+    state_dict = aliased_state_dict()
+    variables = to_flax(state_dict, ALIASED, TEMPLATE)
+    assert_same(to_torch(variables, ALIASED), state_dict)
+    jax.tree.map(np.testing.assert_array_equal, variables, to_flax(random_state_dict(SHAPES), ENTRIES, TEMPLATE))
+    gradients = to_torch({"params": variables["params"]}, ALIASED)
+    assert not any(key.startswith(("last.", "classifier.")) for key in gradients)
+
+
+def test_second_names_inside_another_model():
+    entries = nested(ALIASED, "skeleton.", ("backbone",))
+    template = {kind: {"backbone": tree} for kind, tree in TEMPLATE.items()}
+    state_dict = {f"skeleton.{key}": value for key, value in aliased_state_dict().items()}
+    assert_same(to_torch(to_flax(state_dict, entries, template), entries), state_dict)
+
+
+def test_second_names_that_are_missing_or_unequal_are_problems():
+    state_dict = aliased_state_dict()
+    del state_dict["last.weight"]
+    state_dict["classifier.bias"] = state_dict["classifier.bias"] + 1
+    with pytest.raises(TorchWeightsError) as error:
+        to_flax(state_dict, ALIASED, TEMPLATE)
+    assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
+        "missing: last.weight, expected the values of bn.1.weight",
+        "unequal: classifier.bias and fc.bias, expected the same values: they name one tensor",
+    ]
+
+
+def test_of_two_unequal_names_pytorch_keeps_the_later():
+    state_dict = aliased_state_dict()
+    state_dict["classifier.bias"] = state_dict["classifier.bias"] + 1
+    resolved = resolve_aliases(state_dict, ALIASED)
+    assert list(resolved) == list(state_dict)
+    params = to_flax(resolved, ALIASED, TEMPLATE)["params"]
+    np.testing.assert_array_equal(params["fc"]["bias"], state_dict["classifier.bias"])
+    assert_same(resolve_aliases(aliased_state_dict(), ALIASED), aliased_state_dict())
+
+
 def test_every_problem_is_listed_at_once():
     state_dict = random_state_dict(SHAPES)
     del state_dict["relate.1.weight"], state_dict["bn.0.running_var"]
@@ -145,6 +197,7 @@ def test_every_problem_is_listed_at_once():
         ([e for e in ENTRIES if e.key != "relate.0.weight"], "48 values, of which 24 have no entry"),
         ([*ENTRIES, array_entry("again", ("fc", "bias"), 1)], "0 have no entry and 9 have several"),
         ([*ENTRIES, ENTRIES[0]], "adjacency: two entries"),
+        ([*ENTRIES, *alias_entries(ALIASED, "classifier.", "head.")], "no entry classifier.weight before this second"),
         ([*ENTRIES, array_entry("lost", ("lost",), 1)], "lost: the variables have no leaf params/lost"),
         ([*ENTRIES, array_entry("lost", ("fc", "bias"), 1, (0, 0))], "no part"),
         ([*ENTRIES, array_entry("lost", ("fc", "bias"), 2)], r"axes \(0, 1\) for a part of shape \(9,\)"),
@@ -155,6 +208,24 @@ def test_a_wrong_mapping_is_an_error(entries, message):
         to_flax(random_state_dict(SHAPES), entries, TEMPLATE)
     with pytest.raises(TorchWeightsError, match=message):
         to_torch(TEMPLATE, entries)
+
+
+def test_leaves_that_pytorch_does_not_store():
+    entries = [*linear_entries("fc", ("fc",)), Entry("prior", "batch_stats", ("prior",), (0,), 1, stored=False)]
+    params = {"fc": {"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
+    state_dict = random_state_dict({"fc.weight": (3, 2), "fc.bias": (3,)})
+    prior = np.arange(4, dtype=np.float32)
+    variables = to_flax(state_dict, entries, {"params": params, "batch_stats": {"prior": jnp.asarray(prior)}})
+    np.testing.assert_array_equal(variables["batch_stats"]["prior"], prior)
+    assert_same(to_torch(variables, entries), state_dict)
+
+    shapes = {"params": params, "batch_stats": {"prior": jax.ShapeDtypeStruct((4,), jnp.float32)}}
+    with pytest.raises(TorchWeightsError, match="not stored by PyTorch: batch_stats/prior; the template must hold"):
+        to_flax(state_dict, entries, shapes)
+    with pytest.raises(TorchWeightsError, match="extra: prior"):
+        to_flax({**state_dict, "prior": prior}, entries, variables)
+    with pytest.raises(TorchWeightsError, match=r"batch_stats/prior .* 4 have no entry"):
+        to_torch(variables, entries[:-1])
 
 
 def test_nested_models():

@@ -53,7 +53,7 @@ def random_clip(layout, frames: int, bodies: int = 2, padded: int = 0, seed: int
 
 @functools.cache
 def compiled(options, layout, max_frames: int, train: bool):
-    return jax.jit(make_transform(options, layout, max_frames, train))
+    return jax.jit(make_transform(options, layout, max_frames, train, coordinates=3))
 
 
 def transformed(options, layout, clip, frames: int, bodies: int, seed: int | None = None) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_published_nw_ucla_test_clips(nw_ucla_clips, stream):
     padded = np.stack([np.pad(clip, [(0, 0), (0, longest - clip.shape[1]), (0, 0), (0, 0)]) for clip in clips])
     frames = np.array([clip.shape[1] for clip in clips], np.int32)
     options = dataclasses.replace(VIEW_NORMALISED, stream=stream)
-    transform = make_transform(options, NW_UCLA, max_frames=longest, train=False)
+    transform = make_transform(options, NW_UCLA, max_frames=longest, train=False, coordinates=3)
     ours = jax.jit(jax.vmap(transform))(padded, frames, np.ones_like(frames), jax.random.split(jax.random.key(0), 16))
     expected = golden[{"joint_motion": "motion"}.get(stream, stream)].transpose(0, 4, 2, 3, 1)
     errors = [relative_error(*pair) for pair in zip(ours, expected, strict=True)]
@@ -140,7 +140,7 @@ def test_published_nw_ucla_view(nw_ucla_clips):
     clip = nw_ucla_clips[str(golden["name"])]
     frames = clip.shape[1]
     angles = jnp.deg2rad(jnp.array([golden["agx"], golden["agy"]], jnp.float32))
-    ours = transforms.subtract_joint(jnp.asarray(clip), NW_UCLA.centre, frames, 1, "zeros")
+    ours = transforms.subtract_joint(jnp.asarray(clip), NW_UCLA.centre, frames, 1, "zeros", coordinates=3)
     ours = transforms.normalise_range(transforms.rotate(ours, transforms.view_matrix(angles)), frames)
     assert relative_error(ours[0], golden["out"]) <= TOLERANCE
 
@@ -190,7 +190,9 @@ def test_crop_resize_interpolates_linearly(begin, length):
 def test_training_crop_of_a_ramp():
     """Frame t of the clip is t everywhere, so the result shows which frames it was made from."""
     clip = np.broadcast_to(np.arange(200, dtype=np.float32)[:, np.newaxis, np.newaxis], (2, 200, 25, 3))
-    transform = make_transform(dataclasses.replace(CROP_RESIZE, rotation=0.0), NTU, max_frames=200, train=True)
+    transform = make_transform(
+        dataclasses.replace(CROP_RESIZE, rotation=0.0), NTU, max_frames=200, train=True, coordinates=3
+    )
     keys = jax.random.split(jax.random.key(0), 200)
     ramps = np.asarray(jax.jit(jax.vmap(transform, (None, None, None, 0)))(clip, 160, 2, keys))
     assert ramps.shape == (200, 2, 64, 25, 3)
@@ -208,7 +210,7 @@ def test_training_crop_of_a_ramp():
 def test_random_rotation_is_one_proper_rotation_within_its_bound():
     axes = np.zeros((1, 70, 25, 3), np.float32)
     axes[:, :, :3] = np.eye(3)  # joints 0 to 2 are the unit vectors: their images are the matrix's columns
-    transform = make_transform(CROP_RESIZE, NTU, max_frames=70, train=True)
+    transform = make_transform(CROP_RESIZE, NTU, max_frames=70, train=True, coordinates=3)
     keys = jax.random.split(jax.random.key(0), 300)
     images = np.asarray(jax.jit(jax.vmap(transform, (None, None, None, 0)))(axes, 70, 1, keys))
     np.testing.assert_allclose(images, np.broadcast_to(images[:, :, :1], images.shape), atol=1e-6)
@@ -243,7 +245,7 @@ def test_training_view_is_of_whole_degrees():
     low, high = rotated.min(1, keepdims=True), rotated.max(1, keepdims=True)
     candidates = (rotated - low) / (high - low) * 2 - 1
 
-    transform = make_transform(VIEW_NORMALISED, NW_UCLA, max_frames=1, train=True)
+    transform = make_transform(VIEW_NORMALISED, NW_UCLA, max_frames=1, train=True, coordinates=3)
     keys = jax.random.split(jax.random.key(0), 60)
     views = np.asarray(jax.jit(jax.vmap(transform, (None, None, None, 0)))(clip, 1, 1, keys))[:, 0, 0]
     drawn = []
@@ -363,7 +365,9 @@ def test_centre_moves_the_first_bodys_centre_joint_to_the_origin():
     options = dataclasses.replace(CROP_RESIZE, centre=True, test_crop=1.0)
     result = transformed(options, NTU, clip, 64, 2)
     np.testing.assert_allclose(result, clip[:, :64] - clip[0, 0, NTU.centre], atol=1e-5)
-    shifted = transforms.subtract_joint(jnp.asarray(clip), NTU.centre, jnp.int32(64), jnp.int32(1), "zeros")
+    shifted = transforms.subtract_joint(
+        jnp.asarray(clip), NTU.centre, jnp.int32(64), jnp.int32(1), "zeros", coordinates=3
+    )
     assert not shifted[:, 64:].any()
     np.testing.assert_array_equal(shifted[1], clip[1])
 
@@ -386,13 +390,109 @@ def test_bones_by_hand():
     clip = np.array([[1, 2, 3], [10, 20, 30], [5, 5, 5]], np.float32)
     clip = np.concatenate([clip, [[7], [8], [9]]], axis=-1)[np.newaxis, np.newaxis]
     expected = [[[[-9, -18, -27, 7], [0, 0, 0, 8], [4, 3, 2, 9]]]]  # 1 is the root, 0 its child, 2 the child of 0
-    np.testing.assert_array_equal(transforms.bones(clip, np.array([1, 1, 0])), expected)
+    np.testing.assert_array_equal(transforms.bones(clip, np.array([1, 1, 0]), coordinates=3), expected)
 
 
 def test_motion_by_hand():
     clip = np.array([[1, 2, 3, 7], [2, 4, 8, 8], [0, 0, 0, 9]], np.float32)[np.newaxis, :, np.newaxis]
     expected = [[[[1, 2, 5, 7]], [[-2, -4, -8, 8]], [[0, 0, 0, 9]]]]
-    np.testing.assert_array_equal(transforms.motion(clip), expected)
+    np.testing.assert_array_equal(transforms.motion(clip, coordinates=3), expected)
+
+
+# Two coordinates and a confidence.
+
+COCO = LAYOUTS["coco"]
+FLAT = dataclasses.replace(CROP_RESIZE, centre=True)
+
+
+def flat_clip(frames: int = 80, padded: int = 90) -> np.ndarray:
+    """[2, padded, 17, 3]: pixels, and confidences in [0, 1]."""
+    rng = np.random.default_rng(0)
+    clip = np.zeros((2, padded, 17, 3), np.float32)
+    clip[:, :frames, :, :2] = rng.uniform(0, 1000, (2, frames, 17, 2))
+    clip[:, :frames, :, 2] = rng.uniform(0, 1, (2, frames, 17))
+    return clip
+
+
+@functools.cache
+def flat_transform(stream: str, absent_body: str, train: bool):
+    options = dataclasses.replace(FLAT, stream=stream, absent_body=absent_body)
+    return jax.jit(make_transform(options, COCO, 90, train, coordinates=2))
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize(
+    ("stream", "absent_body"),
+    [("joint", "zeros"), ("bone", "zeros"), ("joint_motion", "zeros"), ("bone_motion", "copy")],
+)
+def test_confidence_is_resized_in_time_and_nothing_else(stream, absent_body, train):
+    """It is what becomes of it in a clip whose joints all lie in the origin: neither joints nor bones touch it."""
+    clip, key = flat_clip(), jax.random.key(3)
+    clip[1] = 0 if absent_body == "copy" else clip[1]
+    bodies = 1 if absent_body == "copy" else 2
+    alone = clip.copy()
+    alone[..., :2] = 0
+    transform = flat_transform(stream, absent_body, train)
+    result, expected = (np.asarray(transform(x, 80, bodies, key)) for x in (clip, alone))
+    np.testing.assert_array_equal(result[..., 2], expected[..., 2])
+    assert result[..., 2].min() >= 0 and result[..., 2].max() <= 1 and result[..., 2].std() > 0.1
+    # And the same in every stream, that of the joints.
+    joints = flat_transform("joint", absent_body, train)(clip, 80, bodies, key)
+    np.testing.assert_allclose(result[..., 2], joints[..., 2], rtol=1e-6)
+    if absent_body == "copy":
+        np.testing.assert_array_equal(result[1], result[0])
+
+
+@pytest.mark.parametrize("stream", transforms.STREAMS)
+def test_coordinates_do_not_depend_on_confidence(stream):
+    clip, key = flat_clip(), jax.random.key(3)
+    other = clip.copy()
+    other[..., 2] = 1 - clip[..., 2]
+    transform = flat_transform(stream, "zeros", True)
+    first, second = (np.asarray(transform(x, 80, 2, key))[..., :2] for x in (clip, other))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_flat_joints_turn_in_the_picture_alone():
+    clip = flat_clip(64, 64)
+    transform = make_transform(
+        dataclasses.replace(FLAT, crop_interval=(1.0, 1.0)), COCO, max_frames=64, train=True, coordinates=2
+    )
+    keys = jax.random.split(jax.random.key(0), 300)
+    turned = np.asarray(jax.jit(jax.vmap(transform, (None, None, None, 0)))(clip, 64, 2, keys))[..., :2]
+    centred = clip[..., :2] - clip[0, 0, COCO.centre, :2]
+    lengths = np.linalg.norm(centred, axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.broadcast_to(lengths, turned.shape[:-1]), atol=0.1)
+    cross = centred[..., 0] * turned[..., 1] - centred[..., 1] * turned[..., 0]
+    dot = (centred * turned).sum(-1)
+    angles = np.arctan2(cross, dot).reshape(300, -1)[:, (lengths > 1).ravel()]
+    np.testing.assert_allclose(angles, np.broadcast_to(angles[:, :1], angles.shape), atol=1e-4)
+    assert -0.301 < angles.min() < -0.28 and 0.28 < angles.max() < 0.301
+
+
+def test_flat_absent_body_stays_zero_when_the_first_is_centred():
+    clip = flat_clip()
+    clip[1] = 0
+    result = flat_transform("joint", "zeros", True)(clip, 80, 1, jax.random.key(1))
+    np.testing.assert_array_equal(result[1], 0)
+    result = flat_transform("joint", "zeros", False)(clip, 80, 1, jax.random.key(1))
+    begin, length = transforms.centred_crop(jnp.int32(80), 0.95)
+    first = transforms.crop_resize(clip[..., :2] - clip[0, 0, COCO.centre, :2], begin, length, 64)[0]
+    np.testing.assert_allclose(result[0, ..., :2], first, atol=1e-3)
+
+
+def test_flat_bones_and_motion_by_hand():
+    clip = np.array([[[1, 2, 0.7], [10, 20, 0.8]], [[2, 5, 0.1], [10, 10, 0.2]]], np.float32)[np.newaxis]
+    parents = np.array([1, 1])
+    bones = [[[[-9, -18, 0.7], [0, 0, 0.8]], [[-8, -5, 0.1], [0, 0, 0.2]]]]
+    np.testing.assert_array_equal(transforms.bones(clip, parents, coordinates=2), np.float32(bones))
+    motion = [[[[1, 3, 0.7], [0, -10, 0.8]], [[0, 0, 0.1], [0, 0, 0.2]]]]
+    np.testing.assert_array_equal(transforms.motion(clip, coordinates=2), np.float32(motion))
+
+
+def test_the_view_recipe_wants_three_coordinates():
+    with pytest.raises(ValueError, match=r"'view_normalised' .* 2 coordinates; use 'crop_resize'"):
+        make_transform(VIEW_NORMALISED, COCO, 90, True, coordinates=2)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,59 @@ Contract: `BACKBONES[name](num_classes, layout, options)` makes a Linen module w
   features(x, train): clips `[N, M, T, V, C]` -> `[N, M, T', V, C']`, before pooling;
   head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
 
-an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training, the static
-`classification_loss(logits, aux, labels)`. Its collections are `params` and `batch_stats`. `options` is the `model`
-part of the config. Adding a backbone is one file, one line here and one test.
+an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training,
+`classification_loss(logits, aux, labels)`, which needs no variables. Its collections are `params` and `batch_stats`;
+what it draws in training comes of the stream `dropout`. `options` is the `model` part of the config. Adding a backbone
+is one file, one line here and one test.
 """
+
+import numpy as np
 
 from mmcl_jax import graphs
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.ctrsgcn import CTRSGCN
+from mmcl_jax.models.hdgcn import HDGCN
+from mmcl_jax.models.infogcn import InfoGCN
 
 
 def _ctrgcn(num_classes: int, layout: graphs.Layout, options) -> CTRGCN:
     return CTRGCN(
         num_classes=num_classes,
-        adjacency=graphs.spatial_adjacency(layout),
+        adjacency=graphs.GRAPHS[options.graph](layout, options.center_of_mass),
         base_channels=options.base_channels,
         batch_norm_group_size=options.batch_norm_group_size,
     )
 
 
-BACKBONES = {"ctrgcn": _ctrgcn}
+def _ctrsgcn(num_classes: int, layout: graphs.Layout, options) -> CTRSGCN:
+    return CTRSGCN(
+        num_classes=num_classes,
+        adjacency=np.stack([np.eye(layout.num_joints, dtype=np.float32)] * 3),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+    )
+
+
+def _hdgcn(num_classes: int, layout: graphs.Layout, options) -> HDGCN:
+    return HDGCN(
+        num_classes=num_classes,
+        adjacency=graphs.hierarchical_adjacency(layout, options.center_of_mass),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+    )
+
+
+def _infogcn(num_classes: int, layout: graphs.Layout, options) -> InfoGCN:
+    return InfoGCN(
+        num_classes=num_classes,
+        relative_positions=graphs.relative_positions(layout, options.k),
+        base_channels=options.base_channels,
+        batch_norm_group_size=options.batch_norm_group_size,
+        latent_noise=options.latent_noise,
+        label_smoothing=options.label_smoothing,
+        mmd_weights=tuple(options.mmd_weights),
+        prior_gain=options.prior_gain,
+    )
+
+
+BACKBONES = {"ctrgcn": _ctrgcn, "ctrsgcn": _ctrsgcn, "hdgcn": _hdgcn, "infogcn": _infogcn}

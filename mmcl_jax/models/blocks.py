@@ -10,7 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.losses import cross_entropy
-from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool
+from mmcl_jax.models.layers import (
+    BatchNorm,
+    Conv1x1,
+    Initializers,
+    TemporalConv,
+    frames_max_pool,
+    gcn_init,
+    linear_uniform,
+)
 
 DILATIONS = (1, 2)
 TEMPORAL_KERNEL = 5
@@ -24,26 +32,38 @@ def cross_entropy_of_logits(logits: jax.Array, aux: dict[str, jax.Array], labels
     return cross_entropy(logits, labels)
 
 
+def near_one(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Initialiser of batch norm scales: normal around 1, deviation 0.02."""
+    return 1.0 + 0.02 * jax.random.normal(key, shape)
+
+
 class MultiScaleTemporalConv(nn.Module):
     """Four temporal branches: two dilated convolutions, a max pool, a 1x1 convolution; concatenated.
 
     `[channels, N, M, T, V]` -> `[channels, N, M, ceil(T / stride), V]`.
+
+    Attributes:
+      norm: makes a batch norm.
+      initializers: those of kernels and biases (see `layers.Conv1x1`).
+      scale_init: initialiser of the batch norms' scales.
     """
 
     channels: int
     stride: int
     norm: Callable[..., nn.Module]
+    initializers: Callable[[int, int], Initializers] = gcn_init
+    scale_init: nn.initializers.Initializer = near_one
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = self.channels // 4
-        norm = functools.partial(self.norm, scale_init=_near_one)
-        reduced = Conv1x1(self.channels, fan_out=width, name="reduce")(x)
+        norm = functools.partial(self.norm, scale_init=self.scale_init)
+        reduced = Conv1x1(self.channels, fan_out=width, initializers=self.initializers, name="reduce")(x)
         hidden = nn.relu(norm(name="reduce_bn")(reduced[:-width], train))
         branches = [
-            TemporalConv(width, TEMPORAL_KERNEL, self.stride, dilation, name=f"conv_dilation_{dilation}")(
-                hidden[i * width : (i + 1) * width]
-            )
+            TemporalConv(
+                width, TEMPORAL_KERNEL, self.stride, dilation, self.initializers, name=f"conv_dilation_{dilation}"
+            )(hidden[i * width : (i + 1) * width])
             for i, dilation in enumerate(DILATIONS)
         ]
         pooled = frames_max_pool(hidden[-width:], self.stride)
@@ -51,8 +71,24 @@ class MultiScaleTemporalConv(nn.Module):
         return norm(name="out_bn")(jnp.concatenate([*branches, pooled, pointwise]), train)
 
 
-def _near_one(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return 1.0 + 0.02 * jax.random.normal(key, shape)
+def normalise_joints(norm: nn.Module, x: jax.Array, train: bool) -> jax.Array:
+    """`[N, M, T, V, C]` -> channel-major `[C, N, M, T, V]`; each body, joint and channel is normalised by itself."""
+    clips, bodies, frames, joints, channels = x.shape
+    x = x.transpose(1, 3, 4, 0, 2).reshape(bodies * joints * channels, clips, frames)
+    x = norm(x, train).reshape(bodies, joints, channels, clips, frames)
+    return x.transpose(2, 3, 0, 4, 1)
+
+
+def add_residual(y: jax.Array, x: jax.Array, norm: Callable[..., nn.Module], train: bool) -> jax.Array:
+    """The end of a graph convolution: batch norm of its result `y`, its input `x` added, ReLU.
+
+    Makes submodules of the module that calls it: `bn`, which starts at almost nothing, and, where `x` has not as many
+    channels as `y`, `down` and `down_bn`.
+    """
+    y = norm(scale_init=nn.initializers.constant(1e-6), name="bn")(y, train)
+    if x.shape[0] != y.shape[0]:
+        x = norm(name="down_bn")(Conv1x1(y.shape[0], name="down")(x), train)
+    return nn.relu(y + x)
 
 
 class Block(nn.Module):
@@ -118,11 +154,10 @@ class TenBlocks(nn.Module):
             )
             for number, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True))
         ]
-        bound = self.feature_width**-0.5
         self.fc = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.normal((2.0 / self.num_classes) ** 0.5),
-            bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+            bias_init=linear_uniform(self.feature_width),
         )
 
     @property
@@ -132,10 +167,7 @@ class TenBlocks(nn.Module):
 
     def features(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> features before pooling `[N, M, T / 4, V, 4 * base_channels]`."""
-        clips, bodies, frames, joints, channels = x.shape
-        x = x.transpose(1, 3, 4, 0, 2).reshape(bodies * joints * channels, clips, frames)
-        x = self.data_bn(x, train).reshape(bodies, joints, channels, clips, frames)
-        x = x.transpose(2, 3, 0, 4, 1)  # [C, N, M, T, V] from here on
+        x = normalise_joints(self.data_bn, x, train)
         for block in self.blocks:
             x = block(x, train)
         return x.transpose(1, 2, 3, 4, 0)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.models.blocks import TenBlocks
+from mmcl_jax.models.blocks import TenBlocks, add_residual
 from mmcl_jax.models.layers import Conv1x1, fan_out_normal
 
 
@@ -34,10 +34,7 @@ class GraphConv(nn.Module):
         values = values.reshape(subsets, self.channels, *x.shape[1:])
         # One product a subset, not one over all three: XLA would transpose the subsets inwards first.
         y = sum(jnp.einsum("cnmuv,cnmtv->cnmtu", topology[k], values[k]) for k in range(subsets))
-        y = self.norm(scale_init=nn.initializers.constant(1e-6), name="bn")(y, train)
-        if x.shape[0] != self.channels:
-            x = self.norm(name="down_bn")(Conv1x1(self.channels, name="down")(x), train)
-        return nn.relu(y + x)
+        return add_residual(y, x, self.norm, train)
 
 
 class Topology(nn.Module):
@@ -70,7 +67,7 @@ class Topology(nn.Module):
 
 
 class CTRGCN(TenBlocks):
-    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, `mmcl_jax.graphs.spatial_adjacency` of the layout."""
+    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.graphs.GRAPHS`."""
 
     def graph_conv(self, number: int) -> Callable[..., nn.Module]:
         del number  # the same in every block

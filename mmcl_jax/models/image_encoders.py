@@ -5,21 +5,43 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
+from mmcl_jax import torch_names, torch_weights
 from mmcl_jax.models.inception import InceptionV3
+from mmcl_jax.models.resnet import ResNet34
 from mmcl_jax.models.small_cnn import SmallCNN
+
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and deviation of RGB in [0, 1]
+
+IMAGENET: Statistics = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# torchvision's trained Inception-v3 undoes ImageNet's statistics and takes pixels in [-1, 1].
+UNIT: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 class ImageEncoder(NamedTuple):
-    """An encoder class and the side, in pixels, of the square images that it is meant for."""
+    """An encoder class, the images that it is meant for, and its published weights.
+
+    Attributes:
+      module: the class.
+      image_size: side of the square images, pixels.
+      torch_entries: mapping of torchvision's weights (`model.image_encoder_weights`); None: there are none.
+      torch_statistics: what those weights expect to be taken out of the images.
+    """
 
     module: Callable[..., nn.Module]
     image_size: int
+    torch_entries: Callable[[], list[torch_weights.Entry]] | None = None
+    torch_statistics: Statistics = IMAGENET
+
+    def statistics(self, weights: str) -> Statistics:
+        """What is taken out of the images; `weights` is the config's `model.image_encoder_weights`, '' for none."""
+        return self.torch_statistics if weights else IMAGENET
 
 
 # The contract: `module(group_size=None)` makes a Linen module with collections `params` and `batch_stats`; calling it
 # as `(images, train)` takes ImageNet-normalised float32 `[N, image_size, image_size, 3]` to float32 `[N, D]`. An rng
 # named `dropout` is optional. Adding an encoder is one file, one line here and one test.
 IMAGE_ENCODERS = {
-    "inception_v3": ImageEncoder(InceptionV3, image_size=299),
-    "small_cnn": ImageEncoder(SmallCNN, image_size=96),
+    "inception_v3": ImageEncoder(InceptionV3, 299, torch_names.inception_entries, UNIT),
+    "resnet34": ImageEncoder(ResNet34, 224, torch_names.resnet34_entries),
+    "small_cnn": ImageEncoder(SmallCNN, 96),
 }

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmcl_jax.models.layers import BatchNorm
+from mmcl_jax.models.layers import BatchNorm, linear_uniform
 
 
 class Conv(NamedTuple):
@@ -195,13 +195,8 @@ class InceptionV3(nn.Module):
             x = Branches(branches, self.group_size, self.dtype, name=name)(x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         x = nn.Dropout(0.5, deterministic=not (train and self.has_rng("dropout")))(x)
-        bound = x.shape[-1] ** -0.5  # PyTorch's bias of a linear layer
-        return nn.Dense(
-            self.num_classes,
-            kernel_init=torchvision_init,
-            bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
-            name="fc",
-        )(x)
+        bias_init = linear_uniform(x.shape[-1])
+        return nn.Dense(self.num_classes, kernel_init=torchvision_init, bias_init=bias_init, name="fc")(x)
 
 
 # torchvision draws a normal of deviation 0.1 cut at +-2, that is at 20 deviations: no cut at all in practice.

@@ -1,0 +1,117 @@
+"""Prints a Markdown table of every backbone and image encoder: parameters and multiply-adds, beside the published ones.
+
+    python -m experiments.model_table [--update README.md]
+
+The setting is NTU RGB+D 120's: 120 classes, 25 joints, one clip of 64 frames with both bodies; for an encoder, one
+image of its own size. Multiply-adds are those of every matrix product and convolution that inference traces (the jaxpr,
+before XLA optimises it), products with padding included; papers of this field call one a FLOP. XLA's own cost analysis
+is not used: it counts elementwise operations as well, and depends on how the compiler fuses.
+
+`--update` writes the table into a file, between its markers.
+"""
+
+import argparse
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
+
+from configs import common
+from mmcl_jax import graphs
+from mmcl_jax.models import BACKBONES
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+
+BEGIN = "<!-- begin: python -m experiments.model_table --update README.md -->"
+END = "<!-- end: experiments.model_table -->"
+CLASSES, FRAMES, BODIES = 120, 64, 2
+# Table 7 of the paper: parameters in M, "FLOPs" in G.
+PUBLISHED = {"ctrsgcn": (2.09, 2.41), "infogcn": (1.57, 1.84), "ctrgcn": (1.44, 1.79), "hdgcn": (1.65, 1.89)}
+_COLUMNS = ("model", "input", "parameters", "multiply-adds", "published (table 7)")
+
+
+def multiply_adds(jaxpr) -> int:
+    """Multiply-adds of the matrix products and convolutions in a jaxpr (`jax.make_jaxpr(f)(...).jaxpr`).
+
+    Products with padding count, elementwise operations and sums do not.
+
+    Raises: ValueError for a loop or branch, whose work the program does not tell.
+    """
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name in ("while", "cond"):
+            raise ValueError(f"the multiply-adds of {name!r} depend on the data; they cannot be counted")
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            # Kernel values that one output value sees: all of them, over the number of output channels.
+            features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+            total += equation.outvars[0].aval.size * (kernel.size // features)
+        inner = sum(multiply_adds(part) for part in jaxprs_in_params(params))
+        total += inner * (params["length"] if name == "scan" else 1)
+    return total
+
+
+def rows() -> list[dict[str, str]]:
+    """The table, a row a model."""
+    layout, options = graphs.LAYOUTS["ntu"], common.get_config().model
+    clip = jax.ShapeDtypeStruct((1, BODIES, FRAMES, layout.num_joints, 3), jnp.float32)
+    table = []
+    for name, make in BACKBONES.items():
+        shape = f"{BODIES} bodies, {FRAMES} frames, {layout.num_joints} joints"
+        table.append(_row(name, shape, make(CLASSES, layout, options), clip))
+    for name, encoder in IMAGE_ENCODERS.items():
+        image = jax.ShapeDtypeStruct((1, encoder.image_size, encoder.image_size, 3), jnp.float32)
+        shape = f"image of {encoder.image_size} x {encoder.image_size}"
+        table.append(_row(f"{name} (training only)", shape, encoder.module(), image))
+    return table
+
+
+def _row(name: str, shape: str, model, example: jax.ShapeDtypeStruct) -> dict[str, str]:
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), example)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    program = jax.make_jaxpr(lambda variables, x: model.apply(variables, x, train=False))(variables, example)
+    published = PUBLISHED.get(name)
+    values = (
+        name,
+        shape,
+        f"{parameters:,}",
+        f"{multiply_adds(program.jaxpr) / 1e9:.3g} G",
+        f"{published[0]:.2f} M, {published[1]:.2f} G" if published else "-",
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def markdown() -> str:
+    """The table as it stands in the README, between its markers."""
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *(row.values() for row in rows())]
+    return "\n".join([BEGIN, *("| " + " | ".join(line) + " |" for line in lines), END])
+
+
+def update(path: pathlib.Path) -> None:
+    """Replaces the table in a file. Raises: SystemExit where the file has not the two markers."""
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"error: {path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
+    path.write_text(before + markdown() + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", type=pathlib.Path, metavar="FILE", help="write the table into this file")
+    options = parser.parse_args()
+    if options.update:
+        update(options.update)
+    else:
+        print(markdown())
+
+
+if __name__ == "__main__":
+    main()

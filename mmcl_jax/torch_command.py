@@ -1,0 +1,245 @@
+"""The command `python -m mmcl_jax.torch_weights`: PyTorch checkpoints to workdirs, and workdirs to PyTorch."""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from absl import logging
+
+from mmcl_jax import checkpoints, torch_models, torch_weights
+from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_json
+from mmcl_jax.torch_weights import COUNTER, Entry, TorchWeightsError
+
+_EXPECTED = (TorchWeightsError, WorkdirError, checkpoints.CheckpointError, OSError)
+_MMCL = "mmcl"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; ends with status 1 and one message on what a user can mend."""
+    options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is as it should be
+    try:
+        if options.direction == "import":
+            import_checkpoint(options.file, options.workdir, options.model, verbose=options.verbose)
+        else:
+            export_checkpoint(
+                options.file, options.workdir, options.model, overwrite=options.overwrite, verbose=options.verbose
+            )
+    except _EXPECTED as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def import_checkpoint(
+    file: pathlib.Path,
+    workdir: pathlib.Path,
+    model: str | None = None,
+    *,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Makes a workdir, which `mmcl_jax.main --mode=eval` evaluates, of a published model's checkpoint.
+
+    The workdir appears whole or not at all. Beside the checkpoint it holds `imported.json`: where the weights came
+    from, the model's sizes, and the counters of PyTorch's batch norms, which Flax does not keep.
+
+    Args:
+      file: the checkpoint, see `torch_weights.read_state_dict`.
+      workdir: a folder that is empty or not there yet.
+      model: key of `torch_models.PUBLISHED`; None: it is recognised by its keys.
+      verbose: say which tensor became which leaf.
+      say: told what was done.
+
+    Raises:
+      TorchWeightsError, WorkdirError, CheckpointError, OSError.
+    """
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise WorkdirError(f"{workdir}: not an empty folder; name another, or remove it")
+    stored = torch_weights.read_state_dict(file, say)
+    state_dict = torch_weights.unwrapped(stored)
+    if stored.keys() != state_dict.keys():
+        say(f"{file}: dropped {next(iter(stored)).removesuffix(next(iter(state_dict)))!r} before every name")
+    try:
+        recognised = torch_models.convert(state_dict, model)
+        counters = _counters(state_dict, recognised.entries)
+    except TorchWeightsError as error:
+        raise TorchWeightsError(f"{file}: {error}") from error
+    sizes = recognised.sizes
+    description = {
+        "file": str(file),
+        "published": recognised.name,
+        "model": {
+            "backbone": torch_models.PUBLISHED[recognised.name].backbone,
+            "base_channels": sizes["base_channels"],
+        },
+        "sizes": sizes,
+        "num_batches_tracked": counters,
+    }
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workdir.parent, prefix=f".{workdir.name}.") as temporary:
+        partial = pathlib.Path(temporary) / "workdir"
+        checkpoints.save_variables(partial, recognised.variables)
+        (partial / IMPORTED).write_text(json.dumps(description, indent=2) + "\n")
+        partial.replace(workdir)
+    if verbose:
+        _say_mapping(state_dict, recognised.entries, say)
+    parameters = sum(np.size(state_dict[entry.key]) for entry in recognised.entries if entry.collection == "params")
+    say(
+        f"{recognised.name}: {sizes['num_classes']} classes, {sizes['joints']} joints, {sizes['bodies']} bodies, "
+        f"{sizes['channels']} channels a joint, width {sizes['base_channels']}; {len(state_dict)} tensors, "
+        f"{parameters} parameters"
+    )
+    say(
+        f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
+        "  python -m mmcl_jax.main --mode=eval --config=configs/DATASET.py:STREAM "
+        f"--config.model.backbone={description['model']['backbone']} "
+        f"--config.model.base_channels={sizes['base_channels']} --workdir={workdir}"
+    )
+
+
+def export_checkpoint(
+    file: pathlib.Path,
+    workdir: pathlib.Path,
+    model: str | None = None,
+    *,
+    overwrite: bool = False,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Writes a workdir's newest checkpoint as a PyTorch state dict, keys in PyTorch's order.
+
+    Args:
+      file: `.pt` or `.pth`, written by `torch.save` (which needs torch), or `.npz`.
+      workdir: of a run, or of an import.
+      model: None: the skeleton model; 'mmcl': FAM and FRM too, as the released code has them.
+      overwrite: whether an existing file may be replaced.
+      verbose: say which leaf became which tensor.
+      say: told what was done.
+
+    Raises:
+      TorchWeightsError, WorkdirError, CheckpointError, OSError.
+    """
+    if file.suffix not in (".pt", ".pth", ".npz"):
+        raise TorchWeightsError(f"{file}: the suffix {file.suffix!r} is not one of .pt, .pth, .npz")
+    if file.exists() and not overwrite:
+        raise TorchWeightsError(f"{file}: exists; name another file, or add --overwrite")
+    imported = (workdir / IMPORTED).exists()
+    description = read_workdir_json(workdir / (IMPORTED if imported else "config.json"))
+    backbone = description["model"]["backbone"]
+    step, variables = checkpoints.read_variables(workdir)
+    name = model or backbone
+    try:
+        variables = _exported_part(name, backbone, variables)
+        entries = torch_models.entries_of(name, variables)
+        state_dict = torch_weights.to_torch(variables, entries)
+    except TorchWeightsError as error:
+        raise TorchWeightsError(f"{workdir}: {error}") from error
+    # Every step of training counts in every batch norm; what was imported keeps its own counts.
+    counted = description["num_batches_tracked"] if imported else None
+    for entry in entries:
+        if entry.collection == COUNTER:
+            if counted is not None and entry.key not in counted:
+                del state_dict[entry.key]
+            else:
+                state_dict[entry.key] = np.array(step if counted is None else counted[entry.key], np.int64)
+    _write(file, state_dict)
+    if verbose:
+        _say_mapping(state_dict, entries, say)
+    parameters = sum(np.size(state_dict[entry.key]) for entry in entries if entry.collection == "params")
+    say(f"{name}, step {step} of {workdir}: {len(state_dict)} tensors, {parameters} parameters, written to {file}")
+
+
+def _exported_part(name: str, backbone: str, variables: dict) -> dict:
+    """The variables that the published model `name` has. Raises: TorchWeightsError."""
+    if name not in torch_models.PUBLISHED:
+        raise TorchWeightsError(f"no mapping for {name!r}, only for {', '.join(torch_models.PUBLISHED)}")
+    published = torch_models.PUBLISHED[name]
+    if published.backbone != backbone:
+        raise TorchWeightsError(
+            f"its backbone is {backbone}, that of {name} is {published.backbone}; leave --model out"
+        )
+    if name != _MMCL:
+        return {kind: tree[checkpoints.BACKBONE] for kind, tree in variables.items()}
+    parts = (checkpoints.BACKBONE, "alignment", "refinement")
+    missing = [part for part in parts if part not in variables["params"]]
+    if missing:
+        raise TorchWeightsError(f"holds no {' and no '.join(missing)} module; leave --model out: the skeleton model")
+    matrices = variables["params"]["refinement"]["matrices"].shape
+    if len(matrices) != 2 or matrices[0] != 2:
+        raise TorchWeightsError(
+            f"its refinement matrices are {matrices}; the released MMCL has two diagonal ones (refinement_terms=2, "
+            "refinement_matrices=diagonal). Leave --model out: the skeleton model"
+        )
+    return {kind: {part: tree[part] for part in parts if part in tree} for kind, tree in variables.items()}
+
+
+def _counters(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -> dict[str, int]:
+    """The batch norms' counters that the state dict has. Raises: TorchWeightsError where one is no integer."""
+    counters = {
+        entry.key: state_dict[entry.key] for entry in entries if entry.collection == COUNTER and entry.key in state_dict
+    }
+    wrong = [key for key, value in counters.items() if value.shape != () or not np.issubdtype(value.dtype, np.integer)]
+    if wrong:
+        raise TorchWeightsError(
+            f"misshapen: {wrong[0]}, expected one integer ({len(wrong)} of {len(counters)} are none)"
+        )
+    return {key: int(value) for key, value in counters.items()}
+
+
+def _write(file: pathlib.Path, state_dict: dict[str, np.ndarray]) -> None:
+    partial = file.with_name(file.name + ".partial")
+    try:
+        if file.suffix == ".npz":
+            with partial.open("wb") as stream:
+                np.savez(stream, **state_dict)
+        else:
+            try:
+                import torch
+            except ImportError as error:
+                raise TorchWeightsError(f"{file}: needs PyTorch; pip install torch, or name an .npz") from error
+            torch.save({key: torch.tensor(value) for key, value in state_dict.items()}, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _say_mapping(state_dict: Mapping[str, np.ndarray], entries: list[Entry], say: Callable[[str], None]) -> None:
+    for entry in entries:
+        if entry.key in state_dict:
+            place = "/".join((entry.collection, *entry.path))
+            if entry.index:
+                place += "[" + ", ".join(map(_shown, entry.index)) + "]"
+            say(f"{entry.key} {list(np.shape(state_dict[entry.key]))} <-> {place}")
+
+
+def _shown(index: int | slice) -> str:
+    if isinstance(index, slice):
+        return ":" if index == slice(None) else f"{index.start}:{index.stop}"
+    return str(index)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mmcl_jax.torch_weights", description="PyTorch checkpoints to workdirs, and workdirs to PyTorch."
+    )
+    directions = parser.add_subparsers(dest="direction", required=True)
+    published = ", ".join(torch_models.PUBLISHED)
+    importing = directions.add_parser("import", help="make a workdir, ready for --mode=eval, of a published checkpoint")
+    importing.add_argument("file", type=pathlib.Path, help="a checkpoint of PyTorch (.pt, .pth), or .npz")
+    importing.add_argument("workdir", type=pathlib.Path, help="a new folder")
+    importing.add_argument(
+        "--model", choices=torch_models.PUBLISHED, metavar="NAME", help=f"{published}; default: by the keys"
+    )
+    exporting = directions.add_parser("export", help="write a workdir's newest checkpoint as a state dict")
+    exporting.add_argument("file", type=pathlib.Path, help="the file to write: .pt, .pth or .npz")
+    exporting.add_argument("workdir", type=pathlib.Path, help="of a run, or of an import")
+    exporting.add_argument("--model", choices=[_MMCL], help="FAM and FRM too; default: the skeleton model alone")
+    exporting.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    for direction in (importing, exporting):
+        direction.add_argument("--verbose", action="store_true", help="print which tensor is which leaf")
+    return parser
