@@ -1,5 +1,6 @@
 """Which of our models a PyTorch state dict belongs to, told by its keys and shapes, and how to run that model."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,19 +10,25 @@ import numpy as np
 
 from experiments import golden
 from mmcl_jax import losses, torch_names
+from mmcl_jax.graphs import LAYOUTS, Layout, hierarchical_adjacency, relative_positions
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.ctrsgcn import CTRSGCN
+from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.inception import InceptionV3
+from mmcl_jax.models.infogcn import InfoGCN
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.models.resnet import ResNet34
 from mmcl_jax.torch_weights import Entry
 
 Shapes = Mapping[str, tuple[int, ...]]  # PyTorch key -> shape
 
 
 class Model(NamedTuple):
-    """A Flax module and how its variables are named in PyTorch."""
+    """A Flax module and how its variables are named in PyTorch; why its gradients say nothing, if they do not."""
 
     module: nn.Module
     entries: list[Entry]
+    idle_gradients: str = ""
 
 
 class Family(NamedTuple):
@@ -51,6 +58,12 @@ def recognise(keys: Iterable[str]) -> tuple[str, Family]:
         if family.key in keys:
             return name, family
     raise golden.GoldenError(f"unknown model: none of {', '.join(FAMILIES)} by its {len(keys)} keys")
+
+
+def template(model: Model, inputs: tuple[np.ndarray, ...], dtype: type = np.float32) -> dict:
+    """The model's Flax variables, all zero: what PyTorch does not store stays so."""
+    shapes = jax.eval_shape(lambda *inputs: model.module.init(jax.random.key(0), *inputs, train=False), *inputs)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, dtype), shapes)
 
 
 def clips_last(clips: np.ndarray) -> np.ndarray:
@@ -111,6 +124,55 @@ def _ctrgcn(name: str, shapes: Shapes) -> dict[str, Model]:
     return {"": Model(module, torch_names.ctrgcn_entries(base_channels))}
 
 
+def _ctrsgcn(name: str, shapes: Shapes) -> dict[str, Model]:
+    del name
+    base_channels = shapes["l1.gcn1.bn.weight"][0]
+    module = CTRSGCN(shapes["fc.bias"][0], np.zeros(shapes["l1.gcn1.PA"], np.float32), base_channels)
+    return {"": Model(module, torch_names.ctrsgcn_entries(base_channels))}
+
+
+def _layout(num_joints: int) -> Layout:
+    """NTU's with 25 joints, NW-UCLA's with 20. Raises: GoldenError."""
+    names = {25: "ntu", 20: "nw_ucla"}
+    if num_joints not in names:
+        raise golden.GoldenError(f"{num_joints} joints: a layout is known for {', '.join(map(str, names))} alone")
+    return LAYOUTS[names[num_joints]]
+
+
+def _named(name: str, pattern: str, models: dict[str, Model]) -> dict[str, Model]:
+    """The model whose label the name has in it, all where it has none."""
+    found = re.search(pattern, name)
+    return {found[0]: models[found[0]]} if found and found[0] in models else models
+
+
+def _hdgcn(name: str, shapes: Shapes) -> dict[str, Model]:
+    """The centre of mass decides which joints are in a layer; no shape tells it."""
+    base_channels, (num_layers, *_, num_joints) = shapes["l1.gcn1.bn.weight"][0], shapes["l1.gcn1.PA"]
+    entries = torch_names.hdgcn_entries(base_channels, num_layers)
+    models = {}
+    for center in (1, 2, 21):
+        adjacency = hierarchical_adjacency(_layout(num_joints), center)
+        if len(adjacency) == num_layers:
+            models[f"com{center}"] = Model(HDGCN(shapes["fc.bias"][0], adjacency, base_channels), entries)
+    if not models:
+        raise golden.GoldenError(f"no centre of mass makes {num_layers} layers of {num_joints} joints")
+    return _named(name, r"com\d+", models)
+
+
+def _infogcn(name: str, shapes: Shapes) -> dict[str, Model]:
+    """k decides the bones that the model sees; no shape tells it. Without the latent noise, as references are."""
+    num_classes, base_channels = shapes["decoder.bias"][0], shapes["to_joint_embedding.bias"][0]
+    layout = _layout(shapes["l1.agcn.shared_topology"][-1])
+    found = re.search(r"k(\d+)", name)
+    models = {}
+    for k in (int(found[1]),) if found else (0, 1, 8):
+        matrix = relative_positions(layout, k)
+        idle = "" if matrix.any() else "every input becomes zero, and rounding alone decides"
+        module = InfoGCN(num_classes, matrix, base_channels, latent_noise=0.0)
+        models[f"k{k}"] = Model(module, torch_names.infogcn_entries(base_channels), idle)
+    return models
+
+
 def _mmcl(name: str, shapes: Shapes) -> dict[str, Model]:
     backbone = _ctrgcn(name, shapes)[""].module
     module = MMCL(backbone, None, FeatureAlignment(backbone.feature_width), FeatureRefinement())
@@ -122,8 +184,17 @@ def _inception(name: str, shapes: Shapes) -> dict[str, Model]:
     return {"": Model(InceptionV3(shapes["fc.bias"][0]), torch_names.inception_entries())}
 
 
+def _resnet(name: str, shapes: Shapes) -> dict[str, Model]:
+    del name
+    return {"": Model(ResNet34(shapes["fc.bias"][0]), torch_names.resnet34_entries())}
+
+
 FAMILIES = {
     "mmcl": Family("PosMatrix", _mmcl, _mmcl_inputs, _co_learning),
     "ctrgcn": Family("l1.gcn1.convs.0.conv1.weight", _ctrgcn, _clips, _classification),
+    "ctrsgcn": Family("l1.tcn1.conv.weight", _ctrsgcn, _clips, _classification),
+    "hdgcn": Family("l2.gcn1.aha.conv_down.0.weight", _hdgcn, _clips, _classification),
+    "infogcn": Family("l1.agcn.shared_topology", _infogcn, _clips, _classification),
+    "resnet34": Family("layer1.0.conv1.weight", _resnet, _images, _image_classification),
     "inception_v3": Family("Conv2d_1a_3x3.conv.weight", _inception, _images, _image_classification),
 }

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 import torch
@@ -267,12 +268,19 @@ def test_fill_and_inputs_are_the_formats():
     np.testing.assert_array_equal(golden.inputs("x", (3, 4), 5), source["inputs"]("x", (3, 4), 5))
 
 
-def test_our_models_train_like_the_baselines(capsys):
-    """In float64, MMCL, which has a CTR-GCN in it; the whole table is `python -m experiments.parity --torch`."""
-    size = torch_parity.Size(num_classes=5, base_channels=4, clips=3, frames=8)
-    assert torch_parity.check(3, size, ["mmcl"], [np.float64]) == 0
-    verdicts = rows(capsys.readouterr().out)
-    assert sum(verdict == "ok" for verdict in verdicts.values()) == 6
+def test_our_models_train_like_the_baselines_and_a_mistake_is_seen(capsys, monkeypatch):
+    """CTRS-GCN, which compiles fast, in float64; the whole table is `python -m experiments.parity --torch`."""
+    comparison = torch_parity.Comparison("ctrsgcn", 3, torch_parity.Size(5, 4, 3, 8))
+    table = parity.Table(["ctrsgcn"])
+    with jax.enable_x64(True):
+        comparison.compare(table, np.float64)
+        assert (table.compared, table.failed) == (6, 0)
+        capsys.readouterr()
+        monkeypatch.setattr(torch_parity, "WEIGHT_DECAY", 5e-4)  # PyTorch's; ours is compiled
+        comparison.compare(table, np.float64)
+    failed = [what for (_, what), verdict in rows(capsys.readouterr().out).items() if verdict == "FAIL"]
+    assert failed == ["float64 10 steps, each from one state: added"]
+    assert table.finish() == 1
 
 
 def test_the_command_wants_one_of_two():
