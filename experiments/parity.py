@@ -16,7 +16,8 @@ all norms), where a and b are the norms of a parameter's gradient (a bias in fro
 A ReLU's input within rounding of zero goes one way here and the other way there, and gradients that nearly cancel (the
 scalars `alpha` of CTR-GCN) then move by one or two percent, in either program. Where a gradient exceeds the bound, ours
 is therefore computed again from inputs moved by one unit in the last place, and as much of the difference as that
-moves ours is excused, up to 5 % of the norm. Every such parameter is printed.
+moves ours is excused, up to 5 % of the norm. Every such parameter is printed. So is a gradient that is nothing but
+rounding, one that moves by a quarter, as long as it is below 1e-5 of the largest.
 
 What a file holds and is not compared is named. A file that cannot be judged (broken, incomplete, of an unknown model)
 counts as a failure, and so does a folder without any model. References that are no models (transforms, preprocessing,

@@ -236,6 +236,20 @@ def test_rounding_excuses_a_little_and_only_what_it_moves():
     assert error({"alpha": 10.0}) == np.inf
 
 
+def test_gradients_that_are_nothing_but_rounding_agree_if_they_are_small():
+    reference = {
+        "grad_norm": {"conv_d.0.bias": 8e-6, "weight": 1.0},
+        "state_dict": {"conv_d.0.bias": [1], "weight": [1]},
+    }
+    ours = {"conv_d.0.bias": np.array([2e-6]), "weight": np.array([1.0])}
+    error = lambda rounding: golden.gradient_norm_errors(ours, reference, rounding)["conv_d.0.bias"]  # noqa: E731
+    assert error({}) > 0.05
+    assert error({"conv_d.0.bias": 4e-7}) > 0.05  # stable: a gradient
+    assert error({"conv_d.0.bias": 6e-7}) == 0
+    ours["conv_d.0.bias"] = np.array([1.1e-5])
+    assert error({"conv_d.0.bias": 1.0}) > 0.02
+
+
 def test_convolutions_are_scaled_where_the_note_says_so():
     reference = {"seed": 0, "state_dict": {"a.weight": [2, 3, 1, 1], "b.weight": [2, 3]}}
     plain = golden.state_dict(reference)
