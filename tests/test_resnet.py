@@ -61,7 +61,7 @@ def test_initial_parameters_are_torchvisions():
 @require_golden
 def test_published_logits(shapes):
     reference, expected = load("resnet34")
-    state_dict = filled_state_dict(reference, conv_gain=np.sqrt(2))
+    state_dict = filled_state_dict(reference)
     variables = torch_weights.to_flax(state_dict, resnet34_entries(), shapes)
     assert list(torch_weights.to_torch(variables, resnet34_entries())) == list(reference["state_dict"])
     images = model_input(reference).transpose(0, 2, 3, 1)

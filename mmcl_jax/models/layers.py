@@ -17,9 +17,10 @@ from mmcl_jax.groups import group_count
 class BatchNorm(nn.Module):
     """Batch normalisation over every axis but the channels', as PyTorch's `BatchNorm2d` computes it.
 
-    Input and output have the same shape and type. Statistics are float32. Differences from `flax.linen.BatchNorm`:
-    running variances take the unbiased estimate, and statistics can be taken over groups of clips, as two GPUs under
-    PyTorch's `DataParallel` do (each group normalises itself; the running statistics follow the first group only).
+    Input and output have the same shape and type. Statistics are float32 (float64 where the input is). Differences
+    from `flax.linen.BatchNorm`: running variances take the unbiased estimate, and statistics can be taken over groups
+    of clips, as two GPUs under PyTorch's `DataParallel` do (each group normalises itself; the running statistics follow
+    the first group only).
 
     Attributes:
       group_size: clips a group, N must be a multiple of it; None means the whole batch.
@@ -46,7 +47,7 @@ class BatchNorm(nn.Module):
         # [C, groups, rest] or [groups, rest, C]; the statistics keep the reduced axis.
         shape, axis = ((channels, groups, -1), 2) if self.channel_major else ((groups, -1, channels), 1)
         per_channel = (channels, 1, 1) if self.channel_major else (channels,)
-        grouped = x.reshape(shape).astype(jnp.float32)
+        grouped = x.reshape(shape).astype(jnp.promote_types(x.dtype, jnp.float32))
         if train:
             mean = grouped.mean(axis, keepdims=True)
             # The variance has no gradient towards the mean; saying so saves a pass over the features.

@@ -39,8 +39,8 @@ class FeatureRefinement(nn.Module):
     def __call__(self, scores: jax.Array, text: jax.Array) -> jax.Array:
         if self.matrices not in REFINEMENT:
             raise ValueError(f"refinement {self.matrices!r} is not one of {', '.join(REFINEMENT)}")
-        # Token ids near 30,000 do not fit bfloat16: phi stays in float32.
-        hidden = nn.relu(_linear(self.hidden, "phi_hidden")(text.astype(jnp.float32)))
+        # Token ids near 30,000 do not fit bfloat16: phi computes in float32 at least.
+        hidden = nn.relu(_linear(self.hidden, "phi_hidden")(text.astype(jnp.promote_types(text.dtype, jnp.float32))))
         weights = nn.softmax(_linear(self.terms, "phi_output")(hidden))
         classes = scores.shape[-1]
         if self.matrices == "diagonal":
