@@ -8,11 +8,14 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-tests demo demo-skeleton-only test lint nw-ucla nw-ucla-short nw-ucla-full utd-mhad-short clean
+.PHONY: help setup setup-text setup-tests demo demo-skeleton-only backbones parity test lint nw-ucla nw-ucla-short nw-ucla-full \
+	utd-mhad-short clean
 
 help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
 	@echo "make demo-skeleton-only   the same without images and text"
+	@echo "make backbones            the demo with each other backbone"
+	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
@@ -52,6 +55,20 @@ demo: setup $(DATA)/synthetic/info.json
 demo-skeleton-only: setup $(DATA)/synthetic/info.json
 	$(RUN) -m mmcl_jax.main --config=configs/demo.py:joint,skeleton_only --workdir=$(WORKDIR)/demo_skeleton_only \
 		--config.data.records=$(DATA)/synthetic
+
+backbones: setup $(DATA)/synthetic/info.json
+	for backbone in ctrsgcn hdgcn; do \
+		$(RUN) -m mmcl_jax.main --config=configs/demo.py --config.model.backbone=$$backbone \
+			--workdir=$(WORKDIR)/demo_$$backbone --config.data.records=$(DATA)/synthetic || exit 1; \
+	done
+	$(RUN) -m mmcl_jax.main --config=configs/demo.py --config.model.backbone=infogcn --config.learning_rate=0.03 \
+		--config.num_epochs=24 --config.drop_epochs='(16,21)' --workdir=$(WORKDIR)/demo_infogcn \
+		--config.data.records=$(DATA)/synthetic
+	$(RUN) -m experiments.summarise $(WORKDIR)/demo_ctrsgcn $(WORKDIR)/demo_hdgcn $(WORKDIR)/demo_infogcn
+
+parity: setup-tests
+	$(RUN) -m experiments.parity $(GOLDEN)
+	$(RUN) -m experiments.parity --torch
 
 test: setup-tests lint
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
