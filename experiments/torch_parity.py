@@ -52,8 +52,8 @@ class Size:
 
     num_classes: int = 120
     base_channels: int = 64
-    clips: int = 4
-    frames: int = 32
+    clips: int = 3
+    frames: int = 16
 
 
 def check(
