@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen as nn
 import pytest
 
 from mmcl_jax import train
@@ -13,20 +12,10 @@ from tests import runs
 pytestmark = pytest.mark.slow
 
 
-class MeanColour(nn.Module):
-    """An image encoder that compiles in no time."""
-
-    group_size: int | None = None
-
-    @nn.compact
-    def __call__(self, images, train):
-        return nn.Dense(8)(images.mean(axis=(1, 2)))
-
-
 # CTR-GCN: tests/test_train.py, through the command.
 @pytest.mark.parametrize("backbone", sorted(BACKBONES.keys() - {"ctrgcn"}))
 def test_two_epochs_under_mmcl(backbone, tiny_records, tmp_path, monkeypatch):
-    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(MeanColour, image_size=8))
+    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
     # What training compiles, compiled in a hurry: a few tiny steps run.
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=train._HASTY))
     config = runs.tiny_config(

@@ -1,6 +1,5 @@
 """The README's code blocks run as they stand there: a reader's own backbone, with MMCL around it."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -34,19 +33,9 @@ def test_the_backbone_keeps_the_contract(tiny_gcn, tiny_records):
     assert train.count_parameters(variables["params"]) == (9 * 16 + 16) + (5 * 16 * 16 + 16) + 2 * 32 + (16 * 5 + 5)
 
 
-class MeanColour(nn.Module):
-    """An image encoder that compiles in no time."""
-
-    group_size: int | None = None
-
-    @nn.compact
-    def __call__(self, images, train):
-        return nn.Dense(8)(images.mean(axis=(1, 2)))
-
-
 @pytest.mark.slow
 def test_the_backbone_trains_with_mmcl_and_is_evaluated(tiny_gcn, tiny_records, tmp_path, monkeypatch):
-    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(MeanColour, image_size=8))
+    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
     config = runs.tiny_config(tiny_records, model__backbone="tiny_gcn", model__image_encoder="mean_colour")
     train.train(config, tmp_path / "run")
     first, last = runs.read_rows(tmp_path / "run")
