@@ -17,10 +17,13 @@ help:
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests"
+	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
+	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
+	@echo "make clean                removes .venv"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
 	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
-	@echo "make utd-mhad-short       UTD-MHAD, joint stream, with and without FAM, short schedule"
+	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see the README) UTD-MHAD, joint stream, with and without FAM, short schedule"
 
 # One environment; what training and preparation need first, what tests and lint need (torch) on top, for those alone.
 # Each is installed anew when its requirements change.
@@ -61,12 +64,13 @@ backbones: setup $(DATA)/synthetic/info.json
 		$(RUN) -m mmcl_jax.main --config=configs/demo.py --config.model.backbone=$$backbone \
 			--workdir=$(WORKDIR)/demo_$$backbone --config.data.records=$(DATA)/synthetic || exit 1; \
 	done
-	$(RUN) -m mmcl_jax.main --config=configs/demo.py --config.model.backbone=infogcn --config.learning_rate=0.03 \
-		--config.num_epochs=24 --config.drop_epochs='(16,21)' --workdir=$(WORKDIR)/demo_infogcn \
+	$(RUN) -m mmcl_jax.main --config=configs/demo.py --config.model.backbone=infogcn --config.learning_rate=0.003 \
+		--config.drop_epochs='(11,14)' --workdir=$(WORKDIR)/demo_infogcn \
 		--config.data.records=$(DATA)/synthetic
 	$(RUN) -m experiments.summarise $(WORKDIR)/demo_ctrsgcn $(WORKDIR)/demo_hdgcn $(WORKDIR)/demo_infogcn
 
 parity: setup-tests
+	@test -n "$(GOLDEN)" || { echo "name the folder of reference outputs: make parity GOLDEN=DIR"; exit 2; }
 	$(RUN) -m experiments.parity $(GOLDEN)
 	$(RUN) -m experiments.parity --torch
 

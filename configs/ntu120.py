@@ -1,6 +1,7 @@
 """NTU RGB+D 120, cross-subject (xsub) or cross-setup (xset: even setups train), MMCL with CTR-GCN, 110 epochs.
 
     python -m data_prep.ntu --skeletons=nturgbd_skeletons --videos=nturgbd_rgb --out=data/ntu
+    python -m data_prep.text_features --records=data/ntu
     python -m mmcl_jax.main --config=configs/ntu120.py:xsub,joint --workdir=workdir/ntu120_xsub_joint
 
 `--config=configs/ntu120.py` alone means xsub, joint. Streams: joint, bone, joint_motion, bone_motion. Without images

@@ -1,6 +1,7 @@
 """NTU RGB+D 60, cross-subject (xsub) or cross-view (xview: cameras 2 and 3 train), MMCL with CTR-GCN, 110 epochs.
 
     python -m data_prep.ntu --skeletons=nturgbd_skeletons --videos=nturgbd_rgb --out=data/ntu
+    python -m data_prep.text_features --records=data/ntu
     python -m mmcl_jax.main --config=configs/ntu60.py:xsub,joint --workdir=workdir/ntu60_xsub_joint
 
 Streams: joint, bone, joint_motion, bone_motion. Of records that hold NTU RGB+D 120, the first 60 classes take part.
