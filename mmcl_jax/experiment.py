@@ -51,6 +51,8 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
         raise ValueError(f"model.base_channels {config.model.base_channels} is not a positive multiple of 4")
     if config.model.graph not in graphs.GRAPHS:
         raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
+    if config.model.graph != "natural" and config.model.backbone != "ctrgcn":
+        raise ValueError(f"model.graph {config.model.graph!r} is for ctrgcn alone; {config.model.backbone} has its own")
     layout = records.info.skeleton_layout
     layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.class_names(config.data.protocol))

@@ -80,6 +80,8 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"model__backbone": "gcn"}, r"model\.backbone 'gcn' is not one of ctrgcn"),
         ({"model__graph": "spatial"}, r"model\.graph 'spatial' is not one of natural, hierarchical"),
         ({"model__center_of_mass": 3}, r"model\.center_of_mass 3 is not one of 1, 2, 21"),
+        ({"model__graph": "spiral"}, r"model\.graph 'spiral' is not one of natural, hierarchical"),
+        ({"model__graph": "hierarchical", "model__backbone": "hdgcn"}, "is for ctrgcn alone; hdgcn has its own"),
         ({"model__base_channels": 6}, "base_channels 6 is not a positive multiple of 4"),
         ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, resnet34"),
         ({"model__refinement_matrices": "dense"}, "refinement_matrices 'dense' is not one of diagonal, full"),
