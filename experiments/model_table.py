@@ -11,14 +11,13 @@ is not used: it counts elementwise operations as well, and depends on how the co
 """
 
 import argparse
-import math
 import pathlib
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 
 from configs import common
+from experiments.multiply_adds import multiply_adds
 from mmcl_jax import graphs
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
@@ -29,32 +28,6 @@ CLASSES, FRAMES, BODIES = 120, 64, 2
 # Table 7 of the paper: parameters in M, "FLOPs" in G.
 PUBLISHED = {"ctrsgcn": (2.09, 2.41), "infogcn": (1.57, 1.84), "ctrgcn": (1.44, 1.79), "hdgcn": (1.65, 1.89)}
 _COLUMNS = ("model", "input", "parameters", "multiply-adds", "published (table 7)")
-
-
-def multiply_adds(jaxpr) -> int:
-    """Multiply-adds of the matrix products and convolutions in a jaxpr (`jax.make_jaxpr(f)(...).jaxpr`).
-
-    Products with padding count, elementwise operations and sums do not.
-
-    Raises: ValueError for a loop or branch, whose work the program does not tell.
-    """
-    total = 0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name in ("while", "cond"):
-            raise ValueError(f"the multiply-adds of {name!r} depend on the data; they cannot be counted")
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            # Kernel values that one output value sees: all of them, over the number of output channels.
-            features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-            total += equation.outvars[0].aval.size * (kernel.size // features)
-        inner = sum(multiply_adds(part) for part in jaxprs_in_params(params))
-        total += inner * (params["length"] if name == "scan" else 1)
-    return total
 
 
 def rows() -> list[dict[str, str]]:

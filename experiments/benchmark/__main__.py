@@ -1,0 +1,41 @@
+"""The command: python -m experiments.benchmark {infer,train,data,scale} [--json FILE] [--help]."""
+
+import argparse
+import importlib
+import os
+import pathlib
+import shlex
+import sys
+
+from experiments.benchmark.report import Report
+
+# In this order in --help. Each is a module here with `add_arguments(parser)` and `run(options, report)`, importable
+# with nothing but jax, flax, optax, orbax, numpy and torch.
+BENCHMARKS: dict[str, str] = {}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+    modules = {name: importlib.import_module(f"experiments.benchmark.{name}") for name in BENCHMARKS}
+    for name, summary in BENCHMARKS.items():
+        command = commands.add_parser(
+            name, help=summary, description=modules[name].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures into this file too")
+        modules[name].add_arguments(command)
+    options = parser.parse_args(arguments)
+    if options.json is not None and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: {options.json.parent} is no folder")
+
+    # Several contenders share a GPU: none may take all of its memory in advance.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    report = Report("python -m experiments.benchmark " + shlex.join(arguments))
+    modules[options.benchmark].run(options, report)
+    if options.json is not None:
+        report.write(options.json)
+
+
+if __name__ == "__main__":
+    main()

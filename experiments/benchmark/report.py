@@ -1,0 +1,89 @@
+"""What a benchmark prints: Markdown tables with their caption; and the same as JSON."""
+
+import datetime
+import json
+import pathlib
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.benchmark import machine
+from experiments.benchmark.harness import Timing
+
+
+class Report:
+    """Collects tables, prints each as it comes, and writes all of them as JSON at the end."""
+
+    def __init__(self, command: str):
+        self._contents: dict[str, Any] = {
+            "command": command,
+            "commit": _commit(),
+            "date": datetime.date.today().isoformat(),
+            "machine": machine.measured(machine.describe),
+            "tables": [],
+        }
+        caption = ", ".join(f"{key} {value}" for key, value in self._contents["machine"].items())
+        print(f"`{command}`, commit {self._contents['commit']}, {self._contents['date']}; {caption}\n", flush=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **figures: Any) -> None:
+        """Prints a table; `figures` go into the JSON beside it."""
+        lines = [columns, ["---"] * len(columns), *rows]
+        print(f"**{title}**\n")
+        print("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n", flush=True)
+        rows = [dict(zip(columns, row, strict=True)) for row in rows]
+        self._contents["tables"].append({"title": title, "rows": rows, **figures})
+
+    def timings(
+        self, title: str, timings: Sequence[Timing], *, units: int, unit: str, ceiling: float | None = None, **figures
+    ) -> None:
+        """A table of contenders, each beside the first.
+
+        Args:
+          title: above the table.
+          timings: the first is what the others are compared with.
+          units: how many `unit`s one run works on.
+          unit: 'clip'.
+          ceiling: FLOP/s of the machine's matrix product; fractions of it where a contender's details say `flops`.
+          figures: go into the JSON.
+        """
+        first = timings[0]
+        rows = []
+        for timing in timings:
+            if timing.unavailable:
+                rows.append((timing.name, "-", "-", f"not run: {timing.unavailable}", "-"))
+                continue
+            median, low, high = timing.ratio_to(first)
+            flops = timing.details.get("flops")
+            fraction = f"{flops / timing.median / ceiling:.0%}" if flops and ceiling else "-"
+            ratio = "1" if timing is first else f"{median:.2f} ({low:.2f} to {high:.2f})"
+            seconds = timing.median
+            rows.append((timing.name, f"{1e3 * seconds:.2f}", f"{units / seconds:.1f}", ratio, fraction))
+        columns = ("contender", "ms, median", f"{unit}s / s", f"times the time of {first.name} (quartiles)", "ceiling")
+        stored = [
+            {
+                "name": timing.name,
+                "seconds": timing.seconds.tolist(),
+                "details": timing.details,
+                "peak_memory": timing.peak_memory,
+                "unavailable": timing.unavailable,
+            }
+            for timing in timings
+        ]
+        self.table(title, columns, rows, timings=stored, units=units, ceiling=ceiling, **figures)
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes everything as JSON."""
+        path.write_text(json.dumps(self._contents, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {path}")
+
+
+def _commit() -> str:
+    """The checkout's commit, with a plus where files differ from it."""
+    folder = pathlib.Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
