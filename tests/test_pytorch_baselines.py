@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.pytorch_baselines.gcn import CTRGCN, CTRSGCN
+from experiments.pytorch_baselines.gcn import CTRGCN, CTRSGCN, ReleasedCTRGCN
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, make_optimizer, mmcl_loss, training_step
 from mmcl_jax import losses
 from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
@@ -56,7 +56,13 @@ def gradients(model) -> dict[str, np.ndarray]:
 
 @require_golden
 @pytest.mark.parametrize(
-    ("name", "model"), [("ctrgcn_ntu120", CTRGCN), ("ctrgcn_ucla", CTRGCN), ("ctrsgcn_ntu120", CTRSGCN)]
+    ("name", "model"),
+    [
+        ("ctrgcn_ntu120", CTRGCN),
+        ("ctrgcn_ucla", CTRGCN),
+        ("ctrgcn_ucla", ReleasedCTRGCN),
+        ("ctrsgcn_ntu120", CTRSGCN),
+    ],
 )
 def test_published_outputs(name, model):
     reference, expected, model = published(name, model)
@@ -85,6 +91,17 @@ def test_published_co_learning():
     assert relative_error(outputs.refined_logits.detach(), expected["refined"]) <= 1e-3
     assert loss.item() == pytest.approx(float(expected["total_loss"]), rel=1e-4)
     assert gradient_norm_mismatches(gradients(model), reference) == []
+
+
+def test_the_released_order_is_the_same_function():
+    torch.manual_seed(0)
+    released = ReleasedCTRGCN(7, NTU, base_channels=8).double()
+    for parameter in released.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours = CTRGCN(7, NTU, base_channels=8).double()
+    ours.load_state_dict(released.state_dict())
+    clips = torch.randn(2, 3, 16, 25, 2, dtype=torch.float64)
+    torch.testing.assert_close(released(clips), ours(clips), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("clips", [1, 5])

@@ -100,20 +100,39 @@ class TopologySubset(nn.Module):
         return self.conv3(x) @ topology.transpose(2, 3)
 
 
+class ReleasedTopologySubset(TopologySubset):
+    """The same function in the order of the released code: relation branches on all frames, their mean after."""
+
+    def forward(self, x: torch.Tensor, mean: torch.Tensor, shared: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+        del mean
+        receiver, sender = self.conv1(x).mean(-2), self.conv2(x).mean(-2)
+        distance = torch.tanh(receiver.unsqueeze(-1) - sender.unsqueeze(-2))  # [B, R, U, V]
+        topology = self.conv4(distance) * alpha + shared
+        return torch.einsum("ncuv,nctv->nctu", topology, self.conv3(x))
+
+
 class TopologyRefinedConv(GraphConv):
     """CTR-GC over its three subsets; `adjacency` `[3, V, V]` is what the shared topology starts from."""
+
+    subset: type[TopologySubset] = TopologySubset
 
     def __init__(self, channels_in: int, channels: int, adjacency: torch.Tensor):
         super().__init__()
         self.PA = nn.Parameter(adjacency.clone())
         self.alpha = nn.Parameter(torch.zeros(1))
-        self.convs = nn.ModuleList(TopologySubset(channels_in, channels) for _ in adjacency)
+        self.convs = nn.ModuleList(self.subset(channels_in, channels) for _ in adjacency)
         self.add_output(channels_in, channels)
 
     def aggregate(self, x: torch.Tensor) -> torch.Tensor:
         mean = x.mean(dim=2, keepdim=True)  # 1x1 convolutions commute with it
         subsets = zip(self.convs, self.PA, strict=True)
         return functools.reduce(torch.Tensor.add_, (subset(x, mean, shared, self.alpha) for subset, shared in subsets))
+
+
+class ReleasedTopologyRefinedConv(TopologyRefinedConv):
+    """CTR-GC in the order of the released code."""
+
+    subset = ReleasedTopologySubset
 
 
 class StaticConv(GraphConv):
@@ -213,6 +232,12 @@ class CTRGCN(TenBlocks):
 
     graph_conv = TopologyRefinedConv
     temporal_conv = MultiScaleTemporalConv
+
+
+class ReleasedCTRGCN(CTRGCN):
+    """CTR-GCN in the order of the released code: the same function, slower; what its users run."""
+
+    graph_conv = ReleasedTopologyRefinedConv
 
 
 class CTRSGCN(TenBlocks):
