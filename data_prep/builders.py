@@ -42,6 +42,7 @@ class Clip:
     skeleton: np.ndarray
     image: bytes | None = None  # the mosaic, already JPEG
     texts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # 'model/question/feature' -> float32 (D,)
+    fold: int = 0  # which of the groups that the dataset's own divisions keep together; 0 where there are none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +294,8 @@ class _RecordsWriter:
 
         self.names.add(clip.name)
         num_frames, num_bodies = clip.skeleton.shape[:2]
-        fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, num_bodies, num_frames)
+        fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, clip.fold)
+        fields += (num_bodies, num_frames)
         self._index.append(fields)
         shape = (None, None, *self.info.joint_shape)
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)

@@ -1,7 +1,7 @@
 """Records: the schema of prepared data, and reading it back. Small TFDS datasets, joined by clip name.
 
     ROOT/info.json       DatasetInfo, records version, numbers of joints and channels
-    ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, num_bodies, num_frames
+    ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, fold, and its size
     ROOT/skeletons/      TFDS dataset (ArrayRecord), rows in index order: float32 (T, M, V, C), real bodies only
     ROOT/images/         TFDS dataset of JPEG mosaics, with its own names.npy (row -> clip name)
     ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, with its own names.npy; those of a
@@ -24,7 +24,7 @@ from mmcl_jax.graphs import LAYOUTS, Layout
 
 RECORDS_VERSION = "1.0.0"
 SPLIT = "clips"  # the one split of every dataset; train and test are filters on the index ('all' is reserved by TFDS)
-INDEX_FIELDS = ("label", "subject", "camera", "setup", "replication", "num_bodies", "num_frames")
+INDEX_FIELDS = ("label", "subject", "camera", "setup", "replication", "fold", "num_bodies", "num_frames")
 IMAGES = "images"
 SKELETONS = "skeletons"
 TEXT = "text"
@@ -38,22 +38,28 @@ class RecordsError(ValueError):
 class Protocol:
     """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it.
 
-    With `num_classes`, only the clips of the first so many classes take part, and the model knows no others.
+    With `test`, only clips whose field is one of those test it, and the rest takes no part. With `num_classes`, only
+    the clips of the first so many classes take part, and the model knows no others.
     """
 
     field: str
     train: tuple[int, ...]
     num_classes: int | None = None
+    test: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if self.field not in INDEX_FIELDS:
             raise ValueError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
+        both = sorted(set(self.train) & set(self.test or ()))
+        if both:
+            raise ValueError(f"protocol: clips of {self.field} {both} would both train and test")
 
     def masks(self, index: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Which clips of an index train and which test: bool [clips] each."""
         inside = np.ones(len(index["label"]), bool) if self.num_classes is None else index["label"] < self.num_classes
         train = np.isin(index[self.field], self.train)
-        return inside & train, inside & ~train
+        test = ~train if self.test is None else np.isin(index[self.field], self.test)
+        return inside & train, inside & test
 
 
 # What a joint may consist of: two or three coordinates, then a pose estimator's confidence, which is none.
@@ -114,8 +120,13 @@ class DatasetInfo:
         if "channels" in stored:  # records of an earlier program have neither this nor protocols
             stored["channels"] = tuple(stored["channels"])
         protocols = stored.get("protocols", {}).items()
-        stored["protocols"] = {name: Protocol(**{**own, "train": tuple(own["train"])}) for name, own in protocols}
+        stored["protocols"] = {name: _protocol(own) for name, own in protocols}
         return cls(**stored)
+
+
+def _protocol(stored: dict) -> Protocol:
+    """A protocol from its JSON, in which tuples are lists."""
+    return Protocol(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
 
 
 _NTU60_SUBJECTS = (1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38)
@@ -399,9 +410,10 @@ def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Contents of `index.npz`, checked."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            index = {field: stored[field] for field in ("name", *INDEX_FIELDS)}
+            index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
+    index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier program have none
     lengths = {field: len(values) for field, values in index.items()}
     if len(set(lengths.values())) != 1 or not lengths["name"]:
         raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")

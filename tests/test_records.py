@@ -145,6 +145,26 @@ def test_protocol_parts(prepared):
     np.testing.assert_array_equal(opened.select("xsub", "test", (3,)), test)
 
 
+def test_folds_divide_clips_and_leave_some_out(tmp_path):
+    protocols = {"first": records.Protocol("fold", (0,), test=(1,)), "second": records.Protocol("fold", (1, 2))}
+    clips = [make_clip(number, fold=number % 3) for number in range(6)]
+    builders.write_records(tmp_path / "out", make_info(protocols=protocols), clips)
+    opened = records.Records(tmp_path / "out")
+    assert opened.index["fold"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert [opened.select("first", part).tolist() for part in ("train", "test")] == [[0, 3], [1, 4]]
+    assert [opened.select("second", part).tolist() for part in ("train", "test")] == [[1, 2, 4, 5], [0, 3]]
+    with pytest.raises(ValueError, match=r"clips of fold \[1\] would both train and test"):
+        records.Protocol("fold", (0, 1), test=(1, 2))
+
+
+def test_records_of_before_there_were_folds(damaged):
+    with np.load(damaged / "index.npz") as stored:
+        columns = {key: stored[key] for key in stored if key != "fold"}
+    np.savez(damaged / "index.npz", **columns)
+    opened = records.Records(damaged)
+    assert opened.index["fold"].tolist() == [0] * len(opened)
+
+
 def test_every_protocol_names_an_index_field():
     for protocols in records.PROTOCOLS.values():
         for protocol in protocols.values():
