@@ -168,10 +168,15 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
-    """The arguments that every command on distributed data takes: --source, --out, --overwrite."""
+def argument_parser(
+    description: str, source: str = "the archive as distributed, or the folder it unpacks to", **options
+) -> argparse.ArgumentParser:
+    """The arguments that every command on distributed data takes: --source, --out, --overwrite.
+
+    `source` is what --help says of --source, `options` what else argparse is told of it.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True, help="the archive as distributed, or the folder it unpacks to")
+    parser.add_argument("--source", required=True, help=source, **options)
     parser.add_argument("--out", required=True, help="the records folder to create")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"

@@ -1,0 +1,290 @@
+"""CTR-GCN's arrays of NTU RGB+D (`NTU60_CS.npz` and the like), which many published methods share -> records.
+
+    python -m data_prep.ctrgcn_arrays --source NTU60_CS.npz --out DIR [--benchmark ntu60_xsub] [--overwrite]
+    python -m data_prep.ctrgcn_arrays --source NTU120_CSub.npz --train_names FILE --test_names FILE --out DIR
+
+`x_train` and `x_test` are (N, T, 150): two bodies of 25 joints, denoised, translated to joint 2 of the first frame and
+padded with zeros; `y_train` and `y_test` are one-hot. Padding is cut off, and an absent second body (zeros, or a copy
+of the first) is left out. Only where NTU RGB+D 120's single bodies are copied, as published, does a second body of
+zeros stay: of an actor who was looked for and never found, as in the records of `data_prep.ntu`.
+
+A file is one benchmark, known by its name (NTU60_CS, NTU60_CV, NTU120_CSub, NTU120_CSet) or from `--benchmark`; its own
+division is the records' protocol of that benchmark, so that `configs/ntu60.py:xsub` and the like train from them. Clips
+are called by their place (`NTU60_CS_train_000000`); subject, camera, setup and replication are not in the file and
+stored as 0. `--train_names` and `--test_names`, a clip's name as S001C002P003R002A013 a line in the order of the rows
+(the released MMCL reads such lists), give them all: then every protocol of NTU RGB+D works, and other data joins by
+name. The file is read row by row: it may be larger than the memory.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_prep import builders, npz_rows, ntu, sources
+from mmcl_jax import records
+
+BENCHMARKS = {  # protocol -> file as published
+    "ntu60_xsub": "NTU60_CS",
+    "ntu60_xview": "NTU60_CV",
+    "ntu120_xsub": "NTU120_CSub",
+    "ntu120_xset": "NTU120_CSet",
+}
+_PARTS = {"train": 1, "test": 2}  # part of the file -> fold
+_BODIES, _JOINTS, _CHANNELS = 2, 25, 3
+_WIDTH = _BODIES * _JOINTS * _CHANNELS
+_LOOKED_AT = 1000  # clips of each part, for how an absent body is stored; among NTU's first ones are single persons
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """A file of arrays, checked but not loaded.
+
+    Attributes:
+      x, y: by part ('train', 'test'), float (N, T, 150) and one-hot (N, K).
+      copies: whether the file has copies of single bodies in the place of the second.
+    """
+
+    path: pathlib.Path
+    benchmark: str
+    x: dict[str, npz_rows.Member]
+    y: dict[str, npz_rows.Member]
+    copies: bool
+
+    @property
+    def num_classes(self) -> int:
+        return _num_classes(self.benchmark)
+
+    @property
+    def num_clips(self) -> int:
+        return sum(member.shape[0] for member in self.x.values())
+
+
+def _num_classes(benchmark: str) -> int:
+    return records.PROTOCOLS["ntu"][benchmark].num_classes or len(ntu.ACTIONS)
+
+
+def find_benchmark(path: pathlib.Path) -> str:
+    """The benchmark that a file's name says. Raises: PreparationError where it says none."""
+    named = [benchmark for benchmark, stem in BENCHMARKS.items() if path.stem.lower() == stem.lower()]
+    if not named:
+        raise builders.PreparationError(
+            f"{path}: the name is none of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; say what it is "
+            f"with --benchmark, one of {', '.join(BENCHMARKS)}"
+        )
+    return named[0]
+
+
+def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
+    """Checks shapes and types of a file. Raises: PreparationError, saying what is wrong."""
+    members = npz_rows.members(path)
+    names = [f"{kind}_{part}" for part in _PARTS for kind in "xy"]
+    missing = [name for name in names if name not in members]
+    if missing:
+        raise builders.PreparationError(
+            f"{path}: no {' and no '.join(missing)} in it, only {', '.join(sorted(members)) or 'nothing'}; expected "
+            f"{', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
+        )
+    num_classes = _num_classes(benchmark)
+    for part in _PARTS:
+        x, y = members[f"x_{part}"], members[f"y_{part}"]
+        if len(x.shape) != 3 or x.shape[2] != _WIDTH or x.dtype.kind not in "fiu":
+            raise builders.PreparationError(
+                f"{path}: x_{part} is {x.dtype} of shape {x.shape}, expected numbers of shape (clips, frames, {_WIDTH})"
+            )
+        if len(y.shape) != 2 or y.dtype.kind not in "fiub":
+            raise builders.PreparationError(
+                f"{path}: y_{part} is {y.dtype} of shape {y.shape}, expected one-hot labels (clips, {num_classes})"
+            )
+        if y.shape != (x.shape[0], num_classes):
+            raise builders.PreparationError(
+                f"{path}: y_{part} is of shape {y.shape}, expected {(x.shape[0], num_classes)}: {x.shape[0]} clips as "
+                f"in x_{part} and {num_classes} classes as in {benchmark}; is that the benchmark of the file?"
+            )
+    x = {part: members[f"x_{part}"] for part in _PARTS}
+    y = {part: members[f"y_{part}"] for part in _PARTS}
+    return Arrays(path, benchmark, x, y, copies=num_classes == len(ntu.ACTIONS) and any(map(_has_copies, x.values())))
+
+
+def _has_copies(member: npz_rows.Member) -> bool:
+    """Whether one of the first clips has its first body twice."""
+    for row, _ in zip(member.rows(), range(_LOOKED_AT), strict=False):
+        first, second = np.split(row, _BODIES, axis=1)
+        if first.any() and np.array_equal(first, second):
+            return True
+    return False
+
+
+def read_names(path, count: int) -> list[ntu.ClipName]:
+    """The clip names of a list, one a line. Raises: PreparationError where it is not one of `count` names."""
+    path = pathlib.Path(path)
+    try:
+        lines = path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise builders.PreparationError(f"{path}: not a readable list of names ({error})") from error
+    names = [ntu.parse_name(line.removesuffix(".skeleton")) for line in lines]
+    if None in names:
+        odd = names.index(None)
+        raise builders.PreparationError(
+            f"{path}: word {odd + 1} is {lines[odd][:40]!r}, expected a clip's name as S001C002P003R002A013"
+        )
+    if len(names) != count:
+        raise builders.PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
+    return names
+
+
+class Importer:
+    """Clips out of arrays; counts what was left out of them."""
+
+    def __init__(self, arrays: Arrays, names: dict[str, list[ntu.ClipName]] | None):
+        """`names`: of the clips by part ('train', 'test'), in the order of the rows; None where they are unknown."""
+        self._arrays = arrays
+        self._names = names
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+        """The clips, training part first, a SetAside in the place of each that cannot be used."""
+        for part in _PARTS:
+            rows = zip(self._arrays.x[part].rows(), self._arrays.y[part].rows(), strict=True)
+            for place, (x, y) in enumerate(rows):
+                name = str(self._names[part][place]) if self._names else f"{self._arrays.path.stem}_{part}_{place:06d}"
+                try:
+                    yield self._clip(name, part, place, x, y)
+                except sources.SourceFileError as error:
+                    yield builders.SetAside(name, f"row {place} of x_{part}: {error}")
+
+    def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> builders.Clip:
+        """One clip. Raises: SourceFileError."""
+        label = _label(y)
+        if self._names is None:
+            fields = {"subject": 0, "camera": 0, "setup": 0, "replication": 0, "fold": _PARTS[part]}
+        else:
+            fields = self._fields(self._names[part][place], part, label)
+        return builders.Clip(name, label, **fields, skeleton=self._skeleton(x))
+
+    def _fields(self, name: ntu.ClipName, part: str, label: int) -> dict[str, int]:
+        """Subject and so on as the name says. Raises: SourceFileError where it contradicts the file."""
+        if label != name.action - 1:
+            raise sources.SourceFileError(
+                f"label {label} in the file, but the name says {name.action - 1} (A{name.action:03d}); is the list the "
+                "file's, in its order?"
+            )
+        fields = {
+            "subject": name.performer,
+            "camera": name.camera,
+            "setup": name.setup,
+            "replication": name.replication,
+        }
+        protocol = records.PROTOCOLS["ntu"][self._arrays.benchmark]
+        if (fields[protocol.field] in protocol.train) != (part == "train"):
+            raise sources.SourceFileError(
+                f"in the {part} part, where {protocol.field} {fields[protocol.field]} does not belong in "
+                f"{self._arrays.benchmark}"
+            )
+        return fields
+
+    def _skeleton(self, x: np.ndarray) -> np.ndarray:
+        """float32 [T, M, 25, 3] without padding and absent body. Raises: SourceFileError where nothing is left."""
+        frames = np.flatnonzero(x.any(axis=1))
+        if not len(frames):
+            raise sources.SourceFileError("every joint of every frame is zero")
+        length = int(frames[-1]) + 1
+        with np.errstate(over="ignore"):  # infinite then, and refused
+            skeleton = x[:length].reshape(length, _BODIES, _JOINTS, _CHANNELS).astype(np.float32)
+        self.counts["padded"] += length < len(x)
+        if np.array_equal(skeleton[:, 0], skeleton[:, 1]):
+            self.counts["copies"] += 1
+            return skeleton[:, :1]
+        if not skeleton[:, 1].any():
+            self.counts["never seen" if self._arrays.copies else "zeros"] += 1
+            return skeleton if self._arrays.copies else skeleton[:, :1]
+        return skeleton
+
+    def report(self) -> str:
+        """What was left out, in a line or two."""
+        counts = self.counts
+        lines = [
+            f"padding was cut off {counts['padded']:,} clips; second bodies that are none were left out: "
+            f"{counts['zeros']:,} of zeros, {counts['copies']:,} copies of the first"
+        ]
+        if counts["never seen"]:
+            lines.append(f"{counts['never seen']:,} clips have a second actor who is never seen: zeros, kept")
+        return "\n".join(lines)
+
+
+def _label(y: np.ndarray) -> int:
+    """The class that a one-hot row names. Raises: SourceFileError where it is none."""
+    hot = np.flatnonzero(y != 0)
+    if len(hot) != 1 or y[hot[0]] != 1:
+        raise sources.SourceFileError(
+            f"its label is not one-hot: {len(hot)} of {len(y)} entries are not 0, expected a single 1"
+        )
+    return int(hot[0])
+
+
+def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
+    """Of named clips, the protocols are those of NTU RGB+D; else the file's division is the only one."""
+    protocol = records.Protocol("fold", (_PARTS["train"],), arrays.num_classes, test=(_PARTS["test"],))
+    return records.DatasetInfo(
+        dataset="ntu" if named else "ntu_arrays",
+        layout="ntu",
+        units="metres",
+        class_names=ntu.ACTIONS[: arrays.num_classes],
+        image_source=None,
+        preprocessing=f"imported from CTR-GCN's {arrays.path.name}: denoised and translated to joint 2 of the first "
+        "frame as published; padding and absent second bodies left out; no images",
+        protocols={} if named else {arrays.benchmark: protocol},
+    )
+
+
+def prepare(
+    source, out, *, benchmark: str | None = None, train_names=None, test_names=None, overwrite: bool = False
+) -> None:
+    """Writes the records folder `out` from the file `source`.
+
+    Args:
+      source: the `.npz` file.
+      out: the records folder.
+      benchmark: key of BENCHMARKS; by default what the file's name says.
+      train_names, test_names: lists of clip names, in the order of the rows; both or none.
+      overwrite: replace existing records, after the new ones are complete.
+
+    Raises: PreparationError.
+    """
+    out = builders.check_destination(out, overwrite)
+    source = pathlib.Path(source)
+    arrays = open_arrays(source, benchmark or find_benchmark(source))
+    names = None
+    if train_names is not None:
+        lists = {"train": train_names, "test": test_names}
+        names = {part: read_names(path, arrays.x[part].shape[0]) for part, path in lists.items()}
+    importer = Importer(arrays, names)
+    info = dataset_info(arrays, named=names is not None)
+    builders.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
+    print(importer.report())
+    builders.print_counts(out, arrays.benchmark, ntu.NUM_CLIPS[arrays.benchmark])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = sources.argument_parser(__doc__, source="the .npz file")
+    parser.add_argument("--benchmark", choices=BENCHMARKS, help="what the file is (default: as its name says)")
+    parser.add_argument("--train_names", help="the clip names of x_train, one a line, in the order of its rows")
+    parser.add_argument("--test_names", help="the clip names of x_test")
+    parsed = parser.parse_args(arguments)
+    if (parsed.train_names is None) != (parsed.test_names is None):
+        parser.error("--train_names and --test_names go together")
+    with builders.plain_errors():
+        prepare(
+            parsed.source,
+            parsed.out,
+            benchmark=parsed.benchmark,
+            train_names=parsed.train_names,
+            test_names=parsed.test_names,
+            overwrite=parsed.overwrite,
+        )
+
+
+if __name__ == "__main__":
+    main()
