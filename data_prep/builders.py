@@ -154,13 +154,13 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
         print(f"  and {len(set_aside) - 10} more")
 
 
-def print_counts(out, protocol: str, expected: dict[str, int]) -> None:
+def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
     """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
     opened = records.Records(out)
     train, test = opened.protocol(protocol).masks(opened.index)
     counts = {"train": int(train.sum()), "test": int(test.sum())}
     line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
-    if counts != expected:
+    if expected is not None and counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
     print(line)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import ntu60
-from data_prep import ntu
+from data_prep import ntu, ntu_skeletons
 from mmcl_jax import input_pipeline, records, train
 from tests import golden, ntu_files, readme, runs
 
@@ -57,6 +57,22 @@ def arrays(opened: records.Records, benchmark: str, copies: bool) -> dict[str, n
         made[f"x_{part}"] = x
         made[f"y_{part}"] = np.eye(num_classes)[opened.index["label"][rows]]
     return made
+
+
+def annotations(opened: records.Records, dtype=np.float32) -> dict:
+    """pyskl's annotations of clips: not translated, (M, T, V, C), split as its `ntu_preproc.py` does it."""
+    raw = pathlib.Path(opened.root).parent / "raw"
+    made = []
+    for name, label in zip(opened.index["name"].tolist(), opened.index["label"].tolist(), strict=True):
+        joints = ntu_skeletons.denoise(ntu_skeletons.read(raw / f"{name}.skeleton")).joints
+        keypoint = joints.transpose(1, 0, 2, 3).astype(dtype)
+        made.append({"frame_dir": name, "label": label, "keypoint": keypoint, "total_frames": len(joints)})
+    split = {
+        f"{protocol}_{part}": opened.index["name"][opened.select(f"ntu60_{protocol}", selected)].tolist()
+        for protocol in ("xsub", "xview")
+        for part, selected in (("train", "train"), ("val", "test"))
+    }
+    return {"split": split, "annotations": made}
 
 
 def set_aside(out: pathlib.Path) -> dict[str, str]:

@@ -1,0 +1,408 @@
+"""pyskl's annotation pickles (mmaction2's too), 3-D joints of the Kinect or 2-D ones of HRNet -> records.
+
+    python -m data_prep.pyskl --source ntu60_3danno.pkl --out DIR [--overwrite]
+    python -m data_prep.pyskl --source ntu60_hrnet.pkl --out DIR
+    python -m data_prep.pyskl --source gym_hrnet.pkl --class_names FILE --out DIR
+    python -m data_prep.pyskl --source ntu60_xsub_train.pkl ntu60_xsub_val.pkl --out DIR
+
+A file is a dict of `annotations` and `split`, or, as earlier versions had it, the list of annotations of one split, the
+name of which is the file's. An annotation has `frame_dir`, `label`, `keypoint` (M, T, V, C), `total_frames`, and in 2-D
+`keypoint_score` (M, T, V) and `img_shape` (height, width). Files are read as plain data: no code in them is run. They
+must fit into memory.
+
+Every split becomes a protocol (xsub_train and xsub_val: `xsub`; train1 and test1: `split1`; train and val: `split`).
+Where names and labels are those of NTU RGB+D, its own protocols work too, and with them `configs/ntu60.py:xsub` and the
+like. Elsewhere classes are called by number, unless `--class_names` names a file of a name a line, and subject, camera,
+setup and replication are 0.
+
+25 joints of three coordinates are NTU's (metres): frames of nobody are left out, and joint 2 of the first frame becomes
+the origin, as in the records of `data_prep.ntu`. 17 joints of two are COCO's: x = (x - w/2) / (w/2), y = (y - h/2) /
+(h/2), y downwards, and the score as confidence; a joint with a score of at most 0.01, which was not found, is put into
+the middle of the picture, as pyskl does. Of more than two bodies the first two are taken.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_prep import builders, ntu, ntu_skeletons, plain_pickle, sources, splits
+from mmcl_jax import records
+
+_FORMATS = {  # (V, C, whether there are scores) -> layout, channels
+    (25, 3, False): ("ntu", ("x", "y", "z")),
+    (17, 2, True): ("coco", ("x", "y", "confidence")),
+    (17, 3, False): ("coco", ("x", "y", "confidence")),  # the score is the third coordinate
+    (17, 2, False): ("coco", ("x", "y")),
+}
+_NOT_FOUND = 0.01  # score; of pyskl's PreNormalize2D
+_MOST_BODIES = 2
+_MOST_CLASSES = 10_000
+_NTU_PICTURE = (1080, 1920)
+_CLASSES_OF_60 = 60  # of NTU RGB+D 120's, the first are those of NTU RGB+D 60
+_NO_FIELDS = {"subject": 0, "camera": 0, "setup": 0, "replication": 0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """An annotation whose form is sound.
+
+    Attributes:
+      keypoint: [M, T, V, C], numbers.
+      score: [M, T, V]; None where there are none.
+      picture: (height, width) in pixels; None where it is not known.
+    """
+
+    name: str
+    label: int
+    keypoint: np.ndarray
+    score: np.ndarray | None
+    picture: tuple[int, int] | None
+
+    @property
+    def format(self) -> tuple[int, int, bool]:
+        num_joints, num_channels = self.keypoint.shape[2:]
+        return num_joints, num_channels, self.score is not None and num_channels == 2
+
+    @property
+    def ntu_name(self) -> ntu.ClipName | None:
+        """What its name says, if it is one of NTU RGB+D."""
+        return ntu.parse_name(pathlib.PurePosixPath(self.name).name)
+
+
+def check(stored) -> Annotation:
+    """Checks an annotation as stored. Raises: SourceFileError, saying what is wrong."""
+    if not isinstance(stored, dict):
+        raise sources.SourceFileError(f"a {type(stored).__name__}, expected a dict of frame_dir, label, keypoint")
+    label, keypoint, score = stored.get("label"), stored.get("keypoint"), stored.get("keypoint_score")
+    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+        raise sources.SourceFileError(f"label {_show(label)}, expected a whole number")
+    if not 0 <= label < _MOST_CLASSES:
+        raise sources.SourceFileError(f"label {label}, expected 0 to {_MOST_CLASSES - 1}")
+    if keypoint is None:
+        raise sources.SourceFileError("no keypoint in it (Kinetics keeps them in other files, which are not read)")
+    for key, array in (("keypoint", keypoint), ("keypoint_score", score)):
+        if array is not None and not (isinstance(array, np.ndarray) and array.dtype.kind in "fiu"):
+            raise sources.SourceFileError(f"{key} is {_show(array)}, expected an array of numbers")
+    if keypoint.ndim != 4 or 0 in keypoint.shape:
+        raise sources.SourceFileError(
+            f"keypoint of shape {keypoint.shape}, expected (bodies, frames, joints, channels)"
+        )
+    if score is not None and score.shape != keypoint.shape[:3]:
+        raise sources.SourceFileError(f"keypoint_score of shape {score.shape}, but keypoint of {keypoint.shape}")
+    frames = stored.get("total_frames", keypoint.shape[1])
+    if not isinstance(frames, int | np.integer) or frames != keypoint.shape[1]:
+        raise sources.SourceFileError(f"total_frames {_show(frames)}, but keypoint has {keypoint.shape[1]}")
+    return Annotation(name_of(stored), int(label), keypoint, score, _picture(stored))
+
+
+def name_of(stored) -> str:
+    """The clip's name in an annotation as stored. Raises: SourceFileError where it has none."""
+    name = stored.get("frame_dir", stored.get("filename")) if isinstance(stored, dict) else None
+    if not isinstance(name, str) or not name:
+        raise sources.SourceFileError(f"frame_dir {_show(name)}, expected the clip's name")
+    return name
+
+
+def _picture(stored: dict) -> tuple[int, int] | None:
+    """(height, width) of the pictures. Raises: SourceFileError where they are none."""
+    size = stored.get("img_shape", stored.get("original_shape"))
+    if size is None:
+        return None
+    size = size.tolist() if isinstance(size, np.ndarray) else size
+    sound = isinstance(size, list | tuple) and len(size) == 2
+    if not sound or not all(isinstance(side, int | np.integer) and side > 0 for side in size):
+        raise sources.SourceFileError(f"img_shape {_show(size)}, expected (height, width)")
+    return int(size[0]), int(size[1])
+
+
+def _show(value) -> str:
+    return f"a {type(value).__name__}" if isinstance(value, np.ndarray | list | dict) else repr(value)[:60]
+
+
+@dataclasses.dataclass
+class Source:
+    """What the files hold: annotations as stored; names by split; what was set aside of the splits."""
+
+    annotations: list
+    splits: dict[str, set[str]]
+    set_aside: list[builders.SetAside]
+
+
+def read(paths: Sequence[pathlib.Path]) -> Source:
+    """Reads annotation files. Raises: PreparationError where one is none, or several are not one split each."""
+    source = Source([], {}, [])
+    seen: set[str] = set()
+    for path in paths:
+        if not path.is_file():
+            raise builders.PreparationError(f"{path}: no such file; give the .pkl file")
+        try:
+            contents = plain_pickle.load(path)
+        except plain_pickle.PlainPickleError as error:
+            raise builders.PreparationError(f"{path}: {error}") from error
+        if isinstance(contents, list):
+            _add_list(source, path, contents, seen)
+        elif len(paths) > 1:
+            raise builders.PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
+        else:
+            _add_dict(source, path, contents)
+    return source
+
+
+def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
+    """The form of today. Raises: PreparationError."""
+    if not isinstance(contents, dict) or not isinstance(contents.get("annotations"), list | tuple):
+        found = f"a dict of {', '.join(map(str, contents))[:200]}" if isinstance(contents, dict) else _show(contents)
+        raise builders.PreparationError(
+            f"{path}: {found or 'nothing'}, expected a dict of annotations (a list) and split, or a list of annotations"
+        )
+    source.annotations.extend(contents["annotations"])
+    stored = contents.get("split", {})
+    if not isinstance(stored, dict):
+        source.set_aside.append(builders.SetAside("split", f"{_show(stored)}, expected a dict of lists of names"))
+        stored = {}
+    for split, names in stored.items():
+        try:
+            names = set(names.tolist() if isinstance(names, np.ndarray) else names)
+        except TypeError:
+            names = {None}
+        if not isinstance(split, str) or not all(isinstance(name, str) for name in names):
+            source.set_aside.append(builders.SetAside(f"split {split}", "expected a list of clip names"))
+        else:
+            source.splits[split] = names
+
+
+def _add_list(source: Source, path: pathlib.Path, contents: list, seen: set[str]) -> None:
+    """The earlier form: a split; a clip that an earlier file (another division) has is not taken again."""
+    names = set()
+    for stored in contents:
+        try:
+            names.add(name_of(stored))
+        except sources.SourceFileError:
+            source.annotations.append(stored)
+        else:
+            if name_of(stored) not in seen:
+                source.annotations.append(stored)
+    seen |= names
+    source.splits[path.stem] = names
+
+
+class Importer:
+    """Clips out of annotations. What they are (layout, dataset) is decided by most of them."""
+
+    def __init__(self, source: Source, class_names: tuple[str, ...] | None = None):
+        """Raises: PreparationError where no annotation is of a known layout."""
+        self._source = source
+        forms, labels, names, faults = collections.Counter(), set(), [], collections.Counter()
+        like_ntu, one_body = 0, False  # how many are named and labelled as in NTU; whether some have a single body
+        for stored in source.annotations:
+            try:
+                annotation = check(stored)
+            except sources.SourceFileError as error:
+                faults[str(error)] += 1
+                continue
+            forms[annotation.format] += 1
+            labels.add(annotation.label)
+            names.append(annotation.name)
+            ntu_name = annotation.ntu_name
+            like_ntu += ntu_name is not None and ntu_name.action - 1 == annotation.label
+            one_body |= len(annotation.keypoint) == 1
+        known = [form for form, _ in forms.most_common() if form in _FORMATS]
+        if not known:
+            seen = "; ".join(f"{count} times {fault}" for fault, count in faults.most_common(2))
+            seen = f"{forms.most_common(1)[0][0][:2]} joints and channels" if forms else seen or "an empty list"
+            raise builders.PreparationError(
+                f"no usable annotation among {len(source.annotations)} ({seen}); expected 25 joints in three "
+                "coordinates (NTU) or 17 in two (COCO)"
+            )
+        self._form = known[0]
+        self.is_ntu = like_ntu > len(names) / 2
+        self._keeps_unseen = one_body  # else a second body of zeros is padding
+        self._classes = (
+            ntu.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
+        )
+        self.folds = splits.number_folds(source.splits, names)
+        of_60 = self.is_ntu and max(labels) < _CLASSES_OF_60
+        self.num_classes = _CLASSES_OF_60 if of_60 else len(self._classes)
+        self.protocols = splits.protocols(source.splits, self.folds, self.num_classes)
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def dataset_info(self, stem: str) -> records.DatasetInfo:
+        """What is stored about the records; `stem` is the name of the file."""
+        layout, channels = _FORMATS[self._form]
+        done = (
+            "translated to joint 2 of the first frame; frames of nobody left out"
+            if layout == "ntu"
+            else "x = (x - w/2) / (w/2), y = (y - h/2) / (h/2), y downwards; joints that were not found are 0"
+        )
+        return records.DatasetInfo(
+            dataset="ntu" if self.is_ntu else f"pyskl_{stem}",
+            layout=layout,
+            units="metres" if layout == "ntu" else "halves of the picture's width and height",
+            class_names=self._classes,
+            image_source=None,
+            preprocessing=f"imported from pyskl's {stem}: {done}; no images",
+            channels=channels,
+            protocols=self.protocols,
+        )
+
+    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+        """The clips in the order of the annotations, a SetAside in the place of each that cannot be used."""
+        for place, stored in enumerate(self._source.annotations):
+            try:
+                yield self._clip(check(stored))
+            except sources.SourceFileError as error:
+                yield builders.SetAside(_name_or_place(stored, place), str(error))
+        annotated = {_name_or_place(stored, place) for place, stored in enumerate(self._source.annotations)}
+        for split, names in sorted(self._source.splits.items()):
+            for name in sorted(names - annotated):
+                yield builders.SetAside(name, f"in split {split}, but there is no annotation of it")
+
+    def _clip(self, annotation: Annotation) -> builders.Clip:
+        """One clip. Raises: SourceFileError."""
+        if annotation.format != self._form:
+            raise sources.SourceFileError(
+                f"keypoint of {annotation.format[:2]} joints and channels{' with scores' * annotation.format[2]}, most "
+                f"clips here have {self._form[:2]}{' with scores' * self._form[2]}"
+            )
+        name, fields = annotation.name, _NO_FIELDS
+        if self.is_ntu:
+            parsed = annotation.ntu_name
+            if parsed is None or parsed.action - 1 != annotation.label:
+                raise sources.SourceFileError(
+                    f"label {annotation.label}, where most clips are named as NTU RGB+D's and action A001 is label 0"
+                )
+            name = str(parsed)
+            fields = {
+                "subject": parsed.performer,
+                "camera": parsed.camera,
+                "setup": parsed.setup,
+                "replication": parsed.replication,
+            }
+        bodies = self._bodies(annotation)
+        skeleton = self._metric(annotation, bodies) if self._form[0] == 25 else self._pictured(annotation, bodies)
+        return builders.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
+
+    def _bodies(self, annotation: Annotation) -> np.ndarray:
+        """Numbers of the bodies that are taken. Raises: SourceFileError where nobody is there."""
+        present = annotation.keypoint.any(axis=(1, 2, 3))
+        if not present.any():
+            raise sources.SourceFileError("every joint of every frame is zero")
+        if len(present) == _MOST_BODIES and present[0] and self._keeps_unseen:
+            present[:] = True  # an actor who was looked for and never found
+        numbers = np.flatnonzero(present)
+        self.counts["bodies"] += len(present) - len(numbers)
+        self.counts["crowded"] += len(numbers) > _MOST_BODIES
+        return numbers[:_MOST_BODIES]
+
+    def _metric(self, annotation: Annotation, bodies: np.ndarray) -> np.ndarray:
+        """float32 [T, M, 25, 3] as `data_prep.ntu` stores it. Raises: SourceFileError."""
+        joints = _to_float32(annotation.keypoint[bodies]).transpose(1, 0, 2, 3)
+        anybody = joints.any(axis=(1, 2, 3))
+        self.counts["frames"] += int((~anybody).sum())
+        return ntu_skeletons.translate(joints[anybody])
+
+    def _pictured(self, annotation: Annotation, bodies: np.ndarray) -> np.ndarray:
+        """float32 [T, M, 17, C], pixels in halves of the picture around its middle. Raises: SourceFileError."""
+        picture = annotation.picture or (_NTU_PICTURE if self.is_ntu else None)
+        if picture is None:
+            raise sources.SourceFileError("no img_shape in it, of the pictures that its pixels refer to")
+        half = np.array([picture[1], picture[0]], np.float32) / 2
+        keypoint = _to_float32(annotation.keypoint[bodies])
+        pixels = keypoint[..., :2]
+        with np.errstate(invalid="ignore"):  # NaN, which is refused later where the joint was found
+            coordinates = (pixels - half) / half
+        if self._form == (17, 2, False):
+            coordinates[~pixels.any(axis=-1)] = 0
+            return coordinates.transpose(1, 0, 2, 3)
+        score = _to_float32(annotation.score[bodies]) if self._form[2] else keypoint[..., 2]
+        coordinates[score <= _NOT_FOUND] = 0
+        return np.concatenate([coordinates, score[..., np.newaxis]], axis=-1).transpose(1, 0, 2, 3)
+
+    def report(self) -> list[str]:
+        """Lines on what was left out of clips."""
+        lines = []
+        if self.counts["bodies"]:
+            lines.append(f"{self.counts['bodies']:,} bodies of zeros were left out")
+        if self.counts["crowded"]:
+            lines.append(
+                f"{self.counts['crowded']:,} clips have more than {_MOST_BODIES} bodies: the first two are taken"
+            )
+        if self.counts["frames"]:
+            lines.append(f"{self.counts['frames']:,} frames of nobody were left out")
+        for (train, test), count in splits.overlaps(self._source.splits).items():
+            lines.append(f"NOTE: {count:,} clips are in both {train} and {test}; they test, and do not train")
+        if not self.protocols and not self.is_ntu:
+            lines.append("NOTE: no split, so there is no protocol, and nothing to train on")
+        return lines
+
+
+def _to_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        return array.astype(np.float32)
+
+
+def _name_or_place(stored, place: int) -> str:
+    try:
+        return name_of(stored)
+    except sources.SourceFileError:
+        return f"annotation {place}"
+
+
+def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
+    """The lines of a file. Raises: PreparationError where it has none."""
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise builders.PreparationError(f"{path}: not a readable list of class names ({error})") from error
+    if not names:
+        raise builders.PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
+    return names
+
+
+def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
+    """Writes the records folder `out` from annotation files.
+
+    Args:
+      paths: one file of all splits, or several of one split each.
+      out: the records folder.
+      class_names: file of a name a line, by label; not read for NTU RGB+D.
+      overwrite: replace existing records, after the new ones are complete.
+
+    Raises: PreparationError.
+    """
+    out = builders.check_destination(out, overwrite)
+    paths = [pathlib.Path(path) for path in paths]
+    names = read_class_names(pathlib.Path(class_names)) if class_names is not None else None
+    source = read(paths)
+    importer = Importer(source, names)
+    info = importer.dataset_info(paths[0].stem)
+    builders.write_records(
+        out,
+        info,
+        importer.clips(),
+        total=len(source.annotations),
+        set_aside=source.set_aside,
+        overwrite=overwrite,
+    )
+    for line in importer.report():
+        print(line)
+    for protocol in importer.protocols:
+        builders.print_counts(out, protocol)
+    for protocol, expected in ntu.NUM_CLIPS.items() if importer.is_ntu else ():
+        if protocol.startswith(f"ntu{importer.num_classes}"):
+            builders.print_counts(out, protocol, expected)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = sources.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
+    parser.add_argument("--class_names", help="a file of class names, one a line, in the order of the labels")
+    parsed = parser.parse_args(arguments)
+    with builders.plain_errors():
+        prepare(parsed.source, parsed.out, class_names=parsed.class_names, overwrite=parsed.overwrite)
+
+
+if __name__ == "__main__":
+    main()
