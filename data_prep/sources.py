@@ -27,21 +27,29 @@ class SourceFileError(ValueError):
     """A source file that cannot be used; the message is the reason, without the file's name."""
 
 
+def _stem(path: pathlib.PurePath) -> str:
+    return path.stem
+
+
 @contextlib.contextmanager
-def open_source(source, suffix: str, scratch) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
-    """The data files of a dataset, by stem: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
+def open_source(
+    source, suffix: str, scratch, name_of: Callable[[pathlib.PurePath], str] = _stem
+) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
+    """The data files of a dataset, by name: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
 
     Args:
       source: archive or folder; the files may lie anywhere beneath it.
-      suffix: of the data files, as '.json'. Whatever else there is, hidden files too, is ignored and never opened.
+      suffix: end of the data files' names, as '.json'. Whatever else there is, hidden files too, is ignored and never
+        opened.
       scratch: folder into which an archive is unpacked while the context is open; removed after it.
+      name_of: the name of a file by its path beneath `source`; its stem, unless folders are a part of it.
 
-    Yields: the files sorted by stem, and what was set aside: members that lead outside the archive, links, duplicates.
+    Yields: the files sorted by name, and what was set aside: members that lead outside the archive, links, duplicates.
     Raises: PreparationError where `source` is missing, is no archive, is truncated, or has no such files.
     """
     source, scratch = pathlib.Path(source), pathlib.Path(scratch)
     if source.is_dir():
-        yield _files_beneath(source, source, suffix, [])
+        yield _files_beneath(source, source, suffix, name_of, [])
         return
     if not source.is_file():
         raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
@@ -50,7 +58,7 @@ def open_source(source, suffix: str, scratch) -> Iterator[tuple[dict[str, pathli
         with clear_disk_errors(scratch):
             make_folder(scratch)
             set_aside = _unpack(source, suffix, scratch)
-        yield _files_beneath(scratch, source, suffix, set_aside)
+        yield _files_beneath(scratch, source, suffix, name_of, set_aside)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -97,26 +105,27 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
     return None
 
 
-def _files_beneath(folder, source, suffix: str, set_aside: list[SetAside]):
-    """Data files beneath `folder` by stem, sorted, and `set_aside` with the duplicates added."""
+def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: list[SetAside]):
+    """Data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         relative = path.relative_to(folder)
         if not path.is_file() or not _is_data(relative, suffix):
             continue
-        if path.stem in files:
-            first = files[path.stem].relative_to(folder)
+        name = name_of(relative)
+        if name in files:
+            first = files[name].relative_to(folder)
             set_aside.append(SetAside(str(relative), f"duplicate: {first} has the same name and came before"))
             continue
-        files[path.stem] = path
+        files[name] = path
     if not files:
         raise PreparationError(f"{source}: no *{suffix} files in it; is it the dataset as distributed?")
     return dict(sorted(files.items())), set_aside
 
 
 def _is_data(path: pathlib.PurePath, suffix: str) -> bool:
-    """Whether a path names a data file: by its suffix, and neither hidden nor what macOS adds ('._x', '__MACOSX/x')."""
-    return path.suffix == suffix and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Whether a path names a data file: by its end, and neither hidden nor what macOS adds ('._x', '__MACOSX/x')."""
+    return path.name.endswith(suffix) and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
