@@ -12,6 +12,7 @@ import json
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -119,6 +120,18 @@ def make_folder(folder: pathlib.Path) -> None:
         if is_disk_full(error):
             raise
         raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+def write_whole(path: pathlib.Path, contents: bytes) -> None:
+    """Writes a file that is there whole or not at all, whatever stops this process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # shards on several machines share the folder
+    try:
+        unfinished.write_bytes(contents)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -18,19 +18,15 @@ import argparse
 import collections
 import dataclasses
 import functools
-import io
 import itertools
-import os
 import pathlib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from data_prep import builders, ntu_skeletons, person_crops, sources, text_features, videos
+from data_prep import builders, mosaics, ntu_skeletons, person_crops, sources, text_sets
 from mmcl_jax import records
 
 ACTIONS = (
@@ -213,130 +209,27 @@ def person_box(actors: tuple[tuple[ntu_skeletons.Body, ...], ...], frame: int) -
     return person_crops.joints_to_box(np.concatenate(points), COLOUR_SIZE, _MARGIN) if points else None
 
 
-def clip_mosaic(name: ClipName, skeleton: pathlib.Path, video: pathlib.Path) -> bytes:
-    """The mosaic of a clip, as JPEG: the main actor's, or both actors' in the two-person actions.
-
-    Raises: SourceFileError where skeleton or video cannot be used, or the skeleton is nowhere in the picture.
-    """
+def find_track(skeleton: pathlib.Path, two_persons: bool) -> mosaics.Track:
+    """Where a `.skeleton` file has its main actor in the colour video, or both actors. Raises: SourceFileError."""
     try:
         clip = ntu_skeletons.read(skeleton)
         actors = ntu_skeletons.denoise(clip).bodies
     except sources.SourceFileError as error:
         raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
-    shown = actors if name.action in TWO_PERSON_ACTIONS else actors[:1]
-    frames = person_crops.sampled_frames(clip.num_frames, functools.partial(person_box, shown))
-    if frames is None:
-        raise sources.SourceFileError("nobody in it: the skeleton's colour coordinates are nowhere in the picture")
-    pictures = videos.read_frames(video, [frame for frame, _ in frames])
-    crops = [person_crops.crop_and_resize(pictures[frame], _scaled(box, pictures[frame])) for frame, box in frames]
-    return person_crops.encode_jpeg(person_crops.mosaic(crops))
+    shown = actors if two_persons else actors[:1]
+    return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, shown))
 
 
-def _scaled(box: person_crops.Box, picture: np.ndarray) -> person_crops.Box:
-    """A box in the video as distributed -> in `picture`, of a video that may have been made smaller."""
-    height, width = picture.shape[0] / COLOUR_SIZE[0], picture.shape[1] / COLOUR_SIZE[1]
-    left, top = int(box[0] * width), int(box[1] * height)
-    return left, top, max(left + 1, round(box[2] * width)), max(top + 1, round(box[3] * height))
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageFolder:
-    """The work folder of mosaics: NAME.jpg, or NAME.set_aside, which says why there is none."""
-
-    path: pathlib.Path
-
-    def write(self, name: str, jpeg: bytes) -> None:
-        self._write(f"{name}.jpg", jpeg)
-        (self.path / f"{name}.set_aside").unlink(missing_ok=True)
-
-    def set_aside(self, name: str, reason: str) -> None:
-        self._write(f"{name}.set_aside", reason.encode())
-
-    def _write(self, file: str, contents: bytes) -> None:
-        """Whoever is killed in here leaves no half a file of that name."""
-        partial = self.path / f"{file}.partial"
-        partial.write_bytes(contents)
-        os.replace(partial, self.path / file)
-
-    def done(self) -> set[str]:
-        """Names of the clips with a mosaic."""
-        return {path.stem for path in self.path.glob("*.jpg")}
-
-    def read(self, name: str) -> bytes:
-        """The mosaic of a clip, decoded once to see that it is whole. Raises: SourceFileError."""
-        try:
-            contents = (self.path / f"{name}.jpg").read_bytes()
-        except FileNotFoundError:
-            raise sources.SourceFileError(self._reason(name)) from None
-        expected = (person_crops.CROP_WIDTH * person_crops.CROPS, person_crops.CROP_HEIGHT)
-        try:
-            with Image.open(io.BytesIO(contents), formats=["JPEG"]) as picture:
-                size = picture.size
-                picture.draft("RGB", (size[0] // 8, size[1] // 8))  # an eighth of the size is faster, and fails alike
-                picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise sources.SourceFileError(f"a broken JPEG ({error}); delete it and run again") from error
-        if size != expected:
-            raise sources.SourceFileError(f"a mosaic of {size[0]}x{size[1]}, expected {expected[0]}x{expected[1]}")
-        return contents
-
-    def _reason(self, name: str) -> str:
-        try:
-            return (self.path / f"{name}.set_aside").read_text()
-        except FileNotFoundError:
-            return "no mosaic of this clip"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Crop:
-    """The task of making one mosaic."""
-
-    name: str
-    skeleton: pathlib.Path
-    video: pathlib.Path
-    folder: ImageFolder
-
-
-def _make_crop(task: _Crop) -> bool:
-    """Makes a mosaic, or writes down why not; whether there is one now."""
-    try:
-        jpeg = clip_mosaic(parse_name(task.name), task.skeleton, task.video)
-    except sources.SourceFileError as error:
-        task.folder.set_aside(task.name, f"{task.video.name}: {error}")
-        return False
-    task.folder.write(task.name, jpeg)
-    return True
-
-
-def make_crops(
-    skeletons: dict[str, pathlib.Path],
-    video_root: pathlib.Path,
-    folder: ImageFolder,
-    shard: tuple[int, int] = (0, 1),
-    workers: int | None = None,
-) -> None:
-    """Makes the mosaics that `folder` lacks of a share of the clips. Raises: PreparationError."""
-    if not video_root.is_dir():
-        raise builders.PreparationError(f"{video_root}: no such folder; give --videos the folder of the .avi files")
-    found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(video_root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
-    common = sorted(skeletons.keys() & found.keys())
-    if not common:
-        raise builders.PreparationError(
-            f"{video_root}: no video of any of the {len(skeletons)} clips, expected {next(iter(skeletons), 'NAME')}"
-            f"{_VIDEO_SUFFIX}.avi and the like; give --videos the folder of the .avi files"
-        )
-    print(f"{video_root}: videos of {len(common)} of {len(skeletons)} clips")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    done = folder.done()
-    number, shards = shard
-    share = common[number::shards]
-    tasks = [_Crop(name, skeletons[name], found[name], folder) for name in share if name not in done]
-    if len(tasks) < len(share):
-        print(f"{folder.path}: {len(share) - len(tasks)} of {len(share)} mosaics are there, {len(tasks)} to make")
-    with builders.clear_disk_errors(folder.path):
-        results = sources.map_in_order(_make_crop, tasks, workers or sources.usable_cores())
-        made = sum(tqdm(results, total=len(tasks), unit="clip", desc="mosaics"))
-    print(f"{folder.path}: {made} mosaics made, {len(tasks) - made} set aside (NAME.set_aside says why)")
+def find_footage(skeletons: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
+    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
+    example = f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi"
+    footages = []
+    for name in mosaics.match(list(skeletons), found, root, example):
+        two_persons = parse_name(name).action in TWO_PERSON_ACTIONS
+        track = functools.partial(find_track, skeletons[name], two_persons)
+        footages.append(mosaics.Footage(name, found[name], track))
+    return footages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,7 +237,7 @@ class _Task:
     """The task of reading one clip."""
 
     path: pathlib.Path
-    folder: ImageFolder | None
+    folder: mosaics.ImageFolder | None
 
 
 def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
@@ -374,7 +267,7 @@ def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
 
 
 def read_clips(
-    files: Iterable[pathlib.Path], folder: ImageFolder | None, workers: int
+    files: Iterable[pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
 ) -> Iterator[builders.Clip | builders.SetAside]:
     """The clips of `.skeleton` files, in order, read by `workers` processes."""
     for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
@@ -485,13 +378,14 @@ def prepare(
     if shard is None:
         out = builders.check_destination(out, overwrite)
         images = images or (out.with_name(out.name + ".images") if video_root else None)
-    folder = ImageFolder(pathlib.Path(images).resolve()) if images else None
+    folder = mosaics.ImageFolder(pathlib.Path(images).resolve()) if images else None
     scratch = pathlib.Path(out or images).resolve()
     scratch = scratch.with_name(scratch.name + (".unpacked" if shard is None else f".unpacked{shard[0]}"))
     with sources.open_source(skeletons, ".skeleton", scratch) as (files, set_aside):
         clips, odd, listed = select_files(files)
         if video_root:
-            make_crops(clips, pathlib.Path(video_root), folder, shard or (0, 1), workers)
+            footages = find_footage(clips, pathlib.Path(video_root))
+            mosaics.make(footages, folder, shard or (0, 1), workers)
         if shard is not None:
             return
         if folder is not None and not folder.path.is_dir():
@@ -502,7 +396,7 @@ def prepare(
         set_aside = [*set_aside, *odd]
         builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
-        text_features.join(out, text)
+        text_sets.join(out, text)
     names = records.Records(out).index["name"].tolist()
     print("\n".join(inventory(names)))
     for protocol, expected in NUM_CLIPS.items():

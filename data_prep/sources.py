@@ -168,6 +168,23 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
+    """(item, load(item)) in order, `load` running in `workers` threads as many items ahead."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting: collections.deque = collections.deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(load, item)))
+                if len(waiting) > workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """The arguments that every command on distributed data takes: --source, --out, --overwrite."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

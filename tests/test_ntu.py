@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from configs import ntu60, ntu120
-from data_prep import builders, ntu, ntu_skeletons, person_crops, sources, videos
+from data_prep import builders, mosaics, ntu, ntu_skeletons, person_crops, sources, videos
 from mmcl_jax import experiment, input_pipeline, records
 from tests import golden, ntu_files, ntu_reference
 
@@ -368,11 +368,11 @@ def test_sharded_crops_end_in_the_same_records(source, prepared, tmp_path):
     options = {"video_root": source / "videos", "images": images, "workers": 1}
     ntu.prepare(source / "skeletons", shard=(1, 2), **options)
     assert [path.name for path in images.iterdir()] == ["S018C003P045R001A061.jpg"]
-    (images / "S001C001P001R001A001.jpg.partial").write_bytes(b"\xff\xd8\xff half")
+    (images / ".S001C001P001R001A001.jpg.0123").write_bytes(b"\xff\xd8\xff half")
     made = (images / "S018C003P045R001A061.jpg").stat().st_mtime_ns
     folders = {"--skeletons": source / "skeletons", "--videos": source / "videos", "--images": images}
     ntu.main([f"{option}={folder}" for option, folder in folders.items()] + ["--shard=0/2"])
-    assert sorted(path.name for path in images.iterdir()) == ["S001C001P001R001A001.jpg", "S018C003P045R001A061.jpg"]
+    assert sorted(path.name for path in images.glob("S*")) == ["S001C001P001R001A001.jpg", "S018C003P045R001A061.jpg"]
     assert (images / "S018C003P045R001A061.jpg").stat().st_mtime_ns == made
     prepare(source, tmp_path / "ntu", images=images)
     assert contents(tmp_path / "ntu") == contents(prepared)
@@ -570,7 +570,8 @@ def test_the_real_clip(tmp_path):
         whole = {number: frame for number, frame in enumerate(container.decode(video=0)) if number in (10, 92)}
     for number, picture in videos.read_frames(video, whole).items():
         np.testing.assert_array_equal(picture, whole[number].to_ndarray(format="rgb24"))
-    picture = np.array(Image.open(io.BytesIO(ntu.clip_mosaic(ntu.parse_name(REAL_CLIP), skeleton, video)))).astype(int)
+    (footage,) = ntu.find_footage({REAL_CLIP: skeleton}, video.parent)
+    picture = np.array(Image.open(io.BytesIO(mosaics.by_skeleton(footage)))).astype(int)
     for crop in np.split(picture, 5, axis=1):
         dark = crop.max(axis=2) < 60  # her black shirt, before a white wall
         assert dark[120:200, 30:66].mean() > 0.6
