@@ -113,9 +113,9 @@ def check_destination(out, overwrite: bool) -> pathlib.Path:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Creates `folder` and what is above it. Raises: PreparationError where that is not permitted."""
+    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise

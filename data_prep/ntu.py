@@ -8,10 +8,11 @@
 the authors list as missing stay out.
 
 `--videos` holds the `..._rgb.avi` files. Of each clip five frames are cut out around the person, by the skeleton's own
-coordinates in the colour video, and put side by side: one JPEG a clip in the work folder `--images` (default:
-OUT.images). What is there is not made again, so that an interrupted run goes on where it stopped. `--shard i/n` (i from
-0) makes the i-th of n shares of them and no records: run n of these anywhere, then once without it. `--images` alone
-takes what lies there. `--text` adds the text features that lie there, the `--out` of `data_prep.text_features`.
+coordinates in the colour video or, with `--boxes yolo`, by a detector, and put side by side: one JPEG a clip in the
+work folder `--images` (default: OUT.images). What is there is not made again, so that an interrupted run goes on where
+it stopped. `--shard i/n` (i from 0) makes the i-th of n shares of them and no records: run n of these anywhere, then
+once without it. `--images` alone takes what lies there. `--text` adds the text features that lie there, the `--out` of
+`data_prep.text_features`.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep import builders, mosaics, ntu_skeletons, person_crops, sources, text_sets
+from data_prep import builders, image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
 from mmcl_jax import records
 
 ACTIONS = (
@@ -162,8 +163,6 @@ COLOUR_SIZE = (1080, 1920)  # of the videos as distributed, to which the skeleto
 _RECORDINGS = {60: 316, 120: 320}  # (setup, performer, replication); the first by last class: A001-A060, A061-A120
 _CAMERAS = (1, 2, 3)
 _LAST_SETUP_OF_60 = 17
-_MARGIN = 0.1  # of the box around the joints, which lie inside the body
-_LEAST_JOINTS = 13  # of one person within the camera's reach
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _VIDEO_SUFFIX = "_rgb"
 _MISSING_LIST = pathlib.Path(__file__).with_name("ntu_missing_skeletons.txt")
@@ -200,35 +199,28 @@ def missing_skeletons() -> frozenset[str]:
 
 def person_box(actors: tuple[tuple[ntu_skeletons.Body, ...], ...], frame: int) -> person_crops.Box | None:
     """The box around the given actors in a frame of the file, in the colour video; None where it shows none of them."""
-    points = []
-    for body in (body for bodies in actors for body in bodies):
-        colours = body.colours[body.frames == frame]
-        colours = colours[np.isfinite(colours).all(axis=-1)]
-        if len(colours) >= _LEAST_JOINTS:
-            points.append(colours)
-    return person_crops.joints_to_box(np.concatenate(points), COLOUR_SIZE, _MARGIN) if points else None
+    persons = [body.colours[at] for bodies in actors for body in bodies for at in np.flatnonzero(body.frames == frame)]
+    return person_crops.persons_to_box(persons, COLOUR_SIZE, mosaics.MARGIN)
 
 
-def find_track(skeleton: pathlib.Path, two_persons: bool) -> mosaics.Track:
+def find_track(skeleton: pathlib.Path, num_persons: int) -> mosaics.Track:
     """Where a `.skeleton` file has its main actor in the colour video, or both actors. Raises: SourceFileError."""
     try:
         clip = ntu_skeletons.read(skeleton)
-        actors = ntu_skeletons.denoise(clip).bodies
+        actors = ntu_skeletons.denoise(clip).bodies[:num_persons]
     except sources.SourceFileError as error:
         raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
-    shown = actors if two_persons else actors[:1]
-    return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, shown))
+    return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, actors), frame_by_frame=True)
 
 
 def find_footage(skeletons: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
     """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
     found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
-    example = f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi"
     footages = []
-    for name in mosaics.match(list(skeletons), found, root, example):
-        two_persons = parse_name(name).action in TWO_PERSON_ACTIONS
-        track = functools.partial(find_track, skeletons[name], two_persons)
-        footages.append(mosaics.Footage(name, found[name], track))
+    for name in mosaics.match(skeletons, found, root, f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi"):
+        num_persons = 2 if parse_name(name).action in TWO_PERSON_ACTIONS else 1
+        track = functools.partial(find_track, skeletons[name], num_persons)
+        footages.append(mosaics.Footage(name, found[name], track, num_persons))
     return footages
 
 
@@ -257,13 +249,7 @@ def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
         replication=name.replication,
         skeleton=skeleton,
     )
-    if task.folder is None:
-        return [clip]
-    try:
-        clip.image = task.folder.read(clip.name)
-    except sources.SourceFileError as error:
-        return [clip, builders.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
-    return [clip]
+    return mosaics.with_mosaic(clip, task.folder)
 
 
 def read_clips(
@@ -335,65 +321,53 @@ def _list(title: str, counts: dict[str, int]) -> str:
     return textwrap.fill(text, 120, initial_indent="  ", subsequent_indent="    ")
 
 
-def dataset_info(images: bool) -> records.DatasetInfo:
-    mosaics = "five RGB frames, person cropped by the skeleton's colour coordinates" if images else "no images"
+def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
+    """Of records whose mosaics, if any, come from `folder`."""
+    images = folder is not None and bool(folder.done())
+    pictures = folder.describe("the skeleton's colour coordinates") if images else "no images"
     return records.DatasetInfo(
         dataset="ntu",
         layout="ntu",
         units="metres",
         class_names=ACTIONS,
         image_source="rgb" if images else None,
-        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; " + mosaics,
+        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; " + pictures,
     )
 
 
 def prepare(
     skeletons,
     out=None,
+    request: image_request.Request = image_request.NO_IMAGES,
     *,
-    video_root=None,
-    images=None,
     text=None,
-    shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
 ) -> None:
-    """Makes mosaics where there are videos, then the records folder `out`; of a `shard`, the mosaics alone.
+    """Makes mosaics where there are videos, then the records folder `out`; of a shard, the mosaics alone.
 
     Args:
       skeletons: folder or archive of the `.skeleton` files.
       out: the records folder; not used with a shard.
-      video_root: folder of the videos.
-      images: work folder of the mosaics; by default OUT.images where there are videos.
+      request: what is to be done about images.
       text: folder of text features; they are added to the records.
-      shard: (i, n), the i-th (from 0) of n shares.
       overwrite: replace existing records, after the new ones are complete.
       workers: processes; by default one for each core.
 
     Raises: PreparationError.
     """
     workers = workers or sources.usable_cores()
-    if text is not None and not pathlib.Path(text).is_dir():
-        raise builders.PreparationError(f"{text}: no such folder; --text names the --out of data_prep.text_features")
-    if shard is None:
-        out = builders.check_destination(out, overwrite)
-        images = images or (out.with_name(out.name + ".images") if video_root else None)
-    folder = mosaics.ImageFolder(pathlib.Path(images).resolve()) if images else None
-    scratch = pathlib.Path(out or images).resolve()
-    scratch = scratch.with_name(scratch.name + (".unpacked" if shard is None else f".unpacked{shard[0]}"))
-    with sources.open_source(skeletons, ".skeleton", scratch) as (files, set_aside):
+    out = request.check(out, text, overwrite)
+    with sources.open_source(skeletons, ".skeleton", request.scratch(out)) as (files, set_aside):
         clips, odd, listed = select_files(files)
-        if video_root:
-            footages = find_footage(clips, pathlib.Path(video_root))
-            mosaics.make(footages, folder, shard or (0, 1), workers)
-        if shard is not None:
+        request.make(functools.partial(find_footage, clips), out, workers)
+        if request.shard is not None:
             return
-        if folder is not None and not folder.path.is_dir():
-            raise builders.PreparationError(f"{folder.path}: no such folder; give --images the folder of the mosaics")
-        info = dataset_info(images=folder is not None and bool(folder.done()))
+        folder = request.folder(out)
         # What everybody lacks comes last: of what was set aside, the first few are printed.
         items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
         set_aside = [*set_aside, *odd]
+        info = dataset_info(folder)
         builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
         text_sets.join(out, text)
@@ -407,29 +381,15 @@ def prepare(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skeletons", required=True, help="the folder of the .skeleton files, or a tar archive of it")
-    parser.add_argument("--videos", help="the folder of the RGB videos; without, no mosaics are made")
-    parser.add_argument("--images", help="the work folder of the mosaics, a JPEG a clip (default OUT.images)")
-    parser.add_argument("--text", help="a folder of text features (--out of data_prep.text_features) to add")
     parser.add_argument("--out", help="the records folder to create")
-    parser.add_argument("--shard", type=sources.shard, help="i/n: only the i-th (from 0) of n shares of the mosaics")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
+    image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
-    if parsed.shard and not (parsed.videos and parsed.images):
-        parser.error("--shard makes mosaics: it needs --videos and --images")
-    if not parsed.shard and not parsed.out:
-        parser.error("--out is needed (or --shard, for mosaics alone)")
+    request = image_request.parse(parser, parsed)
     with builders.plain_errors():
-        prepare(
-            parsed.skeletons,
-            parsed.out,
-            video_root=parsed.videos,
-            images=parsed.images,
-            text=parsed.text,
-            shard=parsed.shard,
-            overwrite=parsed.overwrite,
-        )
+        prepare(parsed.skeletons, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 
 
 if __name__ == "__main__":

@@ -185,11 +185,11 @@ def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def argument_parser(description: str) -> argparse.ArgumentParser:
+def argument_parser(description: str, out_required: bool = True) -> argparse.ArgumentParser:
     """The arguments that every command on distributed data takes: --source, --out, --overwrite."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, help="the archive as distributed, or the folder it unpacks to")
-    parser.add_argument("--out", required=True, help="the records folder to create")
+    parser.add_argument("--out", required=out_required, help="the records folder to create")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
@@ -202,6 +202,13 @@ def shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
         raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
     return int(number), int(shards)
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is a positive whole number. Raises: ArgumentTypeError."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
 
 
 def usable_cores() -> int:

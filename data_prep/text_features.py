@@ -15,7 +15,6 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import io
 import json
 import pathlib
 import re
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import builders, sources, text_sets, vqa
+from data_prep import builders, pictures, sources, text_sets, vqa
 from data_prep.builders import PreparationError, SetAside
 from mmcl_jax import records
 
@@ -34,7 +33,6 @@ DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
 _NAME = re.compile(r"[\w-][\w.-]*")
 _LOADING_THREADS = min(8, sources.usable_cores())
-_MOST_PIXELS = 8192  # a damaged header may claim more than the memory holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,23 +87,6 @@ def open_mosaics(images, opened: records.Records | None) -> Iterator[tuple[Mosai
         yield Mosaics(list(files), lambda name: files[name].read_bytes()), list(set_aside)
 
 
-def decode_mosaic(jpeg: bytes):
-    """A JPEG as a PIL picture in RGB. Raises: SourceFileError where it is not a whole one."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        picture = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
-        if max(picture.size) > _MOST_PIXELS:
-            raise sources.SourceFileError(f"{picture.size} pixels; a mosaic has at most {_MOST_PIXELS} a side")
-        return picture.convert("RGB")
-    except sources.SourceFileError:
-        raise
-    except UnidentifiedImageError as error:
-        raise sources.SourceFileError("not a JPEG") from error
-    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on a damaged file
-        raise sources.SourceFileError(f"not a whole JPEG ({str(error) or repr(error)})") from error
-
-
 class Answering:
     """Asks a model about mosaics in batches and stores the answers.
 
@@ -143,8 +124,8 @@ class Answering:
         with bar:
             for batch, loaded in sources.read_ahead(self._load, batches, _LOADING_THREADS):
                 started = time.perf_counter()
-                for names, pictures in loaded:
-                    self._answer(names, pictures)
+                for names, prepared in loaded:
+                    self._answer(names, prepared)
                     self.answered += len(names)
                 self.seconds += time.perf_counter() - started
                 bar.update(len(batch))
@@ -193,21 +174,21 @@ class Answering:
     def _load(self, batch: list[str]) -> list[tuple[list[str], object]]:
         """The pictures of a batch, as the model takes them, parted by their size; empty where nothing is to do."""
         missing = [name for name in batch if any(outputs.find(name) is None for outputs in self.outputs.values())]
-        pictures, faults = {}, []
+        decoded, faults = {}, []
         for name in batch if missing else []:
             try:
                 if not _NAME.fullmatch(name):
                     raise sources.SourceFileError("a name of other than letters, digits, '.', '_' and '-'")
-                pictures[name] = decode_mosaic(self.mosaics.read(name))
+                decoded[name] = pictures.decode(self.mosaics.read(name))
             except (sources.SourceFileError, records.RecordsError, OSError) as error:
                 faults.append(SetAside(name, str(error)))
         self.set_aside += faults
-        if not pictures.keys() & set(missing):
+        if not decoded.keys() & set(missing):
             return []
         by_size: dict[tuple[int, int], list[str]] = {}
-        for name, picture in pictures.items():
+        for name, picture in decoded.items():
             by_size.setdefault(picture.size, []).append(name)
-        return [(names, self.model.load([pictures[name] for name in names])) for names in by_size.values()]
+        return [(names, self.model.load([decoded[name] for name in names])) for names in by_size.values()]
 
     def _answer(self, names: list[str], loaded) -> None:
         """Asks every question about some pictures and stores what is not yet there."""
@@ -305,12 +286,6 @@ def _question(text: str) -> tuple[str, str]:
     return name, question
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
 def _short_name(model: str) -> str:
     """Name of a model in the records: 'blip' for the default, else the last part of its id or path."""
     if model == DEFAULT_MODEL:
@@ -336,8 +311,8 @@ def _parser() -> argparse.ArgumentParser:
         "--feature", action="append", choices=FEATURES, help="may be repeated (default token_ids)", dest="features"
     )
     parser.add_argument("--answers", default="yes,no", help="for answer_logits, parted by commas (default yes,no)")
-    parser.add_argument("--batch_size", type=_positive, default=16, help="mosaics at a time (default 16)")
-    parser.add_argument("--max_tokens", type=_positive, default=10, help="of an answer, at most (default 10)")
+    parser.add_argument("--batch_size", type=sources.positive, default=16, help="mosaics at a time (default 16)")
+    parser.add_argument("--max_tokens", type=sources.positive, default=10, help="of an answer, at most (default 10)")
     parser.add_argument(
         "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half on a GPU, float32 on a CPU"
     )

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from data_prep import builders, sources, utd_mhad
+from data_prep import builders, kinect_v1, sources, utd_mhad
 from mmcl_jax import records
 
 FRAMES = 12
@@ -28,8 +28,8 @@ def make_skeleton(frames: int = FRAMES, depth: float = 2.8) -> np.ndarray:
 
 def make_video(skeleton: np.ndarray) -> np.ndarray:
     """(240, 320, T): a rectangle where the joints fall."""
-    video = np.zeros((*utd_mhad.FRAME_SIZE, len(skeleton)), np.uint16)
-    pixels = utd_mhad.project(skeleton)
+    video = np.zeros((*kinect_v1.DEPTH.frame_size, len(skeleton)), np.uint16)
+    pixels = kinect_v1.DEPTH.project(skeleton)
     for frame, (low, high) in enumerate(
         zip(pixels.min(axis=1).astype(int), pixels.max(axis=1).astype(int), strict=True)
     ):
@@ -154,12 +154,6 @@ def test_a_clip_without_a_usable_video_keeps_its_skeleton(source, tmp_path):
     reasons = set_aside(tmp_path / "out")
     assert set(reasons) == {"a6_s1_t1_skeleton.mat", "a6_s1_t2_depth.mat", "a6_s1_t3_depth.mat"}
     assert all("the clip is kept, without an image" in reason for reason in reasons.values())
-
-
-def test_projection_puts_the_optical_axis_in_the_centre():
-    pixels = utd_mhad.project(np.array([[0.0, 0.0, 2.0], [1.0, 1.0, 2.8563], [0.0, 0.0, 0.0], [0.0, 0.0, -1.0]]))
-    np.testing.assert_allclose(pixels[:2], [[160, 120], [260, 20]])
-    assert np.isnan(pixels[2:]).all()
 
 
 def test_crop_follows_the_person_and_falls_back_to_the_segmentation():
