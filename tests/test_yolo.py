@@ -24,7 +24,7 @@ CONFIDENCE = 1e-3  # random weights are sure of nothing
 
 
 def save(folder: pathlib.Path, kind: str, names=None, name: str | None = None) -> pathlib.Path:
-    """Random weights of the model `kind`.yaml, as `YOLO.save` writes them; scores differ between pictures and places."""
+    """Random weights of the model `kind`.yaml, as `YOLO.save` writes them; scores differ from place to place."""
     torch.manual_seed(0)
     model = ultralytics.YOLO(f"{kind}.yaml", verbose=False)
     head = model.model.model[-1]
@@ -52,9 +52,12 @@ def save(folder: pathlib.Path, kind: str, names=None, name: str | None = None) -
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> pathlib.Path:
-    """yolov5n.pt: a name of which ultralytics makes another, and downloads that."""
+    """yolov5n.pt (ultralytics makes another name of this, and downloads that), trained on small pictures."""
     names = {number: f"thing {number}" for number in range(80)} | {17: "Person"}
-    return save(tmp_path_factory.mktemp("weights"), "yolov5n", names)
+    path = save(tmp_path_factory.mktemp("weights"), "yolov5n", names)
+    checkpoint = torch.load(path, weights_only=False)
+    torch.save({**checkpoint, "train_args": {"imgsz": 160}}, path)
+    return path
 
 
 def pictures(count: int, size=(90, 120)) -> list[np.ndarray]:
@@ -107,6 +110,25 @@ def test_classes_and_confidence(weights, tmp_path):
     assert len(detect(unnamed, shown)[0][0])
     numbered = detect(unnamed, shown, person_class="0")
     np.testing.assert_array_equal(detect(unnamed, shown)[0][0], numbered[0][0])
+
+
+def test_pictures_are_brought_to_the_size_of_training(weights, monkeypatch):
+    seen = []
+    detector = yolo.Detector(yolo.Settings(weights))
+    monkeypatch.setattr(detector, "_model", _Spy(detector._model, seen))
+    detector.detect(pictures(2))
+    assert seen == [(2, 3, 128, 160)]
+
+
+class _Spy:
+    """Notes what shapes a model is given."""
+
+    def __init__(self, model, seen):
+        self._model, self._seen, self.end2end = model, seen, model.end2end
+
+    def __call__(self, batch):
+        self._seen.append(tuple(batch.shape))
+        return self._model(batch)
 
 
 def test_a_picture_does_not_see_the_others_of_its_batch(weights):
