@@ -167,7 +167,7 @@ def test_a_file_cannot_run_anything(weights, tmp_path):
         torch.save(contents, path)
         with pytest.raises(builders.PreparationError, match=rf"{name}\.pt: cannot be loaded"):
             yolo.Detector(yolo.Settings(path))
-    (tmp_path / "bare.pt").write_bytes(pickle.dumps(_Attack(done)))
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(_Attack(done), protocol=2))
     with pytest.raises(builders.PreparationError, match=r"bare\.pt: cannot be loaded"):
         yolo.Detector(yolo.Settings(tmp_path / "bare.pt"))
     assert not done.exists()
