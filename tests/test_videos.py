@@ -140,3 +140,29 @@ def test_videos_are_found_in_both_forms(video, tmp_path):
     assert videos.find(tmp_path / "nowhere") == []
     with pytest.raises(sources.SourceFileError, match="no pictures"):
         videos.num_frames(tmp_path / "empty")
+
+
+def test_damaged_pictures_are_refused_or_read(tmp_path):
+    folder = save_pictures(tmp_path / "clip", 2)
+    path = folder / "frame_1_tc_8999999_rgb.jpg"
+    rng = np.random.default_rng(0)
+    stream = io.BytesIO()
+    Image.fromarray(rng.integers(256, size=(48, 64, 3), dtype=np.uint8)).save(stream, "JPEG")
+    refused = 0
+    for number in range(150):
+        damaged = bytearray(stream.getvalue())
+        if number % 3 == 0:
+            del damaged[int(rng.integers(len(damaged))) :]
+        elif number % 3 == 1:
+            for place in rng.integers(min(len(damaged), 10 ** int(rng.integers(1, 4))), size=10):
+                damaged[place] = int(rng.integers(256))
+        else:
+            start = int(rng.integers(len(damaged)))
+            damaged[start:start] = rng.bytes(int(rng.integers(1, 500)))
+        path.write_bytes(damaged)
+        try:
+            assert videos.read_frames(folder, [1])[1].ndim == 3
+        except sources.SourceFileError as error:
+            assert path.name in str(error)
+            refused += 1
+    assert 50 < refused < 150
