@@ -3,12 +3,13 @@
 PYTHON ?= python3
 GPU ?=
 VENV := .venv
+VENV_YOLO := .venv-yolo
 RUN := $(VENV)/bin/python
 DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-tests demo demo-skeleton-only backbones parity test lint nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo lint nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
@@ -16,10 +17,11 @@ help:
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
-	@echo "make test                 lint and tests"
+	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
-	@echo "make clean                removes .venv"
+	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
+	@echo "make clean                removes .venv and .venv-yolo"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
 	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
@@ -42,9 +44,19 @@ $(VENV)/.ready-tests: $(VENV)/.ready-text tests/requirements.txt
 	$(RUN) -m pip install --quiet -r tests/requirements.txt
 	touch $@
 
+# Beside .venv, whose packages it sees: ultralytics' torchvision, where it does not load, would break transformers.
+$(VENV_YOLO)/.ready: $(VENV)/.ready data_prep/requirements-yolo.txt
+	$(PYTHON) -m venv $(VENV_YOLO)
+	packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
+		$(RUN) -c "$$packages" > "$$($(VENV_YOLO)/bin/python -c "$$packages")/venv.pth"
+	$(VENV_YOLO)/bin/python -m pip install --quiet -r data_prep/requirements-yolo.txt
+	touch $@
+
 setup: $(VENV)/.ready
 
 setup-text: $(VENV)/.ready-text
+
+setup-yolo: $(VENV_YOLO)/.ready
 
 setup-tests: $(VENV)/.ready-tests
 
@@ -74,8 +86,11 @@ parity: setup-tests
 	$(RUN) -m experiments.parity $(GOLDEN)
 	$(RUN) -m experiments.parity --torch
 
-test: setup-tests lint
+test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
+
+test-yolo: setup-tests setup-yolo
+	$(VENV_YOLO)/bin/python -m pytest tests/test_yolo.py
 
 lint: setup-tests
 	$(VENV)/bin/ruff check .
@@ -107,4 +122,4 @@ utd-mhad-short: setup
 	$(RUN) -m experiments.summarise $(WORKDIR)/utd_mhad_fam $(WORKDIR)/utd_mhad_skeleton_only
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_YOLO) .pytest_cache .ruff_cache

@@ -12,6 +12,7 @@ import json
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -113,13 +114,25 @@ def check_destination(out, overwrite: bool) -> pathlib.Path:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Creates `folder` and what is above it. Raises: PreparationError where that is not permitted."""
+    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise
         raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+def write_whole(path: pathlib.Path, contents: bytes) -> None:
+    """Writes a file that is there whole or not at all, whatever stops this process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # shards on several machines share the folder
+    try:
+        unfinished.write_bytes(contents)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

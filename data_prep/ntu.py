@@ -8,29 +8,26 @@
 the authors list as missing stay out.
 
 `--videos` holds the `..._rgb.avi` files. Of each clip five frames are cut out around the person, by the skeleton's own
-coordinates in the colour video, and put side by side: one JPEG a clip in the work folder `--images` (default:
-OUT.images). What is there is not made again, so that an interrupted run goes on where it stopped. `--shard i/n` (i from
-0) makes the i-th of n shares of them and no records: run n of these anywhere, then once without it. `--images` alone
-takes what lies there. `--text` adds the text features that lie there, the `--out` of `data_prep.text_features`.
+coordinates in the colour video or, with `--boxes yolo`, by a detector, and put side by side: one JPEG a clip in the
+work folder `--images` (default: OUT.images). What is there is not made again, so that an interrupted run goes on where
+it stopped. `--shard i/n` (i from 0) makes the i-th of n shares of them and no records: run n of these anywhere, then
+once without it. `--images` alone takes what lies there. `--text` adds the text features that lie there, the `--out` of
+`data_prep.text_features`.
 """
 
 import argparse
 import collections
 import dataclasses
 import functools
-import io
 import itertools
-import os
 import pathlib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from data_prep import builders, ntu_skeletons, person_crops, sources, text_features, videos
+from data_prep import builders, image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
 from mmcl_jax import records
 
 ACTIONS = (
@@ -166,8 +163,6 @@ COLOUR_SIZE = (1080, 1920)  # of the videos as distributed, to which the skeleto
 _RECORDINGS = {60: 316, 120: 320}  # (setup, performer, replication); the first by last class: A001-A060, A061-A120
 _CAMERAS = (1, 2, 3)
 _LAST_SETUP_OF_60 = 17
-_MARGIN = 0.1  # of the box around the joints, which lie inside the body
-_LEAST_JOINTS = 13  # of one person within the camera's reach
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _VIDEO_SUFFIX = "_rgb"
 _MISSING_LIST = pathlib.Path(__file__).with_name("ntu_missing_skeletons.txt")
@@ -204,139 +199,29 @@ def missing_skeletons() -> frozenset[str]:
 
 def person_box(actors: tuple[tuple[ntu_skeletons.Body, ...], ...], frame: int) -> person_crops.Box | None:
     """The box around the given actors in a frame of the file, in the colour video; None where it shows none of them."""
-    points = []
-    for body in (body for bodies in actors for body in bodies):
-        colours = body.colours[body.frames == frame]
-        colours = colours[np.isfinite(colours).all(axis=-1)]
-        if len(colours) >= _LEAST_JOINTS:
-            points.append(colours)
-    return person_crops.joints_to_box(np.concatenate(points), COLOUR_SIZE, _MARGIN) if points else None
+    persons = [body.colours[at] for bodies in actors for body in bodies for at in np.flatnonzero(body.frames == frame)]
+    return person_crops.persons_to_box(persons, COLOUR_SIZE, mosaics.MARGIN)
 
 
-def clip_mosaic(name: ClipName, skeleton: pathlib.Path, video: pathlib.Path) -> bytes:
-    """The mosaic of a clip, as JPEG: the main actor's, or both actors' in the two-person actions.
-
-    Raises: SourceFileError where skeleton or video cannot be used, or the skeleton is nowhere in the picture.
-    """
+def find_track(skeleton: pathlib.Path, num_persons: int) -> mosaics.Track:
+    """Where a `.skeleton` file has its main actor in the colour video, or both actors. Raises: SourceFileError."""
     try:
         clip = ntu_skeletons.read(skeleton)
-        actors = ntu_skeletons.denoise(clip).bodies
+        actors = ntu_skeletons.denoise(clip).bodies[:num_persons]
     except sources.SourceFileError as error:
         raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
-    shown = actors if name.action in TWO_PERSON_ACTIONS else actors[:1]
-    frames = person_crops.sampled_frames(clip.num_frames, functools.partial(person_box, shown))
-    if frames is None:
-        raise sources.SourceFileError("nobody in it: the skeleton's colour coordinates are nowhere in the picture")
-    pictures = videos.read_frames(video, [frame for frame, _ in frames])
-    crops = [person_crops.crop_and_resize(pictures[frame], _scaled(box, pictures[frame])) for frame, box in frames]
-    return person_crops.encode_jpeg(person_crops.mosaic(crops))
+    return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, actors), frame_by_frame=True)
 
 
-def _scaled(box: person_crops.Box, picture: np.ndarray) -> person_crops.Box:
-    """A box in the video as distributed -> in `picture`, of a video that may have been made smaller."""
-    height, width = picture.shape[0] / COLOUR_SIZE[0], picture.shape[1] / COLOUR_SIZE[1]
-    left, top = int(box[0] * width), int(box[1] * height)
-    return left, top, max(left + 1, round(box[2] * width)), max(top + 1, round(box[3] * height))
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageFolder:
-    """The work folder of mosaics: NAME.jpg, or NAME.set_aside, which says why there is none."""
-
-    path: pathlib.Path
-
-    def write(self, name: str, jpeg: bytes) -> None:
-        self._write(f"{name}.jpg", jpeg)
-        (self.path / f"{name}.set_aside").unlink(missing_ok=True)
-
-    def set_aside(self, name: str, reason: str) -> None:
-        self._write(f"{name}.set_aside", reason.encode())
-
-    def _write(self, file: str, contents: bytes) -> None:
-        """Whoever is killed in here leaves no half a file of that name."""
-        partial = self.path / f"{file}.partial"
-        partial.write_bytes(contents)
-        os.replace(partial, self.path / file)
-
-    def done(self) -> set[str]:
-        """Names of the clips with a mosaic."""
-        return {path.stem for path in self.path.glob("*.jpg")}
-
-    def read(self, name: str) -> bytes:
-        """The mosaic of a clip, decoded once to see that it is whole. Raises: SourceFileError."""
-        try:
-            contents = (self.path / f"{name}.jpg").read_bytes()
-        except FileNotFoundError:
-            raise sources.SourceFileError(self._reason(name)) from None
-        expected = (person_crops.CROP_WIDTH * person_crops.CROPS, person_crops.CROP_HEIGHT)
-        try:
-            with Image.open(io.BytesIO(contents), formats=["JPEG"]) as picture:
-                size = picture.size
-                picture.draft("RGB", (size[0] // 8, size[1] // 8))  # an eighth of the size is faster, and fails alike
-                picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise sources.SourceFileError(f"a broken JPEG ({error}); delete it and run again") from error
-        if size != expected:
-            raise sources.SourceFileError(f"a mosaic of {size[0]}x{size[1]}, expected {expected[0]}x{expected[1]}")
-        return contents
-
-    def _reason(self, name: str) -> str:
-        try:
-            return (self.path / f"{name}.set_aside").read_text()
-        except FileNotFoundError:
-            return "no mosaic of this clip"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Crop:
-    """The task of making one mosaic."""
-
-    name: str
-    skeleton: pathlib.Path
-    video: pathlib.Path
-    folder: ImageFolder
-
-
-def _make_crop(task: _Crop) -> bool:
-    """Makes a mosaic, or writes down why not; whether there is one now."""
-    try:
-        jpeg = clip_mosaic(parse_name(task.name), task.skeleton, task.video)
-    except sources.SourceFileError as error:
-        task.folder.set_aside(task.name, f"{task.video.name}: {error}")
-        return False
-    task.folder.write(task.name, jpeg)
-    return True
-
-
-def make_crops(
-    skeletons: dict[str, pathlib.Path],
-    video_root: pathlib.Path,
-    folder: ImageFolder,
-    shard: tuple[int, int] = (0, 1),
-    workers: int | None = None,
-) -> None:
-    """Makes the mosaics that `folder` lacks of a share of the clips. Raises: PreparationError."""
-    if not video_root.is_dir():
-        raise builders.PreparationError(f"{video_root}: no such folder; give --videos the folder of the .avi files")
-    found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(video_root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
-    common = sorted(skeletons.keys() & found.keys())
-    if not common:
-        raise builders.PreparationError(
-            f"{video_root}: no video of any of the {len(skeletons)} clips, expected {next(iter(skeletons), 'NAME')}"
-            f"{_VIDEO_SUFFIX}.avi and the like; give --videos the folder of the .avi files"
-        )
-    print(f"{video_root}: videos of {len(common)} of {len(skeletons)} clips")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    done = folder.done()
-    number, shards = shard
-    share = common[number::shards]
-    tasks = [_Crop(name, skeletons[name], found[name], folder) for name in share if name not in done]
-    if len(tasks) < len(share):
-        print(f"{folder.path}: {len(share) - len(tasks)} of {len(share)} mosaics are there, {len(tasks)} to make")
-    with builders.clear_disk_errors(folder.path):
-        results = sources.map_in_order(_make_crop, tasks, workers or sources.usable_cores())
-        made = sum(tqdm(results, total=len(tasks), unit="clip", desc="mosaics"))
-    print(f"{folder.path}: {made} mosaics made, {len(tasks) - made} set aside (NAME.set_aside says why)")
+def find_footage(skeletons: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
+    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
+    footages = []
+    for name in mosaics.match(skeletons, found, root, f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi"):
+        num_persons = 2 if parse_name(name).action in TWO_PERSON_ACTIONS else 1
+        track = functools.partial(find_track, skeletons[name], num_persons)
+        footages.append(mosaics.Footage(name, found[name], track, num_persons))
+    return footages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,7 +229,7 @@ class _Task:
     """The task of reading one clip."""
 
     path: pathlib.Path
-    folder: ImageFolder | None
+    folder: mosaics.ImageFolder | None
 
 
 def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
@@ -364,17 +249,11 @@ def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
         replication=name.replication,
         skeleton=skeleton,
     )
-    if task.folder is None:
-        return [clip]
-    try:
-        clip.image = task.folder.read(clip.name)
-    except sources.SourceFileError as error:
-        return [clip, builders.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
-    return [clip]
+    return mosaics.with_mosaic(clip, task.folder)
 
 
 def read_clips(
-    files: Iterable[pathlib.Path], folder: ImageFolder | None, workers: int
+    files: Iterable[pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
 ) -> Iterator[builders.Clip | builders.SetAside]:
     """The clips of `.skeleton` files, in order, read by `workers` processes."""
     for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
@@ -442,67 +321,56 @@ def _list(title: str, counts: dict[str, int]) -> str:
     return textwrap.fill(text, 120, initial_indent="  ", subsequent_indent="    ")
 
 
-def dataset_info(images: bool) -> records.DatasetInfo:
-    mosaics = "five RGB frames, person cropped by the skeleton's colour coordinates" if images else "no images"
+def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
+    """Of records whose mosaics, if any, come from `folder`."""
+    images = folder is not None and bool(folder.done())
+    pictures = folder.describe("the skeleton's colour coordinates") if images else "no images"
     return records.DatasetInfo(
         dataset="ntu",
         layout="ntu",
         units="metres",
         class_names=ACTIONS,
         image_source="rgb" if images else None,
-        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; " + mosaics,
+        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; " + pictures,
     )
 
 
 def prepare(
     skeletons,
     out=None,
+    request: image_request.Request = image_request.NO_IMAGES,
     *,
-    video_root=None,
-    images=None,
     text=None,
-    shard: tuple[int, int] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
 ) -> None:
-    """Makes mosaics where there are videos, then the records folder `out`; of a `shard`, the mosaics alone.
+    """Makes mosaics where there are videos, then the records folder `out`; of a shard, the mosaics alone.
 
     Args:
       skeletons: folder or archive of the `.skeleton` files.
       out: the records folder; not used with a shard.
-      video_root: folder of the videos.
-      images: work folder of the mosaics; by default OUT.images where there are videos.
+      request: what is to be done about images.
       text: folder of text features; they are added to the records.
-      shard: (i, n), the i-th (from 0) of n shares.
       overwrite: replace existing records, after the new ones are complete.
       workers: processes; by default one for each core.
 
     Raises: PreparationError.
     """
     workers = workers or sources.usable_cores()
-    if text is not None and not pathlib.Path(text).is_dir():
-        raise builders.PreparationError(f"{text}: no such folder; --text names the --out of data_prep.text_features")
-    if shard is None:
-        out = builders.check_destination(out, overwrite)
-        images = images or (out.with_name(out.name + ".images") if video_root else None)
-    folder = ImageFolder(pathlib.Path(images).resolve()) if images else None
-    scratch = pathlib.Path(out or images).resolve()
-    scratch = scratch.with_name(scratch.name + (".unpacked" if shard is None else f".unpacked{shard[0]}"))
-    with sources.open_source(skeletons, ".skeleton", scratch) as (files, set_aside):
+    out = request.check(out, text, overwrite)
+    with sources.open_source(skeletons, ".skeleton", request.scratch(out)) as (files, set_aside):
         clips, odd, listed = select_files(files)
-        if video_root:
-            make_crops(clips, pathlib.Path(video_root), folder, shard or (0, 1), workers)
-        if shard is not None:
+        request.make(functools.partial(find_footage, clips), out, workers)
+        if request.shard is not None:
             return
-        if folder is not None and not folder.path.is_dir():
-            raise builders.PreparationError(f"{folder.path}: no such folder; give --images the folder of the mosaics")
-        info = dataset_info(images=folder is not None and bool(folder.done()))
+        folder = request.folder(out)
         # What everybody lacks comes last: of what was set aside, the first few are printed.
         items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
         set_aside = [*set_aside, *odd]
+        info = dataset_info(folder)
         builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
-        text_features.join(out, text)
+        text_sets.join(out, text)
     names = records.Records(out).index["name"].tolist()
     print("\n".join(inventory(names)))
     for protocol, expected in NUM_CLIPS.items():
@@ -513,29 +381,15 @@ def prepare(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skeletons", required=True, help="the folder of the .skeleton files, or a tar archive of it")
-    parser.add_argument("--videos", help="the folder of the RGB videos; without, no mosaics are made")
-    parser.add_argument("--images", help="the work folder of the mosaics, a JPEG a clip (default OUT.images)")
-    parser.add_argument("--text", help="a folder of text features (--out of data_prep.text_features) to add")
     parser.add_argument("--out", help="the records folder to create")
-    parser.add_argument("--shard", type=sources.shard, help="i/n: only the i-th (from 0) of n shares of the mosaics")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
+    image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
-    if parsed.shard and not (parsed.videos and parsed.images):
-        parser.error("--shard makes mosaics: it needs --videos and --images")
-    if not parsed.shard and not parsed.out:
-        parser.error("--out is needed (or --shard, for mosaics alone)")
+    request = image_request.parse(parser, parsed)
     with builders.plain_errors():
-        prepare(
-            parsed.skeletons,
-            parsed.out,
-            video_root=parsed.videos,
-            images=parsed.images,
-            text=parsed.text,
-            shard=parsed.shard,
-            overwrite=parsed.overwrite,
-        )
+        prepare(parsed.skeletons, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 
 
 if __name__ == "__main__":

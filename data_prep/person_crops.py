@@ -47,6 +47,47 @@ def joints_to_box(pixels: np.ndarray, frame_size: tuple[int, int], margin: float
     return left, top, right, bottom
 
 
+def persons_to_box(persons: list[np.ndarray], frame_size: tuple[int, int], margin: float) -> Box | None:
+    """The box around persons, each given as the pixels [V, 2] of the joints, as `joints_to_box`.
+
+    Joints out of the camera's reach (not finite) are left out, and a person of whom that leaves no more than half.
+    None where that leaves nobody.
+    """
+    seen = []
+    for pixels in persons:
+        finite = pixels[np.isfinite(pixels).all(axis=-1)]
+        if len(finite) > len(pixels) // 2:
+            seen.append(finite)
+    return joints_to_box(np.concatenate(seen), frame_size, margin) if seen else None
+
+
+def detections_to_box(
+    boxes: np.ndarray, confidences: np.ndarray, frame_size: tuple[int, int], num_persons: int
+) -> Box | None:
+    """The box around the `num_persons` main ones (or as many as there are) of the persons that a detector found.
+
+    The main person is the largest: area times confidence, since detectors are as sure of a bystander.
+
+    Args:
+      boxes: [n, 4], left, top, right and bottom of each person, in pixels.
+      confidences: [n], of each.
+      frame_size: height and width of the frame, to which the box is clipped.
+      num_persons: whom the box is around.
+
+    Returns: the box; None where there is nobody in the frame.
+    """
+    height, width = frame_size
+    inside = np.clip(boxes, 0, (width, height, width, height)).reshape(-1, 4)
+    areas = np.prod(np.maximum(inside[:, 2:] - inside[:, :2], 0), axis=1)
+    ranked = np.argsort(-areas * confidences, kind="stable")[:num_persons]
+    main = inside[ranked[areas[ranked] > 0]]
+    if not len(main):
+        return None
+    left, top = np.floor(main[:, :2].min(axis=0))
+    right, bottom = np.ceil(main[:, 2:].max(axis=0))
+    return int(left), int(top), int(right), int(bottom)
+
+
 def sampled_frames(
     num_frames: int, box_in: Callable[[int], Box | None], m: int = CROPS
 ) -> list[tuple[int, Box]] | None:
@@ -57,12 +98,38 @@ def sampled_frames(
     """
     chosen = []
     for wanted in uniform_frame_indices(num_frames, m):
-        nearest_first = sorted(range(num_frames), key=lambda frame: abs(frame - wanted))
-        found = next(((frame, box) for frame in nearest_first if (box := box_in(frame))), None)
+        found = next(((frame, box) for frame in _nearest_first(num_frames, wanted) if (box := box_in(frame))), None)
         if found is None:
             return None
         chosen.append(found)
     return chosen
+
+
+def frames_to_search(num_frames: int, known: dict[int, Box | None], m: int = CROPS) -> list[int]:
+    """The frames to look for persons in next, for who wants to look at several at once; ascending.
+
+    First the sampled ones; where they show nobody, ever more of their neighbours: as many as were looked at in vain.
+    None is left when `known`, the box in each frame looked at so far, decides what `sampled_frames` chooses.
+    """
+    search = set()
+    for wanted in uniform_frame_indices(num_frames, m):
+        in_vain, unknown = 0, []
+        for frame in _nearest_first(num_frames, wanted):
+            if frame not in known:
+                unknown.append(frame)
+            elif known[frame] is not None:
+                break
+            else:
+                in_vain += 1
+            if len(unknown) == max(1, in_vain):
+                break
+        search.update(unknown)
+    return sorted(search)
+
+
+def _nearest_first(num_frames: int, wanted: int) -> list[int]:
+    """All frames by their distance from `wanted`; of two, the earlier first."""
+    return sorted(range(num_frames), key=lambda frame: abs(frame - wanted))
 
 
 def mask_to_box(mask: np.ndarray) -> Box | None:

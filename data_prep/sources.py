@@ -177,8 +177,28 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
+    """(item, load(item)) in order, `load` running in `workers` threads as many items ahead."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting: collections.deque = collections.deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(load, item)))
+                if len(waiting) > workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def argument_parser(
-    description: str, source: str = "the archive as distributed, or the folder it unpacks to", **options
+    description: str,
+    source: str = "the archive as distributed, or the folder it unpacks to",
+    out_required: bool = True,
+    **options,
 ) -> argparse.ArgumentParser:
     """The arguments that every command on distributed data takes: --source, --out, --overwrite.
 
@@ -186,7 +206,7 @@ def argument_parser(
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, help=source, **options)
-    parser.add_argument("--out", required=True, help="the records folder to create")
+    parser.add_argument("--out", required=out_required, help="the records folder to create")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
@@ -199,6 +219,13 @@ def shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
         raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
     return int(number), int(shards)
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is a positive whole number. Raises: ArgumentTypeError."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
 
 
 def usable_cores() -> int:

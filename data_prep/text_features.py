@@ -13,32 +13,26 @@ last hidden state, mean over the answer's tokens), `answer_logits` (log-probabil
 
 import argparse
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
-import io
 import json
 import pathlib
 import re
-import shutil
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import builders, sources, vqa
+from data_prep import builders, pictures, sources, text_sets, vqa
 from data_prep.builders import PreparationError, SetAside
 from mmcl_jax import records
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
 _NAME = re.compile(r"[\w-][\w.-]*")
-_ABOUT = "about.json"
-_MOST_PIXELS = 8192  # a damaged header may claim more than the memory holds
-_JOINING = ".text_incomplete"  # beneath the records; not beneath `text/`, where it would be taken for a text set
+_LOADING_THREADS = min(8, sources.usable_cores())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,98 +57,6 @@ class Request:
     features: tuple[str, ...] = ("token_ids",)
     answers: tuple[str, ...] = ("yes", "no")
     batch_size: int = 16
-
-
-class Outputs:
-    """What is done of one text set: `about.json` and a file per clip in one folder."""
-
-    def __init__(self, root: pathlib.Path, text_set: str):
-        """The text set `text_set`, 'model/question/feature', beneath `root`; nothing is created."""
-        self.text_set = text_set
-        self.folder = root / text_set
-        self.about = _read_about(self.folder / _ABOUT)
-
-    def agree_on(self, about: dict) -> None:
-        """Claims the folder for features that are made as `about` says; None there is what is not known yet.
-
-        Raises: PreparationError where the folder holds features that were made otherwise.
-        """
-        if self.about is not None:
-            for key, value in about.items():
-                if value is not None and self.about.get(key) != value:
-                    raise PreparationError(
-                        f"{self.folder}: made with {key} {self.about.get(key)!r}, now it is {value!r}; choose another "
-                        "--name (or name of the question), or remove that folder"
-                    )
-
-    def claim(self, about: dict) -> None:
-        """Notes what the features are made with. Raises: PreparationError, as `agree_on`."""
-        self.agree_on(about)
-        if self.about is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.folder / _ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
-            self.about = about
-
-    def write(self, clip: str, feature: np.ndarray, answer: str, num_tokens: int) -> None:
-        """Stores a clip's feature, so that its file is there whole or not at all."""
-        stream = io.BytesIO()
-        np.savez(stream, feature=feature, answer=np.array(answer), num_tokens=np.array(num_tokens))
-        _write_whole(self._path(clip), stream.getvalue())
-
-    def read(self, clip: str) -> tuple[np.ndarray, str, int] | None:
-        """Feature float32 [D], answer and its number of tokens; None where there is no file.
-
-        Raises: SourceFileError where the file is damaged or of another width.
-        """
-        path = self._path(clip)
-        if self.about is None or not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                feature, answer, num_tokens = stored["feature"], str(stored["answer"]), int(stored["num_tokens"])
-        except Exception as error:  # numpy and zipfile raise anything from KeyError to NotImplementedError
-            raise sources.SourceFileError(f"{path}: damaged ({error!r})") from error
-        width = self.about["width"]
-        if feature.shape != (width,) or feature.dtype.kind != "f" or not np.isfinite(feature).all():
-            raise sources.SourceFileError(
-                f"{path}: {feature.dtype} of shape {feature.shape}, expected {width} finite numbers"
-            )
-        return feature.astype(np.float32), answer, num_tokens
-
-    def find(self, clip: str) -> tuple[np.ndarray, str, int] | None:
-        """As `read`, but None too where the file is damaged: such a clip is to be done again."""
-        try:
-            return self.read(clip)
-        except sources.SourceFileError:
-            return None
-
-    def _path(self, clip: str) -> pathlib.Path:
-        return self.folder / "clips" / f"{clip}.npz"
-
-
-def _read_about(path: pathlib.Path) -> dict | None:
-    """Contents of an `about.json`; None where there is none. Raises: PreparationError where it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        about = json.loads(path.read_text())
-        if not isinstance(about["width"], int) or about["width"] < 1:
-            raise ValueError(f"width {about['width']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PreparationError(f"{path}: damaged ({error!r}); remove the folder {path.parent}") from error
-    return about
-
-
-def _write_whole(path: pathlib.Path, contents: bytes) -> None:
-    """Writes a file that is there whole or not at all, whatever stops this process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # shards on several machines share the folder
-    try:
-        unfinished.write_bytes(contents)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,23 +87,6 @@ def open_mosaics(images, opened: records.Records | None) -> Iterator[tuple[Mosai
         yield Mosaics(list(files), lambda name: files[name].read_bytes()), list(set_aside)
 
 
-def decode_mosaic(jpeg: bytes):
-    """A JPEG as a PIL picture in RGB. Raises: SourceFileError where it is not a whole one."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        picture = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
-        if max(picture.size) > _MOST_PIXELS:
-            raise sources.SourceFileError(f"{picture.size} pixels; a mosaic has at most {_MOST_PIXELS} a side")
-        return picture.convert("RGB")
-    except sources.SourceFileError:
-        raise
-    except UnidentifiedImageError as error:
-        raise sources.SourceFileError("not a JPEG") from error
-    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on a damaged file
-        raise sources.SourceFileError(f"not a whole JPEG ({str(error) or repr(error)})") from error
-
-
 class Answering:
     """Asks a model about mosaics in batches and stores the answers.
 
@@ -214,7 +99,7 @@ class Answering:
         self.request = request
         self.mosaics = mosaics
         self.outputs = {
-            (question, feature): Outputs(out, f"{request.name}/{question}/{feature}")
+            (question, feature): text_sets.Outputs(out, f"{request.name}/{question}/{feature}")
             for question in request.questions
             for feature in request.features
         }
@@ -237,10 +122,10 @@ class Answering:
         batches = batches[shard[0] :: shard[1]]
         bar = tqdm(total=sum(map(len, batches)), unit="clip", desc=self.request.name)
         with bar:
-            for batch, loaded in _read_ahead(self._load, batches):
+            for batch, loaded in sources.read_ahead(self._load, batches, _LOADING_THREADS):
                 started = time.perf_counter()
-                for names, pictures in loaded:
-                    self._answer(names, pictures)
+                for names, prepared in loaded:
+                    self._answer(names, prepared)
                     self.answered += len(names)
                 self.seconds += time.perf_counter() - started
                 bar.update(len(batch))
@@ -289,21 +174,21 @@ class Answering:
     def _load(self, batch: list[str]) -> list[tuple[list[str], object]]:
         """The pictures of a batch, as the model takes them, parted by their size; empty where nothing is to do."""
         missing = [name for name in batch if any(outputs.find(name) is None for outputs in self.outputs.values())]
-        pictures, faults = {}, []
+        decoded, faults = {}, []
         for name in batch if missing else []:
             try:
                 if not _NAME.fullmatch(name):
                     raise sources.SourceFileError("a name of other than letters, digits, '.', '_' and '-'")
-                pictures[name] = decode_mosaic(self.mosaics.read(name))
+                decoded[name] = pictures.decode(self.mosaics.read(name))
             except (sources.SourceFileError, records.RecordsError, OSError) as error:
                 faults.append(SetAside(name, str(error)))
         self.set_aside += faults
-        if not pictures.keys() & set(missing):
+        if not decoded.keys() & set(missing):
             return []
         by_size: dict[tuple[int, int], list[str]] = {}
-        for name, picture in pictures.items():
+        for name, picture in decoded.items():
             by_size.setdefault(picture.size, []).append(name)
-        return [(names, self.model.load([pictures[name] for name in names])) for names in by_size.values()]
+        return [(names, self.model.load([decoded[name] for name in names])) for names in by_size.values()]
 
     def _answer(self, names: list[str], loaded) -> None:
         """Asks every question about some pictures and stores what is not yet there."""
@@ -329,7 +214,7 @@ class Answering:
             for name, answer in zip(names, answers[question], strict=True):
                 self._store(outputs, name, feature, answer)
 
-    def _store(self, outputs: Outputs, name: str, feature: str, answer: vqa.Answer) -> None:
+    def _store(self, outputs: text_sets.Outputs, name: str, feature: str, answer: vqa.Answer) -> None:
         if outputs.find(name) is not None:
             return
         values = {
@@ -362,108 +247,6 @@ class Answering:
                 print(f"  {longer} answers of more than {vqa.TOKEN_WIDTH - 2} token, of which token_ids keep the first")
 
 
-def _read_ahead(load: Callable, batches: Iterable) -> Iterator[tuple]:
-    """(batch, load(batch)) in order, `load` running in threads a few batches ahead."""
-    workers = min(8, sources.usable_cores())
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        waiting: collections.deque = collections.deque()
-        try:
-            for batch in batches:
-                waiting.append((batch, pool.submit(load, batch)))
-                if len(waiting) > workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def join(root, out, text_sets: Iterable[str] | None = None) -> None:
-    """Adds features to records as text datasets, each complete or not there.
-
-    Args:
-      root: the records folder.
-      out: where `--out` wrote the features.
-      text_sets: 'model/question/feature' of those to add; None: all in `out`.
-
-    A clip without a feature, or with a damaged one, is left out and said so. A set that is there is replaced if it was
-    made with the same model and question. Raises: PreparationError, RecordsError.
-    """
-    opened = records.Records(root)
-    out = pathlib.Path(out)
-    if text_sets is None:
-        text_sets = sorted(path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/*/{_ABOUT}"))
-    all_outputs = [Outputs(out, text_set) for text_set in text_sets]
-    if not all_outputs:
-        raise PreparationError(f"{out}: no text features here; it is what --out of data_prep.text_features names")
-    for outputs in all_outputs:
-        _join_one(opened, outputs)
-
-
-def _join_one(opened: records.Records, outputs: Outputs) -> None:
-    """Writes one text dataset beside the others, then moves it into place."""
-    target = opened.root / records.TEXT / outputs.text_set
-    if target.exists() and _read_about(target / _ABOUT) != outputs.about:
-        raise PreparationError(
-            f"{target}: exists already and was made otherwise; choose another --name (or name of the question), or "
-            "remove that folder"
-        )
-    joining = opened.root / _JOINING
-    shutil.rmtree(joining, ignore_errors=True)
-    try:
-        with builders.clear_disk_errors(joining):
-            left_out = _write_text_set(joining / "new", opened, outputs)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                target.rename(joining / "old")
-            (joining / "new").rename(target)
-    finally:
-        shutil.rmtree(joining, ignore_errors=True)
-    print(f"{target}: {len(opened) - len(left_out)} of {len(opened)} clips")
-    for item in left_out[:10]:
-        print(f"  left out: {item.name}: {item.reason}")
-    if len(left_out) > 10:
-        print(f"  and {len(left_out) - 10} more")
-
-
-def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outputs) -> list[SetAside]:
-    """Writes the features of the records' clips, in the records' order; returns the clips that have none.
-
-    Raises: PreparationError where not one of them has any.
-    """
-    from tensorflow_datasets import features
-
-    if outputs.about is None:
-        raise PreparationError(f"{outputs.folder}: nothing is done; is there a mosaic that can be read?")
-    schema = {
-        "feature": features.Tensor(shape=(outputs.about["width"],), dtype=np.float32),
-        "answer": features.Text(),
-    }
-    dataset = builders.DatasetWriter(folder, schema, opened.info)
-    left_out = []
-    for name in opened.index["name"].tolist():
-        try:
-            stored = outputs.read(name)
-        except sources.SourceFileError as error:
-            left_out.append(SetAside(name, str(error)))
-            continue
-        if stored is None:
-            left_out.append(SetAside(name, "no feature"))
-        else:
-            dataset.add(name, feature=stored[0], answer=stored[1])
-    if not dataset.names:
-        raise PreparationError(
-            f"{outputs.folder}: no feature of any of the {len(opened)} clips of {opened.root} "
-            f"({left_out[0].name}: {left_out[0].reason}); do the names agree?"
-        )
-    dataset.close()
-    dataset.save_names()
-    shutil.copyfile(outputs.folder / _ABOUT, folder / _ABOUT)
-    return left_out
-
-
 def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[int, int] | None = None) -> None:
     """Does what is missing and, but for a shard, adds it to the records.
 
@@ -485,10 +268,10 @@ def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[
         part = f"_{shard[0]}_of_{shard[1]}" if shard else ""
         listed = out / request.name / f"set_aside{part}.json"
         listing = json.dumps([dataclasses.asdict(item) for item in set_aside], indent=1, ensure_ascii=False)
-        _write_whole(listed, (listing + "\n").encode())
+        builders.write_whole(listed, (listing + "\n").encode())
         builders.print_set_aside(set_aside, listed)
         if opened is not None and shard is None:
-            join(opened.root, out, [outputs.text_set for outputs in answering.outputs.values()])
+            text_sets.join(opened.root, out, [outputs.text_set for outputs in answering.outputs.values()])
         elif opened is not None:
             print("when all shards are done, the same command without --shard adds them to the records")
 
@@ -501,12 +284,6 @@ def _question(text: str) -> tuple[str, str]:
         presets = ", ".join(vqa.QUESTIONS)
         raise argparse.ArgumentTypeError(f"{text!r} is neither one of {presets} nor of the form name=question")
     return name, question
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def _short_name(model: str) -> str:
@@ -534,8 +311,8 @@ def _parser() -> argparse.ArgumentParser:
         "--feature", action="append", choices=FEATURES, help="may be repeated (default token_ids)", dest="features"
     )
     parser.add_argument("--answers", default="yes,no", help="for answer_logits, parted by commas (default yes,no)")
-    parser.add_argument("--batch_size", type=_positive, default=16, help="mosaics at a time (default 16)")
-    parser.add_argument("--max_tokens", type=_positive, default=10, help="of an answer, at most (default 10)")
+    parser.add_argument("--batch_size", type=sources.positive, default=16, help="mosaics at a time (default 16)")
+    parser.add_argument("--max_tokens", type=sources.positive, default=10, help="of an answer, at most (default 10)")
     parser.add_argument(
         "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half on a GPU, float32 on a CPU"
     )

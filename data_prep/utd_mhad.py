@@ -1,19 +1,24 @@
-"""UTD-MHAD as distributed, MATLAB files of skeletons and depth videos -> records with mosaics of the person.
+"""UTD-MHAD as distributed, MATLAB files of skeletons and depth, RGB videos -> records with mosaics of the person.
 
     python -m data_prep.utd_mhad --source utd_mhad.tar.xz --out DIR [--no_images] [--overwrite]
+    python -m data_prep.utd_mhad --source utd_mhad.tar.xz --videos DIR --out DIR [--images DIR] [--boxes yolo ...]
 
 Files are `a{action}_s{subject}_t{trial}_skeleton.mat` with `d_skel` (20, 3, T) in metres, and `..._depth.mat` with
-`d_depth` (240, 320, T), uint16 millimetres, background already 0. RGB videos are not read: depth, coloured, stands
-in for it. The person is cut out by the projected skeleton. Subjects 1, 3, 5 and 7 train, the others test: 431 and 430.
+`d_depth` (240, 320, T), uint16 millimetres, background already 0. Without `--videos` a depth frame, coloured, stands in
+for the image. `--videos` holds the RGB videos, `..._color.avi`, 640 x 480: mosaics are then made of these, in the work
+folder `--images`, and depth is not read (`--shard`, `--boxes` and the rest as for NTU RGB+D). The person is cut out by
+the projected skeleton. Subjects 1, 3, 5 and 7 train, the others test: 431 and 430.
 """
 
+import dataclasses
+import functools
+import itertools
 import pathlib
 import re
-from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import builders, person_crops, sources
+from data_prep import builders, image_request, kinect_v1, mosaics, person_crops, sources, text_sets, videos
 from mmcl_jax import records
 
 ACTIONS = (
@@ -47,23 +52,14 @@ ACTIONS = (
 )
 NUM_JOINTS = 20
 NUM_CLIPS = {"train": 431, "test": 430}  # protocol xsub, complete dataset: subjects 1, 6 and 8 lack one clip each
-FRAME_SIZE = (240, 320)
-FOCAL_LENGTH = 285.63  # of the Kinect v1 depth camera, in pixels
-CENTRE = (160.0, 120.0)
 _MARGIN = 0.08
 _LEAST_SHARE = 0.98  # of the foreground; a box of joints that holds less has missed a part of the person
+_VIDEO_SUFFIX = "_color"
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_t(\d{1,3})_(skeleton|depth|inertial)")
 _DEPTH_SPAN = 700.0  # millimetres in front of and behind the person that the colours cover
 _COLOURS = np.array(  # far to near
     [[40, 20, 110], [30, 110, 200], [40, 200, 150], [240, 220, 70], [230, 60, 40]], dtype=np.float64
 )
-
-
-def project(joints: np.ndarray) -> np.ndarray:
-    """Joints [..., 3] in metres, y up, as pixels [..., 2] of the depth camera; NaN where a joint is behind it."""
-    x, y, depth = np.moveaxis(joints, -1, 0)
-    depth = np.where(depth > 0, depth, np.nan)
-    return np.stack([CENTRE[0] + FOCAL_LENGTH * x / depth, CENTRE[1] - FOCAL_LENGTH * y / depth], axis=-1)
 
 
 def colour_depth(depth: np.ndarray, person: float) -> np.ndarray:
@@ -81,7 +77,7 @@ def person_box(joints: np.ndarray, depth: np.ndarray) -> person_crops.Box | None
     """
     foreground = depth > 0
     segmented = person_crops.mask_to_box(foreground)
-    projected = person_crops.joints_to_box(project(joints), depth.shape, _MARGIN)
+    projected = person_crops.joints_to_box(kinect_v1.DEPTH.project(joints), depth.shape, _MARGIN)
     if projected is None or segmented is None:
         return segmented
     left, top, right, bottom = projected
@@ -120,35 +116,64 @@ def read_skeleton(path: pathlib.Path) -> np.ndarray:
 def read_depth(path: pathlib.Path) -> np.ndarray:
     """`d_depth`, (240, 320, T) in millimetres. Raises: SourceFileError."""
     video = sources.read_mat(path, "d_depth", "iu")
-    if video.ndim != 3 or video.shape[:2] != FRAME_SIZE or not video.shape[2]:
+    if video.ndim != 3 or video.shape[:2] != kinect_v1.DEPTH.frame_size or not video.shape[2]:
         raise sources.SourceFileError(f"d_depth of shape {video.shape}, expected (240, 320, T) with T > 0")
     return video
 
 
-def read_clip(task: tuple[pathlib.Path, pathlib.Path | None]) -> list[builders.Clip | builders.SetAside]:
-    """The clip of a skeleton file and its depth file (None: no image is wanted), and what had to be set aside of them.
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """The task of reading one clip, its image of the depth video or of the folder of mosaics; None is none."""
 
-    A clip whose depth video cannot be used is kept, without its image.
-    """
-    skeleton_path, depth_path = task
-    action, subject, trial = (int(number) for number in _NAME.fullmatch(skeleton_path.stem).groups()[:3])
+    skeleton: pathlib.Path
+    depth: pathlib.Path | None
+    folder: mosaics.ImageFolder | None
+
+
+def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
+    """The clip of a task, and what had to be set aside. A clip whose image cannot be had is kept, without it."""
+    action, subject, trial = (int(number) for number in _NAME.fullmatch(task.skeleton.stem).groups()[:3])
     try:
-        skeleton = read_skeleton(skeleton_path)
+        skeleton = read_skeleton(task.skeleton)
     except sources.SourceFileError as error:
-        return [builders.SetAside(skeleton_path.name, str(error))]
-    name = skeleton_path.stem.removesuffix("_skeleton")
-    clip = builders.Clip(name, action - 1, subject, 1, 1, trial, skeleton[:, np.newaxis])
-    if depth_path is None:
-        return [clip]
+        return [builders.SetAside(task.skeleton.name, str(error))]
+    clip = builders.Clip(_clip_name(task.skeleton), action - 1, subject, 1, 1, trial, skeleton[:, np.newaxis])
+    if task.depth is None:
+        return mosaics.with_mosaic(clip, task.folder)
     try:
-        clip.image = depth_mosaic(skeleton, read_depth(depth_path))
+        clip.image = depth_mosaic(skeleton, read_depth(task.depth))
     except sources.SourceFileError as error:
-        return [clip, builders.SetAside(depth_path.name, f"{error}; the clip is kept, without an image")]
+        return [clip, builders.SetAside(task.depth.name, f"{error}; the clip is kept, without an image")]
     return [clip]
 
 
-def pair_files(files: dict[str, pathlib.Path], images: bool):
-    """Tasks for `read_clip` in the order of their names, and what was set aside: odd names, files without partner."""
+def _clip_name(skeleton: pathlib.Path) -> str:
+    return skeleton.stem.removesuffix("_skeleton")
+
+
+def find_track(path: pathlib.Path) -> mosaics.Track:
+    """Where the skeleton of a file is in the colour video. Raises: SourceFileError."""
+    try:
+        return mosaics.kinect_v1_track(read_skeleton(path))
+    except sources.SourceFileError as error:
+        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+
+
+def find_footage(tasks: list[_Task], root: pathlib.Path) -> list[mosaics.Footage]:
+    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    skeletons = {_clip_name(task.skeleton): task.skeleton for task in tasks}
+    found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in videos.find(root)}
+    return [
+        mosaics.Footage(name, found[name], functools.partial(find_track, skeletons[name]))
+        for name in mosaics.match(skeletons, found, root, f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi")
+    ]
+
+
+def pair_files(files: dict[str, pathlib.Path], depth: bool, folder: mosaics.ImageFolder | None):
+    """Tasks for `read_clip` in the order of their names, and what was set aside: odd names, files without partner.
+
+    Images are made of the `depth` videos, or come from the `folder` of mosaics.
+    """
     set_aside, skeletons = [], {}
     for stem, path in files.items():
         named = _NAME.fullmatch(stem)
@@ -161,50 +186,89 @@ def pair_files(files: dict[str, pathlib.Path], images: bool):
             set_aside.append(builders.SetAside(path.name, "no skeleton file of this clip"))
     tasks = []
     for _, path in sorted(skeletons.items()):
-        depth = files.get(path.stem.replace("_skeleton", "_depth"))
-        if images and depth is None:
+        depth_path = files.get(path.stem.replace("_skeleton", "_depth")) if depth else None
+        if depth and depth_path is None:
             set_aside.append(builders.SetAside(path.name, "no depth file; the clip is kept, without an image"))
-        tasks.append((path, depth if images else None))
+        tasks.append(_Task(path, depth_path, folder))
     return tasks, set_aside
 
 
-def read_clips(tasks, workers: int) -> Iterator[builders.Clip | builders.SetAside]:
-    """The clips of all tasks, in order, read by `workers` processes."""
-    for items in sources.map_in_order(read_clip, tasks, workers):
-        yield from items
-
-
-def dataset_info(images: bool) -> records.DatasetInfo:
-    mosaics = "five depth frames coloured, standing in for RGB, person cropped by the projected skeleton"
+def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
+    """Of records whose images are made of `depth` videos, or come from `folder`."""
+    pictures, source = "no images", None
+    if depth:
+        pictures = "five depth frames coloured, standing in for RGB, person cropped by the projected skeleton"
+        source = "depth"
+    elif folder is not None and folder.done():
+        pictures, source = folder.describe("the projected skeleton"), "rgb"
     return records.DatasetInfo(
         dataset="utd_mhad",
         layout="utd_mhad",
         units="metres",
         class_names=ACTIONS,
-        image_source="depth" if images else None,
-        preprocessing="skeletons as distributed, untouched; " + (mosaics if images else "no images"),
+        image_source=source,
+        preprocessing=f"skeletons as distributed, untouched; {pictures}",
     )
 
 
-def prepare(source, out, images: bool = True, overwrite: bool = False, workers: int | None = None) -> None:
-    """Writes the records folder `out` from the archive or folder `source`. Raises: PreparationError."""
-    out = builders.check_destination(out, overwrite)
-    with sources.open_source(source, ".mat", out.with_name(out.name + ".unpacked")) as (files, set_aside):
-        images = images and any(stem.endswith("_depth") for stem in files)
-        tasks, unpaired = pair_files(files, images)
-        clips = read_clips(tasks, workers or sources.usable_cores())
+def prepare(
+    source,
+    out=None,
+    request: image_request.Request = image_request.NO_IMAGES,
+    *,
+    depth: bool = True,
+    text=None,
+    overwrite: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Makes mosaics where there are RGB videos, then the records folder `out`; of a shard, the mosaics alone.
+
+    Args:
+      source: the archive or folder of the `.mat` files.
+      out: the records folder; not used with a shard.
+      request: what is to be done about images of RGB videos.
+      depth: whether without such images depth videos are to stand in.
+      text: folder of text features; they are added to the records.
+      overwrite: replace existing records, after the new ones are complete.
+      workers: processes; by default one for each core.
+
+    Raises: PreparationError.
+    """
+    workers = workers or sources.usable_cores()
+    out = request.check(out, text, overwrite)
+    with sources.open_source(source, ".mat", request.scratch(out)) as (files, set_aside):
+        folder = request.folder(out)
+        depth = depth and folder is None and any(stem.endswith("_depth") for stem in files)
+        tasks, unpaired = pair_files(files, depth, folder)
+        request.make(functools.partial(find_footage, tasks), out, workers)
+        if request.shard is not None:
+            return
+        clips = itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers))
         set_aside = [*set_aside, *unpaired]
-        info = dataset_info(images)
+        info = dataset_info(depth, folder)
         builders.write_records(out, info, clips, total=len(tasks), set_aside=set_aside, overwrite=overwrite)
+    if text is not None:
+        text_sets.join(out, text)
     builders.print_counts(out, "xsub", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__)
+    parser = sources.argument_parser(__doc__, out_required=False)
     parser.add_argument("--no_images", action="store_true", help="skeletons alone; depth files are not read")
+    image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
+    request = image_request.parse(parser, parsed)
+    if parsed.no_images and request != image_request.NO_IMAGES:
+        parser.error("--no_images and --videos or --images exclude each other")
     with builders.plain_errors():
-        prepare(parsed.source, parsed.out, not parsed.no_images, parsed.overwrite)
+        prepare(
+            parsed.source,
+            parsed.out,
+            request,
+            depth=not parsed.no_images,
+            text=parsed.text,
+            overwrite=parsed.overwrite,
+        )
 
 
 if __name__ == "__main__":

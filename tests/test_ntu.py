@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from configs import ntu60, ntu120
-from data_prep import builders, ntu, ntu_skeletons, person_crops, sources, videos
+from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, sources, videos
+from experiments import line_by_line
 from mmcl_jax import experiment, input_pipeline, records
 from tests import golden, ntu_files, ntu_reference
 
@@ -193,7 +194,7 @@ def test_reading_is_three_times_as_fast_as_line_by_line(tmp_path):
         return time.process_time() - start
 
     pairs = [
-        (seconds(lambda: ntu_reference.read_bodies(path)), seconds(lambda: ntu_skeletons.read(path))) for _ in range(12)
+        (seconds(lambda: line_by_line.read_bodies(path)), seconds(lambda: ntu_skeletons.read(path))) for _ in range(12)
     ]
     by_line, ours = np.min(pairs, axis=0)
     print(f"line by line {1000 * by_line:.2f} ms, ours {1000 * ours:.2f} ms: {by_line / ours:.1f} times as fast")
@@ -261,7 +262,8 @@ def source(tmp_path_factory) -> pathlib.Path:
 
 
 def prepare(source: pathlib.Path, out: pathlib.Path, **options) -> records.Records:
-    ntu.prepare(source / "skeletons", out, **{"workers": 1, **options})
+    wanted = {name: options.pop(name) for name in ("videos", "images", "shard") if name in options}
+    ntu.prepare(source / "skeletons", out, image_request.Request(**wanted), **{"workers": 1, **options})
     return records.Records(out)
 
 
@@ -276,7 +278,7 @@ def set_aside(out) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def prepared(source, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("records") / "ntu"
-    prepare(source, out, video_root=source / "videos", workers=2)
+    prepare(source, out, videos=source / "videos", workers=2)
     return out
 
 
@@ -365,14 +367,14 @@ def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tm
 def test_sharded_crops_end_in_the_same_records(source, prepared, tmp_path):
     """One shard, a half-written file of a killed one, the other shard, then the records."""
     images = tmp_path / "images"
-    options = {"video_root": source / "videos", "images": images, "workers": 1}
-    ntu.prepare(source / "skeletons", shard=(1, 2), **options)
+    request = image_request.Request(videos=source / "videos", images=images, shard=(1, 2))
+    ntu.prepare(source / "skeletons", request=request, workers=1)
     assert [path.name for path in images.iterdir()] == ["S018C003P045R001A061.jpg"]
-    (images / "S001C001P001R001A001.jpg.partial").write_bytes(b"\xff\xd8\xff half")
+    (images / ".S001C001P001R001A001.jpg.0123").write_bytes(b"\xff\xd8\xff half")
     made = (images / "S018C003P045R001A061.jpg").stat().st_mtime_ns
     folders = {"--skeletons": source / "skeletons", "--videos": source / "videos", "--images": images}
     ntu.main([f"{option}={folder}" for option, folder in folders.items()] + ["--shard=0/2"])
-    assert sorted(path.name for path in images.iterdir()) == ["S001C001P001R001A001.jpg", "S018C003P045R001A061.jpg"]
+    assert sorted(path.name for path in images.glob("S*")) == ["S001C001P001R001A001.jpg", "S018C003P045R001A061.jpg"]
     assert (images / "S018C003P045R001A061.jpg").stat().st_mtime_ns == made
     prepare(source, tmp_path / "ntu", images=images)
     assert contents(tmp_path / "ntu") == contents(prepared)
@@ -399,11 +401,11 @@ def test_arguments_that_do_not_go_together(arguments, message, capsys):
 
 
 def test_folders_that_are_not_there(source, tmp_path):
-    for options in ({"images": tmp_path / "nowhere"}, {"video_root": tmp_path / "nowhere"}):
+    for options in ({"images": tmp_path / "nowhere"}, {"videos": tmp_path / "nowhere"}):
         with pytest.raises(builders.PreparationError, match=r"nowhere: no such folder; give --(images|videos)"):
             prepare(source, tmp_path / "out", **options)
     with pytest.raises(builders.PreparationError, match=r"no video of any of the 3 clips, expected S001.*_rgb\.avi"):
-        prepare(source, tmp_path / "out", video_root=source / "skeletons")
+        prepare(source, tmp_path / "out", videos=source / "skeletons")
     with pytest.raises(builders.PreparationError, match="no such file or folder"):
         ntu.prepare(tmp_path / "nowhere", tmp_path / "out")
 
@@ -485,49 +487,6 @@ def test_joints_out_of_the_camera_s_reach_are_left_out():
     assert ntu.person_box((actors,), 0) is None
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory) -> pathlib.Path:
-    path = tmp_path_factory.mktemp("video") / "video.avi"
-    ntu_files.write_video(path, 60, size=(120, 160))
-    return path
-
-
-def test_frames_are_the_ones_asked_for(video):
-    pictures = videos.read_frames(video, [59, 0, 11, 12, 13, 40, 12])
-    assert sorted(pictures) == [0, 11, 12, 13, 40, 59]
-    for number, picture in pictures.items():
-        assert picture.shape == (120, 160, 3)
-        assert abs(picture.mean() - 2 * number) < 2
-    with pytest.raises(sources.SourceFileError, match=r"cut short: frame 60 is wanted, the last \(from 0\) is 59"):
-        videos.read_frames(video, [60])
-
-
-def test_damaged_videos_are_refused_or_read(video, tmp_path):
-    whole = video.read_bytes()
-    path = tmp_path / "damaged.avi"
-    rng = np.random.default_rng(0)
-    refused = 0
-    for number in range(80):
-        if number % 4 == 0:
-            damaged = whole[: int(rng.integers(len(whole)))]
-        elif number % 4 == 1:
-            damaged = bytearray(whole)
-            for place in rng.integers(min(len(whole), 10 ** int(rng.integers(1, 6))), size=30):
-                damaged[place] = int(rng.integers(256))
-        elif number % 4 == 2:
-            start = int(rng.integers(len(whole)))
-            damaged = whole[:start] + rng.bytes(int(rng.integers(2000))) + whole[start:]
-        else:
-            damaged = (b"", b"RIFF", b"no video" * 100, whole[:12], bytes(5000))[number // 4 % 5]
-        path.write_bytes(damaged)
-        try:
-            assert all(picture.ndim == 3 for picture in videos.read_frames(path, [5, 30, 55]).values())
-        except sources.SourceFileError as error:
-            assert str(error)
-            refused += 1
-    assert 30 < refused < 80
-
-
 def test_bad_videos_and_mosaics_cost_the_image_alone(source, tmp_path):
     folder, images = tmp_path / "videos", tmp_path / "images"
     shutil.copytree(source / "videos", folder)
@@ -536,7 +495,7 @@ def test_bad_videos_and_mosaics_cost_the_image_alone(source, tmp_path):
     (folder / "S002C002P003R002A060_rgb.avi").write_bytes(b"no video")
     images.mkdir()
     (images / "S018C003P045R001A061.jpg").write_bytes(ntu_image(480, 480)[:-200])
-    opened = prepare(source, tmp_path / "out", video_root=folder, images=images)
+    opened = prepare(source, tmp_path / "out", videos=folder, images=images)
     assert len(opened) == 3
     assert not opened.has_images
     reasons = set_aside(tmp_path / "out")
@@ -545,7 +504,7 @@ def test_bad_videos_and_mosaics_cost_the_image_alone(source, tmp_path):
     assert "a broken JPEG" in reasons["S018C003P045R001A061.jpg"]
     shutil.copy(source / "videos" / "S001C001P001R001A001_rgb.avi", folder)
     (images / "S018C003P045R001A061.jpg").write_bytes(ntu_image(480, 270))
-    opened = prepare(source, tmp_path / "again", video_root=folder, images=images)
+    opened = prepare(source, tmp_path / "again", videos=folder, images=images)
     assert opened.clips_without(range(3), "images") == ["S002C002P003R002A060", "S018C003P045R001A061"]
     assert "a mosaic of 480x270, expected 480x480" in set_aside(tmp_path / "again")["S018C003P045R001A061.jpg"]
 
@@ -570,7 +529,8 @@ def test_the_real_clip(tmp_path):
         whole = {number: frame for number, frame in enumerate(container.decode(video=0)) if number in (10, 92)}
     for number, picture in videos.read_frames(video, whole).items():
         np.testing.assert_array_equal(picture, whole[number].to_ndarray(format="rgb24"))
-    picture = np.array(Image.open(io.BytesIO(ntu.clip_mosaic(ntu.parse_name(REAL_CLIP), skeleton, video)))).astype(int)
+    (footage,) = ntu.find_footage({REAL_CLIP: skeleton}, video.parent)
+    picture = np.array(Image.open(io.BytesIO(mosaics.by_skeleton(footage)))).astype(int)
     for crop in np.split(picture, 5, axis=1):
         dark = crop.max(axis=2) < 60  # her black shirt, before a white wall
         assert dark[120:200, 30:66].mean() > 0.6

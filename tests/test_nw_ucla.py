@@ -8,9 +8,12 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data_prep import builders, nw_ucla
+from data_prep import builders, image_request, kinect_v1, nw_ucla, videos
 from mmcl_jax import records
+from tests import ntu_files
+from tests.test_builders import contents
 
 NAMES = ("a01_s01_e00_v01", "a12_s02_e01_v02", "a08_s10_e03_v03")
 
@@ -184,3 +187,152 @@ def test_real_archive(tmp_path):
     for name, label in zip(opened.index["name"], opened.index["label"], strict=True):
         assert labels[name[:3]] == label
     assert set_aside(tmp_path / "out") == {}
+
+
+SEEN = {  # of each form in which videos come: the clip, and where it lies
+    "a01_s01_e00_v01": "multiview_action_videos/a01/v01_s01_e00.avi",
+    "a12_s02_e01_v02": "multiview_action/view_2/a12_s02_e01",
+    "a08_s10_e03_v03": "elsewhere/A08_S10_E03_V03.mkv",
+}
+FRAMES = 30
+
+
+def walk() -> np.ndarray:
+    """[T, 20, 3]: a person of 1.5 m, who walks to the right."""
+    joints = np.random.default_rng(0).uniform((-0.25, -0.8, 2.9), (0.25, 0.7, 3.1), size=(1, 20, 3))
+    joints[:, 0], joints[:, 1] = (0, 0.7, 3), (0, -0.8, 3)
+    return joints + np.linspace(-0.8, 0.8, FRAMES)[:, np.newaxis, np.newaxis] * (1, 0, 0)
+
+
+def rectangles(skeleton: np.ndarray, num_frames: int) -> list[tuple[int, int, int, int]]:
+    """Where the person stands in the pictures of a video of `num_frames`."""
+    pixels = kinect_v1.COLOUR.project(skeleton[(np.arange(num_frames) * len(skeleton)) // num_frames])
+    return np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1).astype(int).tolist()
+
+
+@pytest.fixture
+def filmed(tmp_path) -> pathlib.Path:
+    """Skeletons, and videos in both forms of distribution and a third: a red rectangle is the person."""
+    pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+    (tmp_path / "json").mkdir()
+    for name in SEEN:
+        text = clip_json(name, skeletons=walk().tolist())
+        (tmp_path / "json" / f"{name}.json").write_text(text)
+    for place in SEEN.values():
+        path = tmp_path / "videos" / place
+        if path.suffix:
+            path.parent.mkdir(parents=True)
+            count = FRAMES if path.suffix == ".avi" else 2 * FRAMES  # not as many pictures as skeletons
+            ntu_files.write_video(path, count, size=(480, 640), rectangles=rectangles(walk(), count))
+            continue
+        path.mkdir(parents=True)
+        for number, (left, top, right, bottom) in enumerate(rectangles(walk(), FRAMES)):
+            picture = np.full((480, 640, 3), 2 * number, np.uint8)
+            picture[top:bottom, left:right] = (230, 20, 20)
+            Image.fromarray(picture).save(path / f"frame_{number}_tc_{number}_rgb.jpg")
+            (path / f"frame_{number}_tc_{number}_depth.png").write_bytes(b"never opened")
+    return tmp_path
+
+
+def assert_shows_the_person(picture: np.ndarray) -> None:
+    """Each of the five crops is red but for the margin."""
+    for crop in np.split(picture.astype(int), 5, axis=1):
+        red = (crop[..., 0] > 150) & (crop[..., 1] < 90)
+        assert 0.35 < red.mean() < 0.9
+        assert red[240, 48]
+        assert not red[:20].any()
+
+
+def test_mosaics_of_videos_and_of_folders_of_pictures(filmed, tmp_path, capsys):
+    nw_ucla.main([f"--source={filmed / 'json'}", f"--videos={filmed / 'videos'}", f"--out={tmp_path / 'out'}"])
+    opened = records.Records(tmp_path / "out")
+    assert opened.index["name"].tolist() == sorted(SEEN)
+    assert set_aside(tmp_path / "out") == {}
+    assert opened.info.image_source == "rgb"
+    assert opened.info.preprocessing.endswith("five RGB frames, person cropped by the projected skeleton")
+    for row in range(3):
+        assert_shows_the_person(opened.image(row, 480))
+    assert "videos of 3 of 3 clips" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a05/v01_s04_e02.avi", "a05_s04_e02_v01"),
+        ("multiview_action/view_3/a05_s04_e02", "a05_s04_e02_v03"),
+        ("view1/v01_s01_e00_a02.avi", "a02_s01_e00_v01"),
+        ("a5_s4_e2_v1.mp4", "a05_s04_e02_v01"),
+        ("a05/s04_e02.avi", None),
+        ("data05/v01_s04_e02.avi", None),
+    ],
+)
+def test_names_of_videos(path, name):
+    assert nw_ucla.name_of(pathlib.Path(path)) == name
+
+
+def test_bad_videos_cost_the_image_alone(filmed, tmp_path):
+    folder = filmed / "videos"
+    whole = (folder / SEEN["a01_s01_e00_v01"]).read_bytes()
+    (folder / SEEN["a01_s01_e00_v01"]).write_bytes(whole[: len(whole) // 2])
+    (folder / SEEN["a12_s02_e01_v02"] / "frame_15_tc_15_rgb.jpg").write_bytes(b"no picture")
+    (folder / SEEN["a08_s10_e03_v03"]).write_bytes(b"no video")
+    (folder / "a03" / "empty_v01_s01_e00").mkdir(parents=True)
+    request = image_request.Request(videos=folder)
+    nw_ucla.prepare(filmed / "json", tmp_path / "out", request, workers=1)
+    assert not records.Records(tmp_path / "out").has_images
+    reasons = set_aside(tmp_path / "out")
+    assert "v01_s01_e00.avi: cut short: frame" in reasons["a01_s01_e00_v01.jpg"]
+    assert "a12_s02_e01: frame_15_tc_15_rgb.jpg: not a JPEG" in reasons["a12_s02_e01_v02.jpg"]
+    assert "A08_S10_E03_V03.mkv: not a readable video" in reasons["a08_s10_e03_v03.jpg"]
+    (folder / SEEN["a01_s01_e00_v01"]).write_bytes(whole)
+    nw_ucla.prepare(filmed / "json", tmp_path / "out", request, workers=1, overwrite=True)
+    assert records.Records(tmp_path / "out").clips_without(range(3), "images") == sorted(SEEN)[1:]
+
+
+def test_skeletons_that_are_nowhere_in_the_picture(filmed, tmp_path):
+    spoilt = walk()
+    spoilt[:, :, 2] = 0
+    (filmed / "json" / "a01_s01_e00_v01.json").write_text(clip_json("a01_s01_e00_v01", skeletons=spoilt.tolist()))
+    (filmed / "json" / "a12_s02_e01_v02.json").write_text("{}")
+    nw_ucla.prepare(filmed / "json", tmp_path / "out", image_request.Request(videos=filmed / "videos"), workers=1)
+    opened = records.Records(tmp_path / "out")
+    assert opened.index["name"].tolist() == ["a01_s01_e00_v01", "a08_s10_e03_v03"]
+    assert "nobody in it: the skeleton is nowhere" in set_aside(tmp_path / "out")["a01_s01_e00_v01.jpg"]
+
+
+def test_shards_and_a_second_run_end_in_the_same_records(filmed, tmp_path, monkeypatch):
+    request = image_request.Request(videos=filmed / "videos")
+    nw_ucla.prepare(filmed / "json", tmp_path / "once", request, workers=1)
+    for number in (1, 0):
+        folders = [f"--source={filmed / 'json'}", f"--videos={filmed / 'videos'}", f"--images={tmp_path / 'images'}"]
+        nw_ucla.main([*folders, f"--shard={number}/2"])
+    monkeypatch.setattr(videos, "read_frames", None)  # all is done
+    request = image_request.Request(videos=filmed / "videos", images=tmp_path / "images")
+    nw_ucla.prepare(filmed / "json", tmp_path / "again", request, workers=1)
+    assert contents(tmp_path / "once") == contents(tmp_path / "again")
+
+
+def test_videos_that_do_not_belong(source, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "holiday.avi").write_bytes(b"")
+    with pytest.raises(
+        builders.PreparationError, match=r"no video of any of the 3 clips, expected a05/v01_s04_e02\.avi"
+    ):
+        nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "videos"))
+    with pytest.raises(builders.PreparationError, match="nowhere: no such folder; give --videos"):
+        nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "nowhere"))
+
+
+@pytest.mark.skipif("MMCL_TEST_DATA" not in os.environ, reason="MMCL_TEST_DATA is unset: no real NW-UCLA archive")
+def test_real_skeletons_fall_into_the_colour_picture(tmp_path):
+    """In all but a few of 2,000 frames; so the skeleton is fit to find the person."""
+    with tarfile.open(pathlib.Path(os.environ["MMCL_TEST_DATA"]) / "data" / "nw_ucla.tar.xz") as tar:
+        members = sorted((member for member in tar if member.name.endswith(".json")), key=lambda member: member.name)
+        tar.extractall(tmp_path, members[::30], filter="data")
+    files = sorted(tmp_path.rglob("*.json"))
+    tracks = [nw_ucla.find_track(path) for path in files]
+    boxes = [track.box_in(frame) for track in tracks for frame in range(track.num_frames)]
+    assert len(boxes) > 1500
+    assert sum(box is None for box in boxes) < 5
+    heights = [box[3] - box[1] for box in boxes if box]
+    assert 200 < np.median(heights) < 400

@@ -58,3 +58,61 @@ def test_mosaic_is_in_order_and_survives_jpeg():
     assert picture.shape == (480, 480, 3)
     decoded = np.array(Image.open(io.BytesIO(person_crops.encode_jpeg(picture)))).astype(int)
     assert np.abs(decoded - picture).max() <= 4
+
+
+def test_joints_out_of_reach_and_persons_half_out_of_it_are_left_out():
+    person = np.array([[100.0, 50.0], [140.0, 150.0], [120.0, 100.0], [np.nan, np.inf]])
+    other = np.array([[300.0, 50.0], [310.0, 150.0], [np.nan, 0.0], [0.0, np.inf]])
+    alone = person_crops.joints_to_box(person[:3], (240, 320), 0.1)
+    assert person_crops.persons_to_box([person], (240, 320), 0.1) == alone
+    assert person_crops.persons_to_box([person, other], (240, 320), 0.1) == alone
+    assert person_crops.persons_to_box([person, other[:2]], (240, 320), 0.1)[2] == 320
+    assert person_crops.persons_to_box([other], (240, 320), 0.1) is None
+    assert person_crops.persons_to_box([], (240, 320), 0.1) is None
+
+
+DETECTIONS = np.array([[10.2, 20.7, 50.1, 120.9], [100, 10, 160, 200], [200, 100, 230, 140], [-20, -30, -5, -1]])
+
+
+@pytest.mark.parametrize(
+    ("confidences", "num_persons", "expected"),
+    [
+        ([0.9, 0.9, 0.9, 0.9], 1, (100, 10, 160, 200)),
+        ([0.9, 0.9, 0.9, 0.9], 2, (10, 10, 160, 200)),
+        ([0.9, 0.3, 0.9, 0.9], 1, (10, 20, 51, 121)),  # so unsure of the largest that the second comes before it
+        ([0.9, 0.3, 0.9, 0.9], 2, (10, 10, 160, 200)),
+    ],
+)
+def test_the_main_persons_of_those_detected(confidences, num_persons, expected):
+    box = person_crops.detections_to_box(DETECTIONS, np.array(confidences), (240, 320), num_persons)
+    assert box == expected
+
+
+def test_detections_at_the_border_and_none():
+    nobody = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    assert person_crops.detections_to_box(*nobody, (240, 320), 2) is None
+    assert person_crops.detections_to_box(DETECTIONS[3:], np.ones(1), (240, 320), 1) is None
+    beyond = np.array([[-9.0, -9.0, 400.0, 100.0]])
+    assert person_crops.detections_to_box(beyond, np.ones(1), (240, 320), 2) == (0, 0, 320, 100)
+    assert person_crops.detections_to_box(DETECTIONS[2:3], np.ones(1), (240, 320), 2) == (200, 100, 230, 140)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_searching_several_frames_at_once_ends_in_the_same_choice(seed):
+    rng = np.random.default_rng(seed)
+    num_frames = int(rng.integers(1, 120))
+    shown = rng.random(num_frames) < rng.choice([0, 0.02, 0.2, 0.9, 1])
+    box_in = [(0, 0, 1 + frame, 1) if there else None for frame, there in enumerate(shown)]
+    known, rounds = {}, 0
+    while search := person_crops.frames_to_search(num_frames, known):
+        assert not known.keys() & set(search)
+        known |= {frame: box_in[frame] for frame in search}
+        rounds += 1
+        if rounds == 1:
+            assert search == sorted(set(person_crops.uniform_frame_indices(num_frames).tolist()))
+    assert rounds <= 1 + np.ceil(np.log2(num_frames + 1))
+    assert person_crops.sampled_frames(num_frames, known.get) == person_crops.sampled_frames(
+        num_frames, box_in.__getitem__
+    )
+    if shown.all():
+        assert rounds == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, text_features, vqa
+from data_prep import builders, text_features, text_sets, vqa
 from mmcl_jax import experiment, records
 from tests import tiny_vqa
 from tests.test_builders import contents
@@ -293,7 +293,7 @@ def test_killed_and_started_again_gives_the_same_bytes(copied, stand_in, uninter
 
 
 def test_killed_between_two_files_of_a_batch(copied, stand_in, uninterrupted, monkeypatch):
-    write, written = text_features.Outputs.write, []
+    write, written = text_sets.Outputs.write, []
 
     def write_some(self, clip, *rest):
         if len(written) == 4:
@@ -302,7 +302,7 @@ def test_killed_between_two_files_of_a_batch(copied, stand_in, uninterrupted, mo
         write(self, clip, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(text_features.Outputs, "write", write_some)
+        patch.setattr(text_sets.Outputs, "write", write_some)
         command(copied)
     command(copied)
     assert contents(copied) == uninterrupted
@@ -380,7 +380,7 @@ def test_mosaics_of_a_folder(copied, stand_in, tmp_path):
     (images / "README.txt").write_text("not a mosaic")
     out = tmp_path / "text"
     text_features.main([f"--images={images}", f"--out={out}"])
-    text_features.join(copied, out)
+    text_sets.join(copied, out)
     opened = records.Records(copied)
     assert opened.text_sets == ("blip/holding/token_ids",)
     assert not opened.clips_without(range(len(opened)), "blip/holding/token_ids")
@@ -461,7 +461,7 @@ def test_damaged_outputs_of_others_are_left_out_when_joined(copied, stand_in, tm
     clips = out / "blip/holding/token_ids/clips"
     np.savez(clips / "clip03.npz", feature=np.zeros(5, np.float32), answer=np.array(""), num_tokens=np.array(0))
     os.truncate(clips / "clip04.npz", 50)
-    text_features.join(copied, out)
+    text_sets.join(copied, out)
     opened = records.Records(copied)
     assert opened.clips_without(range(len(opened)), "blip/holding/token_ids") == ["clip04", "clip03"]
     output = capsys.readouterr().out
@@ -469,9 +469,9 @@ def test_damaged_outputs_of_others_are_left_out_when_joined(copied, stand_in, tm
     assert "damaged" in output
     (out / "blip/holding/token_ids/about.json").write_text("{")
     with pytest.raises(builders.PreparationError, match=r"about.json: damaged"):
-        text_features.join(copied, out)
+        text_sets.join(copied, out)
     with pytest.raises(builders.PreparationError, match="no text features here"):
-        text_features.join(copied, tmp_path / "images")
+        text_sets.join(copied, tmp_path / "images")
 
 
 @pytest.mark.parametrize(

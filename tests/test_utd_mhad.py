@@ -11,8 +11,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from data_prep import builders, sources, utd_mhad
+from data_prep import builders, image_request, kinect_v1, sources, utd_mhad
 from mmcl_jax import records
+from tests import ntu_files
 
 FRAMES = 12
 
@@ -28,8 +29,8 @@ def make_skeleton(frames: int = FRAMES, depth: float = 2.8) -> np.ndarray:
 
 def make_video(skeleton: np.ndarray) -> np.ndarray:
     """(240, 320, T): a rectangle where the joints fall."""
-    video = np.zeros((*utd_mhad.FRAME_SIZE, len(skeleton)), np.uint16)
-    pixels = utd_mhad.project(skeleton)
+    video = np.zeros((*kinect_v1.DEPTH.frame_size, len(skeleton)), np.uint16)
+    pixels = kinect_v1.DEPTH.project(skeleton)
     for frame, (low, high) in enumerate(
         zip(pixels.min(axis=1).astype(int), pixels.max(axis=1).astype(int), strict=True)
     ):
@@ -156,12 +157,6 @@ def test_a_clip_without_a_usable_video_keeps_its_skeleton(source, tmp_path):
     assert all("the clip is kept, without an image" in reason for reason in reasons.values())
 
 
-def test_projection_puts_the_optical_axis_in_the_centre():
-    pixels = utd_mhad.project(np.array([[0.0, 0.0, 2.0], [1.0, 1.0, 2.8563], [0.0, 0.0, 0.0], [0.0, 0.0, -1.0]]))
-    np.testing.assert_allclose(pixels[:2], [[160, 120], [260, 20]])
-    assert np.isnan(pixels[2:]).all()
-
-
 def test_crop_follows_the_person_and_falls_back_to_the_segmentation():
     skeleton = make_skeleton()
     depth = make_video(skeleton)[:, :, 0]
@@ -215,3 +210,57 @@ def test_no_clip_at_all(tmp_path):
     save(tmp_path / "data", "a1_s1_t1", None, np.ones((240, 320, 5), np.uint16))
     with pytest.raises(builders.PreparationError, match="no clip is left"):
         utd_mhad.prepare(tmp_path / "data", tmp_path / "out", workers=1)
+
+
+@pytest.fixture
+def filmed(source) -> pathlib.Path:
+    """The source with RGB videos of two of its clips, one with half as many frames: a red rectangle is the person."""
+    pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+    folder = source.with_name("RGB")
+    folder.mkdir()
+    pixels = kinect_v1.COLOUR.project(make_skeleton())
+    boxes = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1).astype(int).tolist()
+    ntu_files.write_video(folder / "a1_s1_t1_color.avi", FRAMES, size=(480, 640), rectangles=boxes)
+    ntu_files.write_video(folder / "a2_s1_t1_color.avi", FRAMES // 2, size=(240, 320), rectangles=halved(boxes))
+    return folder
+
+
+def halved(boxes: list[list[int]]) -> list[list[int]]:
+    """Every second frame, at half the size."""
+    return [[number // 2 for number in box] for box in boxes[::2]]
+
+
+def test_mosaics_of_rgb_videos(source, filmed, tmp_path):
+    utd_mhad.main([f"--source={source}", f"--videos={filmed}", f"--out={tmp_path / 'out'}"])
+    opened = records.Records(tmp_path / "out")
+    assert opened.info.image_source == "rgb"
+    assert "five RGB frames, person cropped by the projected skeleton" in opened.info.preprocessing
+    assert set_aside(tmp_path / "out") == {
+        "a27_s2_t4.jpg": "no mosaic of this clip; the clip is kept, without an image"
+    }
+    for row in range(2):
+        for crop in np.split(opened.image(row, 480).astype(int), 5, axis=1):
+            red = (crop[..., 0] > 150) & (crop[..., 1] < 90)
+            assert 0.35 < red.mean() < 0.9
+            assert not red[:15].any()
+    utd_mhad.main([f"--source={source}", f"--images={tmp_path / 'out.images'}", f"--out={tmp_path / 'again'}"])
+    np.testing.assert_array_equal(records.Records(tmp_path / "again").image(0, 480), opened.image(0, 480))
+
+
+def test_bad_rgb_videos_cost_the_image_alone(source, filmed, tmp_path):
+    whole = (filmed / "a1_s1_t1_color.avi").read_bytes()
+    (filmed / "a1_s1_t1_color.avi").write_bytes(whole[: len(whole) // 3])
+    (filmed / "a2_s1_t1_color.avi").write_bytes(b"no video")
+    ntu_files.write_video(filmed / "a27_s2_t4_color.avi", 1, size=(480, 640))
+    utd_mhad.prepare(source, tmp_path / "out", image_request.Request(videos=filmed), workers=1)
+    opened = records.Records(tmp_path / "out")
+    assert opened.clips_without(range(3), "images") == ["a1_s1_t1", "a2_s1_t1"]
+    reasons = set_aside(tmp_path / "out")
+    assert "a1_s1_t1_color.avi: cut short" in reasons["a1_s1_t1.jpg"]
+    assert "a2_s1_t1_color.avi: not a readable video" in reasons["a2_s1_t1.jpg"]
+
+
+def test_images_are_wanted_or_not(source, capsys):
+    with pytest.raises(SystemExit):
+        utd_mhad.main([f"--source={source}", "--out=x", "--videos=y", "--no_images"])
+    assert "exclude each other" in capsys.readouterr().err
