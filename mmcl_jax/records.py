@@ -194,9 +194,14 @@ class Records:
             digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
         return digest.hexdigest()[:16]
 
+    @property
+    def protocols(self) -> dict[str, Protocol]:
+        """The protocols that `protocol` knows, by name."""
+        return {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
+
     def protocol(self, name: str) -> Protocol:
         """The protocol `name` of this dataset. Raises: RecordsError listing those that there are."""
-        known = {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
+        known = self.protocols
         if name not in known:
             raise RecordsError(
                 f"{self.root}: protocol {name!r} is not one of {sorted(known)} (dataset {self.info.dataset!r})"

@@ -1,0 +1,43 @@
+"""One self-contained web page: a template, scripts, styles and a block of JSON. It loads nothing from anywhere.
+
+Text reaches the page within the JSON alone, from which the page's own script makes text nodes, never markup. A content
+security policy admits the scripts by their digests, and nothing else: even a text that got out of its place could not
+run.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+
+
+def fill(
+    template: pathlib.Path, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]
+) -> str:
+    """The page.
+
+    Args:
+      template: HTML with the marks <!--title-->, <!--policy-->, /*style*/, <!--data--> and <!--scripts-->, each once.
+      title: of the page.
+      data: what JSON can hold; the page's scripts find it in the element `data`.
+      scripts: JavaScript files, in order.
+      styles: CSS files, in order.
+    """
+    codes = [path.read_text(encoding="utf-8") for path in scripts]
+    digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii") for code in codes]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    # Within a script element '<' may begin its end; JSON can spell it otherwise. NaN would be no JSON.
+    block = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    parts = {
+        "<!--title-->": html.escape(title.encode(errors="replace").decode()),
+        "<!--policy-->": f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        "/*style*/": "\n".join(path.read_text(encoding="utf-8") for path in styles),
+        "<!--data-->": f'<script type="application/json" id="data">{block}</script>',
+        "<!--scripts-->": "\n".join(f"<script>{code}</script>" for code in codes),
+    }
+    marks = "|".join(map(re.escape, parts))
+    return re.sub(marks, lambda mark: parts[mark.group()], template.read_text(encoding="utf-8"))

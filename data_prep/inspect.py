@@ -1,0 +1,402 @@
+"""Records made visible: one web page about a records folder, its numbers and some of its clips, moving.
+
+    python -m data_prep.inspect DIR [--name CLIP ...] [--clips N] [--out FILE.html]
+
+The page holds everything itself (no network, no server): what the records say of themselves, protocols, lengths, clips
+per class, subject, setup and camera, what was set aside and why, which clips lack an image or a text; and of each clip
+shown the skeleton, which plays and turns, several moments of it side by side, the mosaic with the boxes it was cut from
+where the mosaic knows them, every question with the answer and the feature, and the metadata.
+
+Without --name it shows a sample, as many of each class as fit, always the same. A clip that cannot be read is shown
+with the reason in its place.
+"""
+
+import argparse
+import base64
+import collections
+import difflib
+import io
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from data_prep import builders, html_page, skeleton_player
+from mmcl_jax import records
+
+CLIPS = 60  # shown without --clips, at most; one of each class
+MANY_CLIPS = 500  # a page of about 10 MB
+_PICTURE_BYTES = 3_600_000  # of all mosaics together; where there are many, they are made smaller
+_SKELETON_VALUES = 3_400_000  # of all clips together; where there are many, long ones lose frames
+_PICTURE_SIDES = (480, 360, 288, 240, 192, 144)
+_PICTURE_QUALITY = 72
+_LISTED = 1000  # rows of a list, at most
+_COUNTED_ANSWERS = 20_000  # answers read, at most, for the counts
+_BINS = 24  # of the histogram of lengths
+_WIDE = 8  # a feature of more numbers is summed up
+_TEMPLATE = pathlib.Path(__file__).with_name("inspect.html")
+_STYLE = pathlib.Path(__file__).with_name("inspect.css")
+_SCRIPT = pathlib.Path(__file__).with_name("inspect.js")
+_MARK = '<meta name="generator" content="mmcl_jax data_prep.inspect">'  # in the template: a page may be replaced
+
+
+def sample(labels: np.ndarray, number: int) -> np.ndarray:
+    """Rows of a sample of clips with class `labels`: int64, by class, evenly spread.
+
+    As many of each class as of any other, as far as there are; where `number` is less than the classes, one of every
+    so-many-th class. Within a class the clips are evenly spread over the rows. Nothing is random.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if number < len(classes):
+        chosen = _spread(len(classes), number)
+        classes, counts = classes[chosen], counts[chosen]
+    quota = np.zeros(len(classes), np.int64)
+    left = min(number, counts.sum())
+    while left:
+        open_classes = np.flatnonzero(quota < counts)[:left]
+        quota[open_classes] += 1
+        left -= len(open_classes)
+    rows = [np.flatnonzero(labels == label) for label in classes]
+    return np.concatenate([own[_spread(len(own), share)] for own, share in zip(rows, quota, strict=True)])
+
+
+def _spread(total: int, number: int) -> np.ndarray:
+    """`number` of the integers below `total`, evenly spread."""
+    return ((np.arange(number) + 0.5) * total / max(number, 1)).astype(np.int64)
+
+
+def named_rows(opened: records.Records, names: Sequence[str]) -> np.ndarray:
+    """Rows of clips by name, as given. Raises: PreparationError, naming the strangers and what resembles them."""
+    rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
+    strangers = [name for name in names if name not in rows]
+    if strangers:
+        similar = difflib.get_close_matches(strangers[0], rows, n=3, cutoff=0.5) or list(rows)[:3]
+        raise builders.PreparationError(
+            f"{opened.root}: no clip {', '.join(map(repr, strangers))} among its {len(rows)}; there is "
+            f"{', '.join(similar)}, for example. What was set aside is in set_aside.json"
+        )
+    return np.array([rows[name] for name in dict.fromkeys(names)], np.int64)
+
+
+def page_data(opened: records.Records, rows: np.ndarray) -> dict:
+    """All that the page's script shows, as JSON."""
+    kinds = ([records.IMAGES] if opened.has_images else []) + list(opened.text_sets)
+    problems = {kind: problem for kind in kinds if (problem := _problem(opened, kind))}
+    usable = [kind for kind in kinds if kind not in problems]
+    return {
+        "records": opened.root.resolve().name,
+        "facts": _facts(opened),
+        "protocols": _protocols(opened),
+        "lengths": _histogram(opened.index["num_frames"]),
+        "counts": _counts(opened),
+        "set_aside": _set_aside(opened.root / "set_aside.json"),
+        "lacking": [_lacking(opened, kind) for kind in usable],
+        "problems": [{"kind": kind, "problem": problem} for kind, problem in problems.items()],
+        "text_sets": [_text_set(opened, kind) for kind in usable if kind != records.IMAGES],
+        **_clips(opened, rows, usable),
+    }
+
+
+def _problem(opened: records.Records, kind: str) -> str | None:
+    """Why images or a text set cannot be opened, or None."""
+    try:
+        opened.clips_without([0], kind)
+    except records.RecordsError as error:
+        return str(error)
+    return None
+
+
+def _facts(opened: records.Records) -> list[tuple[str, str]]:
+    """What the records say of themselves."""
+    info, index = opened.info, opened.index
+    frames = index["num_frames"]
+    own = "" if isinstance(info.layout, str) else " (its own)"
+    layout = (info.layout if isinstance(info.layout, str) else info.dataset) + own
+    return [
+        ("clips", f"{len(opened):,}"),
+        ("classes", f"{len(np.unique(index['label'])):,} of {len(info.class_names):,}"),
+        ("subjects", f"{len(np.unique(index['subject'])):,}"),
+        ("frames in a clip", f"{frames.min()} to {frames.max()}, median {int(np.median(frames))}"),
+        ("frames in all", f"{int(frames.sum()):,}"),
+        ("bodies in a clip", ", ".join(f"{bodies}: {count:,}" for bodies, count in _tally(index["num_bodies"]))),
+        ("dataset", info.dataset),
+        ("layout", f"{layout}, {opened.num_joints} joints"),
+        ("channels", ", ".join(info.channels)),
+        ("units", info.units),
+        ("images made from", info.image_source or "no images"),
+        ("preprocessing", info.preprocessing),
+        ("records version", records.RECORDS_VERSION),
+        ("fingerprint", opened.fingerprint()),
+    ]
+
+
+def _protocols(opened: records.Records) -> list[dict]:
+    """Train and test counts of every protocol that the dataset has."""
+    rows = []
+    for name, protocol in opened.protocols.items():
+        train, test = protocol.masks(opened.index)
+        others = "the others" if protocol.test is None else f"those of {_say(list(protocol.test))}"
+        rows.append(
+            {
+                "name": name,
+                "train": int(train.sum()),
+                "test": int(test.sum()),
+                "classes": len(opened.class_names(name)),
+                "rule": f"clips of {protocol.field} {_say(list(protocol.train))} train, {others} test",
+            }
+        )
+    return rows
+
+
+def _histogram(values: np.ndarray) -> dict:
+    """Counts of whole numbers in bins of one whole width: least and greatest number, the width, the counts."""
+    low, high = int(values.min()), int(values.max())
+    width = -(-(high - low + 1) // _BINS)
+    counts = np.bincount((values - low) // width)
+    return {"first": low, "last": high, "width": width, "counts": counts.tolist()}
+
+
+def _tally(values: np.ndarray) -> list[tuple[int, int]]:
+    """(value, count), by value."""
+    return [(int(value), int(count)) for value, count in zip(*np.unique(values, return_counts=True), strict=True)]
+
+
+def _counts(opened: records.Records) -> dict[str, list]:
+    """[name, count] of classes (those without a clip too) and of the values of other fields."""
+    labels = np.bincount(opened.index["label"], minlength=len(opened.info.class_names))
+    counts = {"class": [[name, int(count)] for name, count in zip(opened.info.class_names, labels, strict=True)]}
+    for field in ("subject", "setup", "camera", "replication", "fold"):
+        if opened.index[field].any():  # few datasets have folds
+            counts[field] = [[str(value), count] for value, count in _tally(opened.index[field])]
+    return counts
+
+
+def _set_aside(path: pathlib.Path) -> dict:
+    """What was left out, and how often for which reason, numbers in it left open."""
+    try:
+        items = [(str(item["name"]), str(item["reason"])) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {"problem": f"{path.name} cannot be read ({error!r})", "total": 0, "reasons": [], "items": []}
+    reasons = collections.Counter(re.sub(r"'[^']*'|\d[\d.,]*", "…", reason) for _, reason in items)
+    return {"problem": None, "total": len(items), "reasons": reasons.most_common(20), "items": items[:_LISTED]}
+
+
+def _lacking(opened: records.Records, kind: str) -> dict:
+    """Which clips have no image, or no text of a set."""
+    names = opened.clips_without(np.arange(len(opened)), kind)
+    return {"kind": kind, "count": len(names), "names": names[:_LISTED]}
+
+
+def _about(opened: records.Records, text_set: str) -> dict:
+    """What a text set says it was made with; empty where it says nothing."""
+    try:
+        about = json.loads((opened.root / records.TEXT / text_set / "about.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _text_set(opened: records.Records, text_set: str) -> dict:
+    """A text set: what it was made with, and which answers are how frequent among (at most so many) clips."""
+    lacking = set(opened.clips_without(np.arange(len(opened)), text_set))
+    rows = np.array([row for row, name in enumerate(opened.index["name"].tolist()) if name not in lacking])
+    rows = rows[_spread(len(rows), min(len(rows), _COUNTED_ANSWERS))]
+    answers: collections.Counter = collections.Counter()
+    damaged = 0
+    for row in tqdm(rows, unit="clip", desc=text_set):
+        try:
+            answer = opened.answer(row, text_set)
+        except records.RecordsError:
+            damaged += 1
+            continue
+        if answer is None:  # of the whole set
+            break
+        answers[answer] += 1
+    return {
+        "name": text_set,
+        "width": opened.text_width(text_set),
+        "about": [(key, _say(value)) for key, value in _about(opened, text_set).items()],
+        "counted": answers.total(),
+        "different": len(answers),
+        "answers": answers.most_common(12),
+        "damaged": damaged,
+    }
+
+
+def _say(value) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
+
+
+def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
+    """The clips shown, and what the player has to know of all of them."""
+    sets = [(kind, _about(opened, kind)) for kind in kinds if kind != records.IMAGES]
+    skeletons, clips = [], []
+    for row in tqdm(rows, unit="clip", desc="clips"):
+        fields = {field: int(opened.index[field][row]) for field in records.INDEX_FIELDS}
+        clip = {"name": str(opened.index["name"][row]), "class": opened.info.class_names[fields["label"]], **fields}
+        try:
+            skeleton = opened.skeleton(row)
+            clip["skeleton"] = skeleton_player.encode(skeleton, opened.info, _SKELETON_VALUES // len(rows))
+            skeletons.append(skeleton)
+        except records.RecordsError as error:
+            clip["problem"] = str(error)
+        if records.IMAGES in kinds:
+            clip["image"] = _image(opened, row, _PICTURE_BYTES // len(rows))
+        clip["texts"] = [_text(opened, row, text_set, about) for text_set, about in sets]
+        clips.append(clip)
+    layout = skeleton_player.layout(opened.info, skeleton_player.upward(opened.info, skeletons))
+    return {"layout": layout, "clips": clips}
+
+
+def _image(opened: records.Records, row: int, most_bytes: int) -> dict | None:
+    """The mosaic of a clip as a data URL, or why it cannot be shown; None where there is none."""
+    if opened.clips_without([row], records.IMAGES):
+        return None
+    try:
+        stored = opened.image_file(row)
+        jpeg, size = _small_enough(stored, most_bytes)
+    except records.RecordsError as error:
+        return {"problem": str(error)}
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return {"problem": f"the JPEG is broken ({error})"}
+    note = f"{size[0]} x {size[1]}, {len(stored):,} bytes" + ("" if jpeg is stored else "; shown smaller here")
+    return {"jpeg": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"), "note": note}
+
+
+def _small_enough(jpeg: bytes, most_bytes: int) -> tuple[bytes, tuple[int, int]]:
+    """A JPEG of about `most_bytes` at most that shows the same, and the given one's size. Raises: what Pillow does."""
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+        picture.load()
+        if len(jpeg) <= most_bytes:
+            return jpeg, picture.size
+        for side in _PICTURE_SIDES:
+            smaller = picture.convert("RGB")
+            smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+            stream = io.BytesIO()
+            smaller.save(stream, "JPEG", quality=_PICTURE_QUALITY, optimize=True)
+            if stream.tell() <= most_bytes:
+                break
+        return stream.getvalue(), picture.size
+
+
+def _text(opened: records.Records, row: int, text_set: str, about: dict) -> dict:
+    """A clip's answer and feature of a text set, or why there is none."""
+    shown = {"set": text_set, "question": about.get("question")}
+    try:
+        if opened.clips_without([row], text_set):
+            return {**shown, "missing": True}
+        return {
+            **shown,
+            "answer": opened.answer(row, text_set),
+            "feature": describe(opened.text(row, text_set), about.get("answers")),
+        }
+    except records.RecordsError as error:
+        return {**shown, "problem": str(error)}
+
+
+def describe(feature: np.ndarray, answers: list[str] | None = None) -> str:
+    """A feature [D] in words: few numbers as they are, many summed up; log-probabilities of `answers` as shares."""
+    if answers and len(answers) == len(feature):
+        with np.errstate(over="ignore"):
+            shares = np.exp(feature.astype(np.float64))
+        return ", ".join(
+            f"{answer}: {value:.4g} (p = {share:.3g})"
+            for answer, value, share in zip(answers, feature, shares, strict=True)
+        )
+    if len(feature) <= _WIDE:
+        return ", ".join(f"{value:.6g}" for value in feature.tolist())
+    values = feature.astype(np.float64)
+    return (
+        f"{len(values)} numbers from {values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}, "
+        f"standard deviation {values.std():.4g}; they begin {', '.join(f'{value:.3g}' for value in values[:4])}"
+    )
+
+
+def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None = None) -> pathlib.Path:
+    """Writes the page about the records folder `root` and returns its path.
+
+    Args:
+      root: the records folder.
+      out: the page; by default beside the folder, with its name and `.html`.
+      names: of the clips to show; none: a sample.
+      clips: the sample's size; by default one clip of each class, at most 60.
+
+    Raises: PreparationError, RecordsError.
+    """
+    opened = records.Records(root)
+    out = (
+        pathlib.Path(out) if out is not None else opened.root.resolve().with_name(opened.root.resolve().name + ".html")
+    )
+    _check_page(out)
+    labels = opened.index["label"]
+    number = clips or min(CLIPS, len(np.unique(labels)))
+    rows = named_rows(opened, names) if names else sample(labels, number)
+    page = html_page.fill(
+        _TEMPLATE,
+        f"{opened.root.resolve().name}: records",
+        page_data(opened, rows),
+        scripts=(skeleton_player.SCRIPT, _SCRIPT),
+        styles=(skeleton_player.STYLE, _STYLE),
+    )
+    try:
+        with builders.clear_disk_errors(out.parent):
+            _write_whole(out, page.encode())
+    except OSError as error:
+        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+    print(f"{out}: {len(rows)} of {len(opened)} clips, {len(page) / 1e6:.1f} MB; open it in a browser")
+    return out
+
+
+def _check_page(out: pathlib.Path) -> None:
+    """Raises: PreparationError where `out` is something else than an earlier page."""
+    try:
+        with out.open("rb") as stream:
+            found = _MARK.encode() in stream.read(2000)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+    if not found:
+        raise builders.PreparationError(f"{out}: exists and is no page of this command; choose another --out")
+
+
+def _write_whole(path: pathlib.Path, contents: bytes) -> None:
+    """Whoever is killed in here leaves no half a page."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(contents)
+    os.replace(partial, path)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", metavar="DIR", help="the records folder")
+    parser.add_argument("--name", action="append", default=[], metavar="CLIP", help="a clip to show; may be repeated")
+    parser.add_argument(
+        "--clips",
+        type=_positive,
+        help=f"how many to show (default: one of each class, at most {CLIPS}; {MANY_CLIPS} make about 10 MB)",
+    )
+    parser.add_argument("--out", help="the page to write (default: DIR.html)")
+    options = parser.parse_args(arguments)
+    if options.name and options.clips:
+        parser.error("--name and --clips exclude each other: a sample, or the clips named")
+    try:
+        with builders.plain_errors():
+            write_page(options.records, options.out, names=options.name, clips=options.clips)
+    except records.RecordsError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
