@@ -1,4 +1,7 @@
-"""Every key of a run's configuration with its default: the paper's recipe. The other files state what differs."""
+"""Every key of a run's configuration with its default: the paper's recipe. The other files state what differs.
+
+A new key's default is what runs did before there was the key: workdirs that are older than it are read so.
+"""
 
 import ml_collections
 from ml_collections import config_dict
