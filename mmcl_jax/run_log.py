@@ -42,6 +42,7 @@ _EVALUATED = (
     "model.graph",
     "model.center_of_mass",
     "model.k",
+    "model.relatives",
 )
 # What a checkpoint that no training here made says of itself, under the config's own names.
 IMPORTED = "imported.json"

@@ -54,7 +54,7 @@ def _hdgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -
 def _infogcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> InfoGCN:
     return InfoGCN(
         num_classes=num_classes,
-        relative_positions=graphs.relative_positions(layout, options.k),
+        relative_positions=graphs.relative_positions(layout, options.k, options.relatives),
         coordinates=coordinates,
         base_channels=options.base_channels,
         batch_norm_group_size=options.batch_norm_group_size,
