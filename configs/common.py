@@ -1,4 +1,7 @@
-"""Every key of a run's configuration with its default: the paper's recipe. The other files state what differs."""
+"""Every key of a run's configuration with its default: the paper's recipe. The other files state what differs.
+
+A new key's default is what runs did before there was the key: workdirs that are older than it are read so.
+"""
 
 import ml_collections
 from ml_collections import config_dict
@@ -33,6 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.center_of_mass = 2  # root of HD-GCN's hierarchy: 1 pelvis | 2 belly | 21 chest (NTU's joint numbers)
     config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
     config.model.k = 8  # infogcn: representation I - A^k; 8: joints, 1: bones, between: from the k-th ancestor
+    config.model.relatives = "ancestors"  # infogcn: A of I - A^k: ancestors | descendants (as published for NW-UCLA)
     config.model.latent_noise = 0.1  # infogcn: the latent deviation is exp(latent_noise * logvar); 0: no sampling
     config.model.label_smoothing = 0.1  # infogcn
     config.model.mmd_weights = (1e-4, 1e-1)  # infogcn: pull of the latent mean to 0, of class means to their priors

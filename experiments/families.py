@@ -1,7 +1,10 @@
-"""Which of our models a PyTorch state dict belongs to, told by its keys and shapes, and how to run that model."""
+"""What a reference's model is made of beyond its state dict, how to run it, and what to compare of it.
+
+Which model a state dict belongs to and how large it is, `mmcl_jax.torch_models` tells.
+"""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,18 +12,12 @@ import jax
 import numpy as np
 
 from experiments import golden
-from mmcl_jax import losses, torch_names
+from mmcl_jax import losses, torch_models
 from mmcl_jax.graphs import LAYOUTS, Layout, hierarchical_adjacency, relative_positions
-from mmcl_jax.models.ctrgcn import CTRGCN
-from mmcl_jax.models.ctrsgcn import CTRSGCN
 from mmcl_jax.models.hdgcn import HDGCN
-from mmcl_jax.models.inception import InceptionV3
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.infogcn import InfoGCN
-from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.models.resnet import ResNet34
 from mmcl_jax.torch_weights import Entry
-
-Shapes = Mapping[str, tuple[int, ...]]  # PyTorch key -> shape
 
 
 class Model(NamedTuple):
@@ -35,34 +32,29 @@ class Family(NamedTuple):
     """One kind of model.
 
     Attributes:
-      key: a PyTorch key that only this family has, of those after it in `FAMILIES`.
-      models: of the reference's name and shapes: what the model can be, by a label. Several where neither tells.
+      models: of the reference's name and state dict: what the model can be, by a label. Several where neither tells.
       inputs: of a reference: the module's inputs, in our axis order.
       values: of the module's output and the labels (or None): named values; with labels `loss` too.
     """
 
-    key: str
-    models: Callable[[str, Shapes], dict[str, Model]]
+    models: Callable[[str, Mapping[str, Any]], dict[str, Model]]
     inputs: Callable[[Mapping], tuple[np.ndarray, ...]]
     values: Callable[[Any, jax.Array | None], dict[str, jax.Array]]
 
 
-def recognise(keys: Iterable[str]) -> tuple[str, Family]:
-    """Returns the family that a state dict with these keys belongs to, and its name.
-
-    Raises:
-      GoldenError: none of them.
-    """
-    keys = set(keys)
-    for name, family in FAMILIES.items():
-        if family.key in keys:
-            return name, family
-    raise golden.GoldenError(f"unknown model: none of {', '.join(FAMILIES)} by its {len(keys)} keys")
+def recognise(state_dict: Mapping[str, Any]) -> tuple[str, Family]:
+    """Returns the name of the model that a state dict belongs to, and its family. Raises: TorchWeightsError."""
+    name = torch_models.recognise(state_dict)
+    return name, FAMILIES[name]
 
 
 def template(model: Model, inputs: tuple[np.ndarray, ...], dtype: type = np.float32) -> dict:
-    """The model's Flax variables, all zero: what PyTorch does not store stays so."""
-    shapes = jax.eval_shape(lambda *inputs: model.module.init(jax.random.key(0), *inputs, train=False), *inputs)
+    """The model's Flax variables, all zero: what PyTorch does not store stays so. Raises: GoldenError."""
+    try:
+        shapes = jax.eval_shape(lambda *inputs: model.module.init(jax.random.key(0), *inputs, train=False), *inputs)
+    except Exception as error:  # of Flax and of JAX, as the layer may be where the sizes meet
+        seen = ", ".join(str(x.shape) for x in inputs)
+        raise golden.GoldenError(f"inputs of shape {seen} (here) do not fit the weights: {error}") from error
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, dtype), shapes)
 
 
@@ -116,85 +108,83 @@ def _co_learning(outputs, labels) -> dict[str, jax.Array]:
     return {**values, "loss": classification + 0.1 * values["contrastive"] + 0.2 * refinement}
 
 
-def _ctrgcn(name: str, shapes: Shapes) -> dict[str, Model]:
-    del name
-    base_channels = shapes["l1.gcn1.convs.0.conv3.weight"][0]
-    # The adjacency is a parameter: only its shape matters here.
-    module = CTRGCN(shapes["fc.bias"][0], np.zeros(shapes["l1.gcn1.PA"], np.float32), base_channels)
-    return {"": Model(module, torch_names.ctrgcn_entries(base_channels))}
+def _skeleton(published: str, variants: Callable[[str, Any], dict[str, Any]] | None = None) -> Callable:
+    """`Family.models` of a published skeleton model.
 
+    Args:
+      published: key of `torch_models.PUBLISHED`.
+      variants: of the reference's name and a module whose sizes are right: the modules that it can be, by a label;
+        None: it is that module. Adjacencies that are parameters come with the weights.
+    """
 
-def _ctrsgcn(name: str, shapes: Shapes) -> dict[str, Model]:
-    del name
-    base_channels = shapes["l1.gcn1.bn.weight"][0]
-    module = CTRSGCN(shapes["fc.bias"][0], np.zeros(shapes["l1.gcn1.PA"], np.float32), base_channels)
-    return {"": Model(module, torch_names.ctrsgcn_entries(base_channels))}
+    def models(name: str, state_dict: Mapping[str, Any]) -> dict[str, Model]:
+        sizes, entries = torch_models.measure(published, state_dict)
+        module = torch_models.PUBLISHED[published].module(sizes)
+        modules = variants(name, module) if variants else {"": module}
+        return {label: Model(module, entries, _idle_gradients(module)) for label, module in modules.items()}
 
-
-def _layout(num_joints: int) -> Layout:
-    """NTU's with 25 joints, NW-UCLA's with 20. Raises: GoldenError."""
-    names = {25: "ntu", 20: "nw_ucla"}
-    if num_joints not in names:
-        raise golden.GoldenError(f"{num_joints} joints: a layout is known for {', '.join(map(str, names))} alone")
-    return LAYOUTS[names[num_joints]]
-
-
-def _named(name: str, pattern: str, models: dict[str, Model]) -> dict[str, Model]:
-    """The model whose label the name has in it, all where it has none."""
-    found = re.search(pattern, name)
-    return {found[0]: models[found[0]]} if found and found[0] in models else models
-
-
-def _hdgcn(name: str, shapes: Shapes) -> dict[str, Model]:
-    """The centre of mass decides which joints are in a layer; no shape tells it."""
-    base_channels, (num_layers, *_, num_joints) = shapes["l1.gcn1.bn.weight"][0], shapes["l1.gcn1.PA"]
-    entries = torch_names.hdgcn_entries(base_channels, num_layers)
-    models = {}
-    for center in (1, 2, 21):
-        adjacency = hierarchical_adjacency(_layout(num_joints), center)
-        if len(adjacency) == num_layers:
-            models[f"com{center}"] = Model(HDGCN(shapes["fc.bias"][0], adjacency, base_channels), entries)
-    if not models:
-        raise golden.GoldenError(f"no centre of mass makes {num_layers} layers of {num_joints} joints")
-    return _named(name, r"com\d+", models)
-
-
-def _infogcn(name: str, shapes: Shapes) -> dict[str, Model]:
-    """k decides the bones that the model sees; no shape tells it. Without the latent noise, as references are."""
-    num_classes, base_channels = shapes["decoder.bias"][0], shapes["to_joint_embedding.bias"][0]
-    layout = _layout(shapes["l1.agcn.shared_topology"][-1])
-    found = re.search(r"k(\d+)", name)
-    models = {}
-    for k in (int(found[1]),) if found else (0, 1, 8):
-        matrix = relative_positions(layout, k)
-        idle = "" if matrix.any() else "every input becomes zero, and rounding alone decides"
-        module = InfoGCN(num_classes, matrix, base_channels, latent_noise=0.0)
-        models[f"k{k}"] = Model(module, torch_names.infogcn_entries(base_channels), idle)
     return models
 
 
-def _mmcl(name: str, shapes: Shapes) -> dict[str, Model]:
-    backbone = _ctrgcn(name, shapes)[""].module
-    module = MMCL(backbone, None, FeatureAlignment(backbone.feature_width), FeatureRefinement())
-    return {"": Model(module, torch_names.mmcl_entries(backbone.base_channels))}
+def _idle_gradients(module: nn.Module) -> str:
+    if isinstance(module, InfoGCN) and not module.relative_positions.any():
+        return "every input becomes zero, and rounding alone decides"
+    return ""
 
 
-def _inception(name: str, shapes: Shapes) -> dict[str, Model]:
-    del name
-    return {"": Model(InceptionV3(shapes["fc.bias"][0]), torch_names.inception_entries())}
+# By the number of joints: the layout, and the relatives that Info-GCN's published code for it has.
+_LAYOUTS = {25: (LAYOUTS["ntu"], "ancestors"), 20: (LAYOUTS["nw_ucla"], "descendants")}
 
 
-def _resnet(name: str, shapes: Shapes) -> dict[str, Model]:
-    del name
-    return {"": Model(ResNet34(shapes["fc.bias"][0]), torch_names.resnet34_entries())}
+def _layout(num_joints: int) -> tuple[Layout, str]:
+    if num_joints not in _LAYOUTS:
+        raise golden.GoldenError(f"{num_joints} joints: a layout is known for {', '.join(map(str, _LAYOUTS))} alone")
+    return _LAYOUTS[num_joints]
+
+
+def _hdgcn(name: str, module: HDGCN) -> dict[str, HDGCN]:
+    """The centre of mass decides which joints are in a layer; no shape tells it, the name may."""
+    num_layers, *_, num_joints = module.adjacency.shape
+    layout, _ = _layout(num_joints)
+    adjacencies = {f"com{center}": hierarchical_adjacency(layout, center) for center in (1, 2, 21)}
+    models = {
+        label: module.clone(adjacency=adjacency)
+        for label, adjacency in adjacencies.items()
+        if len(adjacency) == num_layers
+    }
+    if not models:
+        raise golden.GoldenError(f"no centre of mass makes {num_layers} layers of {num_joints} joints")
+    found = re.search(r"com\d+", name)
+    return {found[0]: models[found[0]]} if found and found[0] in models else models
+
+
+def _infogcn(name: str, module: InfoGCN) -> dict[str, InfoGCN]:
+    """k decides the bones that the model sees; no shape tells it, the name may. Without latent noise, as references."""
+    layout, relatives = _layout(len(module.relative_positions))
+    found = re.search(r"k(\d+)", name)
+    return {
+        f"k{k}": module.clone(relative_positions=relative_positions(layout, k, relatives), latent_noise=0.0)
+        for k in ((int(found[1]),) if found else (0, 1, 8))
+    }
+
+
+def _image_encoder(encoder: str) -> Callable[[str, Mapping[str, Any]], dict[str, Model]]:
+    """`Family.models` of a key of `IMAGE_ENCODERS`."""
+
+    def models(name: str, state_dict: Mapping[str, Any]) -> dict[str, Model]:
+        del name
+        published = IMAGE_ENCODERS[encoder]
+        return {"": Model(published.module(num_classes=len(state_dict["fc.bias"])), published.torch_entries())}
+
+    return models
 
 
 FAMILIES = {
-    "mmcl": Family("PosMatrix", _mmcl, _mmcl_inputs, _co_learning),
-    "ctrgcn": Family("l1.gcn1.convs.0.conv1.weight", _ctrgcn, _clips, _classification),
-    "ctrsgcn": Family("l1.tcn1.conv.weight", _ctrsgcn, _clips, _classification),
-    "hdgcn": Family("l2.gcn1.aha.conv_down.0.weight", _hdgcn, _clips, _classification),
-    "infogcn": Family("l1.agcn.shared_topology", _infogcn, _clips, _classification),
-    "resnet34": Family("layer1.0.conv1.weight", _resnet, _images, _image_classification),
-    "inception_v3": Family("Conv2d_1a_3x3.conv.weight", _inception, _images, _image_classification),
+    "ctrgcn": Family(_skeleton("ctrgcn"), _clips, _classification),
+    "ctrsgcn": Family(_skeleton("ctrsgcn"), _clips, _classification),
+    "hdgcn": Family(_skeleton("hdgcn", _hdgcn), _clips, _classification),
+    "infogcn": Family(_skeleton("infogcn", _infogcn), _clips, _classification),
+    "mmcl": Family(_skeleton("mmcl"), _mmcl_inputs, _co_learning),
+    "inception_v3": Family(_image_encoder("inception_v3"), _images, _image_classification),
+    "resnet34": Family(_image_encoder("resnet34"), _images, _image_classification),
 }

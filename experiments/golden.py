@@ -58,14 +58,19 @@ def read(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns the contents of `NAME.json`, which is `path`, and the arrays of `NAME.npz`.
 
     Raises:
-      GoldenError: one of the two is missing or broken.
+      GoldenError: one of the two is missing, broken or incomplete.
     """
     try:
         reference = json.loads(path.read_text())
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return reference, dict(arrays)
+            stored = dict(arrays)
     except Exception as error:  # zipfile and numpy raise many kinds on a broken file
         raise GoldenError(f"{path}: not a readable reference ({error})") from error
+    inputs = ("inputs",) if "inputs" in reference else ("input_name", "input_shape")
+    missing = [key for key in ("state_dict", "seed", *inputs) if key not in reference]
+    if missing:
+        raise GoldenError(f"{path.name} lacks {', '.join(missing)}")
+    return reference, stored
 
 
 def state_dict(reference: Mapping) -> dict[str, np.ndarray]:

@@ -44,6 +44,8 @@ BOUNDS = {"eval": 1e-4, "train": 1e-3}
 ALIASES = {"refined": "train_refined", "contrastive": "train_contrastive", "total_loss": "train_loss"}
 CONTRASTIVE_BOUND = 1e-4
 ROUNDING_RUNS = 8
+MOST_LINES = 5  # of an error
+_HASTY = {"xla_backend_optimization_level": 0}  # a few clips run once: compiling is what takes time
 
 
 class Table:
@@ -71,7 +73,10 @@ class Table:
 
     def cannot_judge(self, model: str, reason: str) -> None:
         self.failed += 1
-        print(f"{model:<{self._width}}  cannot be judged: {reason}  FAIL", flush=True)
+        first, *more = reason.splitlines()[:MOST_LINES]
+        left_out = len(reason.splitlines()) - 1 - len(more)
+        more += [f"... and {left_out} more"] if left_out else []
+        print(f"{model:<{self._width}}  cannot be judged: {first}  FAIL", *more, sep="\n    ", flush=True)
 
     def remark(self, model: str, text: str) -> None:
         print(f"{model:<{self._width}}  {text}", flush=True)
@@ -91,6 +96,9 @@ class Table:
 
 def check_folder(folder: pathlib.Path) -> int:
     """Judges every reference of a folder. Returns the exit status."""
+    if not folder.is_dir():
+        print(f"{folder}: no such folder; name the one that holds the references (NAME.json, NAME.npz): FAIL")
+        return 1
     paths = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".npz"))
     table = Table(sorted({path.stem for path in paths}))
     for path in paths:
@@ -111,6 +119,8 @@ def _check_file(path: pathlib.Path, table: Table) -> None:
                 return
         raise golden.GoldenError(f"{path.with_suffix('.json').name} is missing")
     contents = json.loads(path.read_text())
+    if not isinstance(contents, dict):
+        raise golden.GoldenError(f"{path.name} holds no JSON object")
     if "state_dict" in contents:
         _check_model(path, table)
     elif {"tau", "value"} <= contents.keys():
@@ -131,15 +141,14 @@ def _check_contrastive(name: str, reference: Mapping, table: Table) -> None:
 
 def _check_model(path: pathlib.Path, table: Table) -> None:
     reference, expected = golden.read(path)
-    shapes = {key: tuple(shape) for key, shape in reference["state_dict"].items()}
-    family_name, family = families.recognise(shapes)
+    state_dict = golden.state_dict(reference)
+    family_name, family = families.recognise(state_dict)
     known = {stored: ALIASES.get(stored, stored) for stored in expected if stored != "labels"}
     labels = expected.get("labels")
     inputs = family.inputs(reference)
-    state_dict = golden.state_dict(reference)
 
     best = None
-    models = family.models(path.stem, shapes)
+    models = family.models(path.stem, state_dict)
     for label, model in models.items():
         program = Program(family, model, state_dict, inputs, labels, frozenset(known.values()))
         values, gradients = program(inputs)
@@ -155,6 +164,10 @@ def _check_model(path: pathlib.Path, table: Table) -> None:
         table.remark(path.stem, f"the name does not tell which; the nearest of {', '.join(models)} is {label}")
     for stored, error in errors.items():
         table.add(path.stem, stored, error, BOUNDS[known[stored].partition("_")[0]], program.parameters)
+    if not errors:
+        raise golden.GoldenError(f"{path.stem}.npz holds nothing of {family_name} that is compared")
+    if "grad_norm" in reference and labels is None:
+        raise golden.GoldenError(f"{path.stem}.npz holds no labels, which the gradients need")
     if "grad_norm" in reference:
         _check_gradients(path.stem, reference, gradients, inputs, program, table)
     rest = sorted({stored.partition("/")[0] for stored in known.keys() - errors.keys()})
@@ -232,7 +245,7 @@ class Program:
             values.update({f"train_{name}": value for name, value in trained.items()})
             return {name: value for name, value in values.items() if name in wanted}, gradients
 
-        self._compute = jax.jit(compute)
+        self._compute = jax.jit(compute, compiler_options=_HASTY)
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns the wanted values that the family has, and gradients by PyTorch name."""

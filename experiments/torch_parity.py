@@ -85,8 +85,8 @@ class Comparison:
         self.initial = {key: value.clone() for key, value in self.baseline.state_dict().items()}
         shapes = {key: tuple(value.shape) for key, value in self.initial.items()}
         self.generic = {key: torch.from_numpy(golden.fill(key, shape, seed)) for key, shape in shapes.items()}
-        _, self.family = families.recognise(shapes)
-        (self.model,) = self.family.models(name, shapes).values()
+        _, self.family = families.recognise(self.generic)
+        (self.model,) = self.family.models(name, self.generic).values()
         self._ours: dict[type, _Ours] = {}  # compiled programs, by precision
         self.optimizer = optim.sgd(lambda step: LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY)
 

@@ -155,6 +155,7 @@ def _check_values(config) -> None:
         ("data.repeats", config.data.repeats),
         ("data.window", config.data.window),
         ("data.threads", config.data.threads),
+        ("model.refinement_terms", config.model.refinement_terms),
     ):
         if value < 1:
             raise ValueError(f"{name} {value} is not a positive number")

@@ -193,25 +193,37 @@ def rerooted_parents(layout: Layout, root: int) -> np.ndarray:
         joint, below = above, joint
 
 
-def relative_positions(layout: Layout, k: int) -> np.ndarray:
+RELATIVES = ("ancestors", "descendants")
+
+
+def relative_positions(layout: Layout, k: int, relatives: str = "ancestors") -> np.ndarray:
     """Returns float32 `[V, V]`, Info-GCN's `I - A^k`: what makes a skeleton's k-th representation from its joints.
 
     Each joint is seen from its ancestor `k` bones nearer to the root; joints that have none keep their position. So
     1 gives bones, but the root its position; a `k` beyond the tree's depth (8, in the published model) gives the
-    joints themselves; 0 gives zeros. `A[joint, parent]` is 1 in the tree whose root is the layout's centre, the middle
-    of the spine, as the published model has it for NTU RGB+D. (Its matrix for NW-UCLA points from parents to children,
-    and hence subtracts sums of descendants; that is not followed here.)
+    joints themselves; 0 gives zeros.
+
+    Args:
+      layout: the skeleton.
+      k: how many bones.
+      relatives: 'ancestors': `A[joint, parent]` is 1 in the tree whose root is the layout's centre, the middle of the
+        spine, as the published model has it for NTU RGB+D; 'descendants': `A[parent, joint]` is 1 in the layout's own
+        tree, as it has it for Northwestern-UCLA, so that from each joint the sum of its k-th descendants is taken.
 
     Raises:
-      ValueError: `k` is negative.
+      ValueError: `k` is negative, or `relatives` neither of the two.
     """
     if k < 0:
         raise ValueError(f"k {k} is negative; 1 gives bones, 8 joints")
-    parents = rerooted_parents(layout, layout.centre)
+    if relatives not in RELATIVES:
+        raise ValueError(f"model.relatives {relatives!r} is not one of {', '.join(RELATIVES)}")
+    upwards = relatives == "ancestors"
+    parents = rerooted_parents(layout, layout.centre) if upwards else layout.parents
     identity = np.eye(layout.num_joints)
     to_parent = identity[parents]
-    to_parent[layout.centre] = 0
-    return (identity - np.linalg.matrix_power(to_parent, k)).astype(np.float32)
+    to_parent[parents == np.arange(layout.num_joints)] = 0  # the root has none
+    adjacency = to_parent if upwards else to_parent.T
+    return (identity - np.linalg.matrix_power(adjacency, k)).astype(np.float32)
 
 
 def _normalise_columns(adjacency: np.ndarray) -> np.ndarray:

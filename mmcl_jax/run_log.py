@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from absl import logging
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -41,6 +42,7 @@ _EVALUATED = (
     "model.graph",
     "model.center_of_mass",
     "model.k",
+    "model.relatives",
 )
 # What a checkpoint that no training here made says of itself, under the config's own names.
 IMPORTED = "imported.json"
@@ -171,12 +173,22 @@ def _resolved(config: "ConfigDict") -> dict[str, Any]:
 
 
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
+    """Raises WorkdirError where a key that matters has another value in the file `path`, if that exists.
+
+    A workdir may be older than a key of `configs/common.py`: the key's default, which is what runs did before there was
+    the key, is then taken for it, and the log says so.
+    """
     if not path.exists():
         return
-    stored = _flat(read_workdir_json(path))
-    now = _flat(config)
+    from configs import common
+
+    stored, now = _flat(read_workdir_json(path)), _flat(config)
+    defaults = _flat(_resolved(common.get_config()))
+    younger = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
+    stored |= younger
+    note = dict.fromkeys(younger, " (older than this key: its default)")
     differing = [
-        f"{key}: {stored.get(key)!r} there, {now.get(key)!r} now"
+        f"{key}: {stored.get(key)!r} there{note.get(key, '')}, {now.get(key)!r} now"
         for key in sorted(stored.keys() | now.keys())
         if stored.get(key) != now.get(key) and matters(key)
     ]
@@ -185,6 +197,9 @@ def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[
             f"{path.parent} was made by another config: " + "; ".join(differing) + ". Use another --workdir, or that "
             "config"
         )
+    if younger:
+        taken = ", ".join(f"{key}={value!r}" for key, value in younger.items())
+        logging.info("%s is older than these keys, whose defaults are taken: %s", path, taken)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

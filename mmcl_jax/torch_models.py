@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -129,11 +129,15 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str | None = None) -> Re
     Raises:
       TorchWeightsError: it is none of the models, or does not fit the one that it is or is said to be.
     """
-    name = name or _recognise(state_dict)
+    name = name or recognise(state_dict)
+    if name in IMAGE_ENCODERS:
+        raise TorchWeightsError(
+            f"weights of the image encoder {name}, no skeleton model; training takes them with "
+            f"--config.model.image_encoder={name} --config.model.image_encoder_weights=FILE"
+        )
     model = PUBLISHED[name]
     try:
-        sizes = _sizes(model, state_dict)
-        entries = _entries(model, sizes)
+        sizes, entries = measure(name, state_dict)
         variables = to_flax(state_dict, entries, _template(model, sizes, entries))
     except TorchWeightsError as error:
         raise TorchWeightsError(f"read as {name} (--model names another): {error}") from error
@@ -162,8 +166,18 @@ def entries_of(name: str, variables: Mapping) -> list[Entry]:
     return _entries(model, sizes)
 
 
-def _recognise(state_dict: Mapping[str, np.ndarray]) -> str:
-    """The model that shares most names with the state dict, at least half of both. Raises: TorchWeightsError."""
+def recognise(state_dict: Mapping[str, Any]) -> str:
+    """The model that shares most names with the state dict, at least half of both.
+
+    Args:
+      state_dict: name -> anything with a shape.
+
+    Returns:
+      A key of `PUBLISHED`, or of `IMAGE_ENCODERS`.
+
+    Raises:
+      TorchWeightsError: it is none of them.
+    """
     seen = _without_counters(state_dict)
     names = {name: _stored(_entries(model, _lengths(model, state_dict))) for name, model in PUBLISHED.items()}
     nearest = max(PUBLISHED, key=lambda name: _likeness(seen, names[name]))
@@ -171,16 +185,28 @@ def _recognise(state_dict: Mapping[str, np.ndarray]) -> str:
         return nearest
     for name, encoder in IMAGE_ENCODERS.items():
         if encoder.torch_entries and _likeness(seen, {entry.key for entry in encoder.torch_entries()}) >= 0.5:
-            raise TorchWeightsError(
-                f"weights of the image encoder {name}, no skeleton model; training takes them with "
-                f"--config.model.image_encoder={name} --config.model.image_encoder_weights=FILE"
-            )
+            return name
     known = _without_counters(names[nearest])
     raise TorchWeightsError(
         f"none of the models known here ({', '.join(PUBLISHED)}): of its {len(seen)} names the nearest, {nearest}, "
         f"shares {len(seen & known)} of {len(known)}. If it is that model, rename its keys as published; "
         f"--model={nearest} lists what is missing"
     )
+
+
+def measure(name: str, state_dict: Mapping[str, Any]) -> tuple[dict[str, int], list[Entry]]:
+    """The sizes of `PUBLISHED[name]`, as in `Recognised`, and its mapping, told by shapes alone.
+
+    Args:
+      name: key of `PUBLISHED`.
+      state_dict: name -> anything with a shape.
+
+    Raises:
+      TorchWeightsError: a key is missing, or its length makes no model.
+    """
+    model = PUBLISHED[name]
+    sizes = _sizes(model, state_dict)
+    return sizes, _entries(model, sizes)
 
 
 def _likeness(seen: set[str], names: set[str]) -> float:
@@ -200,14 +226,14 @@ def _entries(model: Published, sizes: Sizes) -> list[Entry]:
     return model.entries(**{name: sizes[name] for name in model.arguments if name in sizes})
 
 
-def _lengths(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, int]:
+def _lengths(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
     """Those of the model's sizes that the state dict tells."""
     shapes = {name: state_dict[key].shape for name, (key, _) in model.sizes.items() if key in state_dict}
     axes = {name: axis for name, (_, axis) in model.sizes.items()}
     return {name: shape[axes[name]] for name, shape in shapes.items() if -len(shape) <= axes[name] < len(shape)}
 
 
-def _sizes(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, int]:
+def _sizes(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
     """All sizes, `bodies` too. Raises: TorchWeightsError where a key is missing or its length makes no model."""
     sizes = _lengths(model, state_dict)
     wanted = {name: key for name, (key, _) in model.sizes.items()}
@@ -219,7 +245,7 @@ def _sizes(model: Published, state_dict: Mapping[str, np.ndarray]) -> dict[str, 
         length = math.prod(normalised)
         if len(normalised) != 1 or not length or length % each:
             problems.append(
-                f"misshapen: data_bn.weight, seen {normalised}, expected a multiple of {each}: "
+                f"misshapen: data_bn.weight, seen {tuple(normalised)}, expected a multiple of {each}: "
                 + " x ".join(f"{sizes[name]} {name} ({wanted[name]})" for name in ("joints", model.normalised))
             )
         width = sizes["base_channels"]

@@ -14,6 +14,7 @@ import math
 import pathlib
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -183,6 +184,10 @@ def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             arrays = dict(stored)
     except Exception as error:  # numpy and zipfile raise many kinds on a file that is none of theirs
         raise _unreadable(path, error) from error
+    strangers = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if strangers or not arrays:
+        found = f"its member {strangers[0]!r} is no array" if strangers else "it is empty"
+        raise _unreadable(path, ValueError(f"{found}; a file of torch.save is named .pt or .pth"))
     types = {key: str(value.dtype) for key, value in arrays.items()}
     with np.errstate(over="ignore"):  # too large for float32 is infinite, which `to_flax` refuses by name
         floats = {k: v.astype(np.float32) for k, v in arrays.items() if np.issubdtype(v.dtype, np.floating)}
@@ -195,7 +200,9 @@ def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[s
     except ImportError as error:
         raise TorchWeightsError(f"{path}: reading it needs PyTorch; pip install torch, or save it as .npz") from error
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch wonders about in a strange file; an error follows, or nothing
+            stored = torch.load(path, map_location="cpu", weights_only=True)
         found = dict(_dicts_of(torch.Tensor, stored))
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
@@ -245,11 +252,15 @@ def _unreadable(path: pathlib.Path, error: Exception) -> TorchWeightsError:
     )
 
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Drops what DataParallel (`module.`) and `torch.compile` (`_orig_mod.`) put before every name, in any order."""
+    """Drops what wrappers put before every name, in any order.
+
+    DataParallel puts `module.`, `torch.compile` `_orig_mod.`, Lightning, where the model is an attribute of another,
+    `model.`.
+    """
     state_dict = dict(state_dict)
     while state_dict:
         prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in state_dict)), None)

@@ -233,6 +233,20 @@ def test_relative_positions(layout):
         relative_positions(layout, -1)
 
 
+def test_relative_positions_of_descendants(layout):
+    """As Info-GCN's published code has them for NW-UCLA: of each joint, the sum of its k-th descendants is taken."""
+    joints = range(layout.num_joints)
+    for k in (1, 2, 12):
+        expected = np.eye(layout.num_joints)
+        for joint in joints:
+            ancestors = _ancestors(layout.parents, joint)
+            if k < len(ancestors):
+                expected[ancestors[k], joint] -= 1
+        np.testing.assert_array_equal(relative_positions(layout, k, "descendants"), expected, err_msg=f"k = {k}")
+    with pytest.raises(ValueError, match=r"model\.relatives 'siblings' is not one of ancestors, descendants"):
+        relative_positions(layout, 1, "siblings")
+
+
 def _ancestors(parents: np.ndarray, joint: int) -> list[int]:
     """The joint itself, its parent, and so on to the root."""
     return [joint] if parents[joint] == joint else [joint, *_ancestors(parents, parents[joint])]

@@ -289,8 +289,12 @@ def test_configuration():
     assert model.latent_noise == model.label_smoothing == 0.1
     assert model.mmd_weights == (1e-4, 1e-1)
     assert model.prior_gain == 3
+    options.k, options.relatives = 1, "descendants"
+    bones = BACKBONES["infogcn"](12, LAYOUTS["ntu"], 3, options).relative_positions
+    np.testing.assert_array_equal(bones, relative_positions(LAYOUTS["ntu"], 1, "descendants"))
     for key, value, message in (
         ("k", -1, "k -1 is negative"),
+        ("relatives", "siblings", "relatives 'siblings' is not one of"),
         ("latent_noise", -0.1, "latent_noise -0.1 is negative"),
         ("label_smoothing", 1.5, "label_smoothing 1.5 is not within 0 and 1"),
         ("mmd_weights", (1.0,), r"mmd_weights \(1.0,\) are not two weights"),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from experiments import families, golden, parity, torch_parity
 from experiments.pytorch_baselines.gcn import CTRGCN
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, mmcl_loss
+from mmcl_jax import torch_models
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.torch_weights import batch_norm_entries, linear_entries
 from tests.golden import golden_folder, require_golden
@@ -79,13 +80,16 @@ def test_ctrgcn_is_recognised_by_keys_and_shapes(joints, bodies, base_channels):
     baseline = CTRGCN(9, torch.zeros(3, joints, joints), num_bodies=bodies, base_channels=base_channels)
     shapes = load_filled(baseline, 1)
     reference = {"input_name": "i", "input_shape": [2, 3, 8, joints, bodies], "seed": 1, "state_dict": shapes}
-    name, family = families.recognise(shapes)
+    state_dict = golden.state_dict(reference)
+    name, family = families.recognise(state_dict)
     assert name == "ctrgcn"
-    ((label, model),) = family.models("whatever", {key: tuple(shape) for key, shape in shapes.items()}).items()
+    ((label, model),) = family.models("whatever", state_dict).items()
     assert label == ""
     inputs = family.inputs(reference)
     assert inputs[0].shape == (2, bodies, 8, joints, 3)
-    program = parity.Program(family, model, golden.state_dict(reference), inputs, None, frozenset())
+    with pytest.raises(golden.GoldenError, match=rf"inputs of shape \(2, {bodies}, 8, {joints - 1}, 3\) .* do not fit"):
+        families.template(model, (inputs[0][:, :, :, 1:],))
+    program = parity.Program(family, model, state_dict, inputs, None, frozenset())
     assert program.parameters == sum(parameter.numel() for parameter in baseline.parameters())
 
 
@@ -112,16 +116,17 @@ def tiny(tmp_path, monkeypatch):
         *linear_entries("fc", ("fc",)),
     ]
 
-    def models(name, shapes):
+    def models(name, state_dict):
         variants = {label: families.Model(Tiny(label == "flipped"), entries) for label in ("straight", "flipped")}
         return {key: model for key, model in variants.items() if key in name} or variants
 
     def inputs(reference):
         return (golden.inputs(reference["input_name"], tuple(reference["input_shape"]), reference["seed"]),)
 
-    monkeypatch.setitem(
-        families.FAMILIES, "tiny", families.Family("hidden.weight", models, inputs, families._classification)
-    )
+    recognise = torch_models.recognise
+    known = lambda state_dict: "tiny" if "hidden.weight" in state_dict else recognise(state_dict)  # noqa: E731
+    monkeypatch.setattr(torch_models, "recognise", known)
+    monkeypatch.setitem(families.FAMILIES, "tiny", families.Family(models, inputs, families._classification))
     model = TINY({"hidden": torch.nn.Linear(3, 5), "bn": torch.nn.BatchNorm1d(5), "fc": torch.nn.Linear(5, 4)})
     run = lambda x: model["fc"](F.relu(model["bn"](model["hidden"](x))))  # noqa: E731
     reference = {"input_name": "x", "input_shape": [6, 3], "seed": 2, "state_dict": load_filled(model, 2)}
@@ -181,8 +186,11 @@ def test_each_corrupted_expectation_is_its_own_failure(tiny, capsys, change, fai
         (lambda folder: (folder / "straight.npz").write_bytes(b"PK\3\4 no archive"), "not a readable reference"),
         (lambda folder: (folder / "straight.json").write_text("{"), "JSONDecodeError"),
         (lambda folder: (folder / "straight.json").unlink(), "straight.json is missing"),
-        (lambda folder: edit(folder, lambda r: r.pop("seed")), "KeyError: 'seed'"),
-        (lambda folder: edit(folder, lambda r: r["state_dict"].pop("hidden.weight")), "unknown model"),
+        (lambda folder: edit(folder, lambda r: r.pop("seed")), "straight.json lacks seed"),
+        (lambda folder: edit(folder, lambda r: r.pop("input_shape")), "straight.json lacks input_shape"),
+        (lambda folder: edit(folder, lambda r: r.update(input_shape=[6, 2])), "misshapen: hidden.weight"),
+        (lambda folder: (folder / "straight.json").write_text("[1]"), "holds no JSON object"),
+        (lambda folder: edit(folder, lambda r: r["state_dict"].pop("hidden.weight")), "none of the models known here"),
         (lambda folder: edit(folder, lambda r: r["state_dict"].update({"fc.bias": [3]})), "misshapen: fc.bias"),
     ],
 )

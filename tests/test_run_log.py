@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mmcl_jax.run_log import RunLog, WorkdirError
+from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation
 from tests.runs import tiny_config
 
 
@@ -92,6 +92,48 @@ def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
         "clips",
     )
     assert json.loads((tmp_path / "config.json").read_text())["data"]["records"] == "moved"
+
+
+def _lacking(workdir, *keys):
+    """Takes keys out of a workdir's config, as an older version would have written it."""
+    stored = json.loads((workdir / "config.json").read_text())
+    for key in keys:
+        part, _, name = key.rpartition(".")
+        del (stored[part] if part else stored)[name]
+    (workdir / "config.json").write_text(json.dumps(stored))
+
+
+def test_an_older_workdir_takes_the_defaults_of_younger_keys(tmp_path, caplog):
+    config = tiny_config("records", momentum=0.9)
+    RunLog(tmp_path, config, "clips")
+    _lacking(tmp_path, "momentum", "data.sampling", "data.threads")
+    with caplog.at_level("INFO", logger="absl"):
+        check_evaluation(tmp_path, config)
+        RunLog(tmp_path, config, "clips")
+    seen = [record.getMessage() for record in caplog.records]
+    assert [message.partition("taken: ")[2] for message in seen] == [
+        "data.sampling='crop_resize'",
+        "data.sampling='crop_resize', momentum=0.9",
+    ]
+    assert json.loads((tmp_path / "config.json").read_text())["momentum"] == 0.9
+
+
+def test_an_older_workdir_is_refused_where_a_younger_key_is_not_at_its_default(tmp_path):
+    RunLog(tmp_path, tiny_config("records"), "clips")
+    _lacking(tmp_path, "momentum", "data.sampling")
+    other = tiny_config("records", momentum=0.5, data__sampling="view_normalised")
+    with pytest.raises(WorkdirError, match=r"momentum: 0\.9 there \(older than this key: its default\), 0\.5 now"):
+        RunLog(tmp_path, other, "clips")
+    with pytest.raises(WorkdirError, match=r"data\.sampling: 'crop_resize' there \(older than this key"):
+        check_evaluation(tmp_path, other)
+
+
+def test_a_key_that_is_no_more_is_refused(tmp_path):
+    RunLog(tmp_path, tiny_config("records"), "clips")
+    stored = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**stored, "dropout": 0.5}))
+    with pytest.raises(WorkdirError, match=r"dropout: 0\.5 there, None now"):
+        RunLog(tmp_path, tiny_config("records"), "clips")
 
 
 def test_other_clips_are_refused(tmp_path):

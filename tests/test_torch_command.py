@@ -158,9 +158,13 @@ def with_optimiser(state_dict):
             lambda s: {f"module._orig_mod.{k}": torch.nn.Parameter(v, False) for k, v in tensors(s).items()},
             "dropped 'module._orig_mod.' before every name",
         ),
+        (
+            lambda s: {"epoch": 3, "state_dict": {f"model.{k}": v for k, v in tensors(s).items()}},
+            "dropped 'model.' before every name",
+        ),
         (with_optimiser, "took the dict of tensors under 'nested.state_dict'"),
     ],
-    ids=["half", "data_parallel", "compiled_parallel", "nested"],
+    ids=["half", "data_parallel", "compiled_parallel", "lightning", "nested"],
 )
 def test_what_training_code_saves_is_taken(content, said, published, tmp_path, capsys):
     content = content(published["ctrgcn"])
@@ -327,6 +331,18 @@ def objects(file, marker):
     np.savez(file, a=np.array([Payload(os.system, marker)], object))
 
 
+def of_torch(file, _):
+    torch.save({"a": torch.ones(1)}, file)
+
+
+def nothing_in_it(file, _):
+    np.savez(file)
+
+
+def script(file, _):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)
+
+
 def encoder(file, _):
     entries = IMAGE_ENCODERS["resnet34"].torch_entries()
     np.savez(file, **{entry.key: np.ones(entry.ndim * (1,), np.float32) for entry in entries})
@@ -350,6 +366,9 @@ def encoder(file, _):
         (payload(exec), "pt", "it refers to exec", "torch.save(model.state_dict(), FILE)"),
         (old_payload, "pt", f"it refers to {os.system.__module__}.system", "torch.save(model.state_dict(), FILE)"),
         (objects, "npz", "not a readable state dict", "Object arrays cannot be loaded"),
+        (of_torch, "npz", "is no array", "a file of torch.save is named .pt or .pth"),
+        (nothing_in_it, "npz", "it is empty", "Copy or download it again"),
+        (script, "pt", "TorchScript", "Copy or download it again"),
         (whole_model, "pt", "it refers to torch.nn.modules.linear.Linear", "torch.save(model.state_dict(), FILE)"),
         (two_models, "pt", "2 dicts of tensors, under 'model', 'ema.model'", "torch.save(model.state_dict(), FILE)"),
         (no_tensors, "pt", "0 dicts of tensors, where one is expected", "torch.save(model.state_dict(), FILE)"),

@@ -21,43 +21,44 @@ from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.infogcn import InfoGCN
 
 
+def _shared(num_classes: int, options) -> dict:
+    """What every backbone here is given alike."""
+    return {
+        "num_classes": num_classes,
+        "base_channels": options.base_channels,
+        "batch_norm_group_size": options.batch_norm_group_size,
+    }
+
+
 def _ctrgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRGCN:
     del coordinates  # every channel is a feature to it
     return CTRGCN(
-        num_classes=num_classes,
+        **_shared(num_classes, options),
         adjacency=graphs.GRAPHS[options.graph](layout, options.center_of_mass),
-        base_channels=options.base_channels,
-        batch_norm_group_size=options.batch_norm_group_size,
     )
 
 
 def _ctrsgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRSGCN:
     del coordinates  # every channel is a feature to it
     return CTRSGCN(
-        num_classes=num_classes,
+        **_shared(num_classes, options),
         adjacency=np.stack([np.eye(layout.num_joints, dtype=np.float32)] * 3),
-        base_channels=options.base_channels,
-        batch_norm_group_size=options.batch_norm_group_size,
     )
 
 
 def _hdgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> HDGCN:
     del coordinates  # every channel is a feature to it
     return HDGCN(
-        num_classes=num_classes,
+        **_shared(num_classes, options),
         adjacency=graphs.hierarchical_adjacency(layout, options.center_of_mass),
-        base_channels=options.base_channels,
-        batch_norm_group_size=options.batch_norm_group_size,
     )
 
 
 def _infogcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> InfoGCN:
     return InfoGCN(
-        num_classes=num_classes,
-        relative_positions=graphs.relative_positions(layout, options.k),
+        **_shared(num_classes, options),
+        relative_positions=graphs.relative_positions(layout, options.k, options.relatives),
         coordinates=coordinates,
-        base_channels=options.base_channels,
-        batch_norm_group_size=options.batch_norm_group_size,
         latent_noise=options.latent_noise,
         label_smoothing=options.label_smoothing,
         mmd_weights=tuple(options.mmd_weights),
