@@ -37,11 +37,13 @@ _STEPS = (0.25, 0.1, 0.05, 0.02, 0.01)  # of the coordinate search: how much wei
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Published weights: of which streams, in which order, and where they come from."""
+    """Published weights: of which streams, in which order, where they come from, for which records and protocol."""
 
     streams: tuple[str, ...]
     weights: tuple[float, ...]
     source: str
+    dataset: str
+    protocol: str
 
 
 PRESETS = {
@@ -49,8 +51,10 @@ PRESETS = {
         (*_STREAMS, "hd_joint", "hd_bone"),
         (2.3617, 4.3540, 3.6038, 1.0158, 3.0575, 5.0),
         "MMCL's released code for NTU RGB+D 120 X-Sub",
+        "ntu",
+        "ntu120_xsub",
     ),
-    "nw_ucla": Preset(_STREAMS, (0.6, 0.6, 0.4, 0.4), "CTR-GCN's for NW-UCLA"),
+    "nw_ucla": Preset(_STREAMS, (0.6, 0.6, 0.4, 0.4), "CTR-GCN's for NW-UCLA", "nw_ucla", "xview"),
 }
 
 
@@ -145,18 +149,19 @@ def summary(files: Sequence[Scores], weights: Weights, normalise: bool) -> tuple
     fused = fuse([file.scores for file in files], weights.values, normalise)
     shares = weights.values / weights.values.sum()
     rows = [
-        (file.stream or file.path.stem, file.path, f"{weight:.4g}", f"{share:.3f}", *_accuracies(file.scores, file))
+        (file.stream or file.path.stem, file.path, f"{weight:.4g}", f"{share:.3f}", *accuracies(file.scores, file))
         for file, weight, share in zip(files, weights.values, shares, strict=True)
     ]
     label = "ensemble" + (" (fitted on test clips)" if weights.source.startswith("FITTED ON") else "")
-    rows.append((label, "", f"{weights.values.sum():.4g}", "1.000", *_accuracies(fused, files[0])))
+    rows.append((label, "", f"{weights.values.sum():.4g}", "1.000", *accuracies(fused, files[0])))
     columns = ("stream", "scores", "weight", "share", "top-1 %", "top-5 %", "mean class %")
     scaling = "scores of each clip normalised (L2)" if normalise else "logits as they are"
     text = f"{markdown_table(columns, rows)}\n\n{len(files[0].names)} clips; weights {weights.source}; {scaling}."
     return text, dataclasses.replace(files[0], path=pathlib.Path(), scores=fused, step=None, stream=None)
 
 
-def _accuracies(values: np.ndarray, file: Scores) -> list[str]:
+def accuracies(values: np.ndarray, file: Scores) -> list[str]:
+    """Top-1, top-5 and mean class accuracy of scores `[N, K]` of the clips of `file`, in percent."""
     metrics = classification_metrics(values, file.labels)
     return [f"{100 * value:.2f}" for value in (metrics.top1, metrics.top5, metrics.mean_class)]
 

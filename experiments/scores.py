@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 
 from data_prep import plain_pickle
+from mmcl_jax import evaluate
 
 PICKLES = (".pkl", ".pickle")
 _KEYS = ("names", "scores", "labels", "class_names", "step")
@@ -90,17 +91,8 @@ def write_scores(path: str | os.PathLike, scores: Scores) -> None:
     """Writes a score file in our format, whole or not at all. `scores.labels` and `class_names` must be there."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(
-            file,
-            names=scores.names,
-            scores=scores.scores.astype(np.float32),
-            labels=scores.labels,
-            class_names=np.array(scores.class_names),
-            step=-1 if scores.step is None else scores.step,
-        )
-    partial.replace(path)
+    step = -1 if scores.step is None else scores.step
+    evaluate.write_scores(path, scores.names, scores.scores, scores.labels, scores.class_names, step)
 
 
 def _read_npz(path: pathlib.Path) -> Scores:
