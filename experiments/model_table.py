@@ -61,9 +61,14 @@ def _row(name: str, shape: str, model, example: jax.ShapeDtypeStruct) -> dict[st
     return dict(zip(_COLUMNS, values, strict=True))
 
 
+def text() -> str:
+    """The table in Markdown."""
+    return markdown_table(_COLUMNS, (row.values() for row in rows()))
+
+
 def markdown() -> str:
     """The table as it stands in the README, between its markers."""
-    return "\n".join([BEGIN, markdown_table(_COLUMNS, (row.values() for row in rows())), END])
+    return "\n".join([BEGIN, text(), END])
 
 
 def update(path: pathlib.Path) -> None:
