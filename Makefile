@@ -24,7 +24,7 @@ help:
 	@echo "make clean                removes .venv and .venv-yolo"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
-	@echo "make nw-ucla-full         NW-UCLA, joint stream, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
+	@echo "make nw-ucla-full         NW-UCLA, four streams, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
 	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see the README) UTD-MHAD, joint stream, with and without FAM, short schedule"
 
 # One environment; what training and preparation need first, what tests and lint need (torch) on top, for those alone.
@@ -104,15 +104,15 @@ nw-ucla-short: setup
 	$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint,short --workdir=$(WORKDIR)/nw_ucla_joint_short \
 		--config.data.records=$(DATA)/nw_ucla
 
-# One go on a GPU: set-up, records, three seeds, summary. On a CPU it would take days: ANYWAY=1 insists.
+# One go on a GPU: set-up, records, four streams and their ensemble with three seeds, summaries. On a CPU it would take days: ANYWAY=1 insists.
 nw-ucla-full: setup
 	@test -n "$(ANYWAY)" || $(RUN) -c 'import jax, sys; sys.exit(jax.default_backend() == "cpu" and "no GPU found: make GPU=1 nw-ucla-full in a fresh $(VENV), or add ANYWAY=1")'
 	test -f $(DATA)/nw_ucla/info.json || $(MAKE) nw-ucla SOURCE=$(SOURCE)
 	for seed in 0 1 2; do \
-		$(RUN) -m mmcl_jax.main --config=configs/nw_ucla.py:joint --config.seed=$$seed \
-			--workdir=$(WORKDIR)/nw_ucla_joint_seed$$seed --config.data.records=$(DATA)/nw_ucla || exit 1; \
+		$(RUN) -m experiments.streams --config=configs/nw_ucla.py:joint --config.seed=$$seed \
+			--workdir=$(WORKDIR)/nw_ucla_seed$$seed --config.data.records=$(DATA)/nw_ucla || exit 1; \
 	done
-	$(RUN) -m experiments.summarise $(WORKDIR)/nw_ucla_joint_seed*
+	for stream in joint bone joint_motion bone_motion; do $(RUN) -m experiments.summarise $(WORKDIR)/nw_ucla_seed*/$$stream; done
 
 utd-mhad-short: setup
 	$(RUN) -m mmcl_jax.main --config=configs/utd_mhad.py:joint,short --workdir=$(WORKDIR)/utd_mhad_fam \

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import common
+from experiments.markdown import markdown_table
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax import graphs
 from mmcl_jax.models import BACKBONES
@@ -60,10 +61,14 @@ def _row(name: str, shape: str, model, example: jax.ShapeDtypeStruct) -> dict[st
     return dict(zip(_COLUMNS, values, strict=True))
 
 
+def text() -> str:
+    """The table in Markdown."""
+    return markdown_table(_COLUMNS, (row.values() for row in rows()))
+
+
 def markdown() -> str:
     """The table as it stands in the README, between its markers."""
-    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *(row.values() for row in rows())]
-    return "\n".join([BEGIN, *("| " + " | ".join(line) + " |" for line in lines), END])
+    return "\n".join([BEGIN, text(), END])
 
 
 def update(path: pathlib.Path) -> None:

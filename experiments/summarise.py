@@ -12,6 +12,8 @@ import json
 import pathlib
 import statistics
 
+from experiments.markdown import markdown_table
+
 _COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last top-1", "best top-1 (not used)", "top-5")
 
 
@@ -61,10 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
     rows = [summarise(workdir) for workdir in parser.parse_args().workdirs]
-    print(" | ".join(("", *_COLUMNS, "")).strip())
-    print("|---" * len(_COLUMNS) + "|")
-    for row in rows:
-        print(" | ".join(("", *(row[column] for column in _COLUMNS), "")).strip())
+    print(markdown_table(_COLUMNS, (row.values() for row in rows)))
     if len(rows) > 1 and _differ_in_seed_alone(parser.parse_args().workdirs) and all(map(_is_finished, rows)):
         accuracies = [float(row["last top-1"]) for row in rows]
         print(

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.metrics import Metrics, classification_metrics
+from mmcl_jax.records import Records
 from mmcl_jax.run_log import check_evaluation
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class Evaluator:
       task: the skeleton model and its records.
     """
 
-    def __init__(self, config: "ConfigDict", mesh: jax.sharding.Mesh):
-        """Raises: RecordsError, ValueError."""
+    def __init__(self, config: "ConfigDict", mesh: jax.sharding.Mesh, records: Records | None = None):
+        """`records` are read instead of those that the config names. Raises: RecordsError, ValueError."""
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
-        self.task = experiment.build_skeleton_task(config, train=False)
+        self.task = experiment.build_skeleton_task(config, train=False, records=records)
         self._config, self._mesh = config, mesh
         held_out = config.data.validation_subjects
         self._rows = {
@@ -117,22 +118,35 @@ def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
         report(evaluator.evaluate(variables, part), part, workdir, step=step)
 
 
+def write_scores(
+    path: pathlib.Path,
+    names: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    step: int,
+) -> None:
+    """Writes a score file, whole or not at all: names `[N]`, scores `[N, K]`, labels `[N]`, K class names, step."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            names=names,
+            scores=scores.astype(np.float32),
+            labels=labels,
+            class_names=np.array(class_names),
+            step=step,
+        )
+    partial.replace(path)
+
+
 def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: Any = None) -> None:
     """Writes scores and confusion matrix into the workdir and prints the metrics and where things lie."""
     workdir = pathlib.Path(workdir)
     metrics = evaluation.metrics
     if jax.process_index() == 0:
         scores, picture = workdir / f"scores_{part}.npz", workdir / f"confusion_{part}.png"
-        partial = workdir / f"scores_{part}.partial.npz"
-        np.savez(
-            partial,
-            names=evaluation.names,
-            scores=evaluation.scores.astype(np.float32),
-            labels=evaluation.labels,
-            class_names=np.array(evaluation.class_names),
-            step=step,
-        )
-        partial.replace(scores)
+        write_scores(scores, evaluation.names, evaluation.scores, evaluation.labels, evaluation.class_names, step)
         plots.confusion_matrix(metrics.confusion, evaluation.class_names, picture)
         if log is not None:
             log.image(f"{part}/confusion", picture, step)

@@ -40,11 +40,15 @@ class SkeletonTask:
         return self.backbone.init(key, clip, train=False)
 
 
-def build_skeleton_task(config: "ConfigDict", *, train: bool) -> SkeletonTask:
-    """Opens the records and builds the skeleton model. Raises: RecordsError, ValueError for what does not fit."""
-    if not config.data.records:
-        raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
-    records = Records(config.data.records)
+def build_skeleton_task(config: "ConfigDict", *, train: bool, records: Records | None = None) -> SkeletonTask:
+    """Opens the records and builds the skeleton model; `records` are read instead of those that the config names.
+
+    Raises: RecordsError, ValueError for what does not fit.
+    """
+    if records is None:
+        if not config.data.records:
+            raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
+        records = Records(config.data.records)
     if config.model.backbone not in BACKBONES:
         raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
     if config.model.base_channels < 4 or config.model.base_channels % 4:
@@ -118,7 +122,7 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
         size = config.model[name] if name in config.model else config.loss[name]
         if size is not None and (size < 1 or config.batch_size % size):
             raise ValueError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")
-    text_set = _find_text_set(config, records, rows) if with_text else None
+    text_set = _training_text_set(config, records, rows) if with_text else None
     standardises = with_text and config.data.text_scaling == "standardise"
     return TrainingTask(
         skeleton=skeleton,
@@ -202,17 +206,22 @@ def _image_size(config, records: Records, rows: np.ndarray) -> int:
     return IMAGE_ENCODERS[config.model.image_encoder].image_size
 
 
-def _find_text_set(config, records: Records, rows: np.ndarray) -> str:
-    """The one text set whose name is `data.text` or begins with it."""
-    wanted = config.data.text.strip("/")
-    found = [name for name in records.text_sets if name == wanted or (wanted and name.startswith(wanted + "/"))]
+def find_text_set(records: Records, wanted: str) -> str:
+    """The one text set of the records whose name is `wanted` or begins with it. Raises: RecordsError."""
+    name = wanted.strip("/")
+    found = [text_set for text_set in records.text_sets if name and f"{text_set}/".startswith(name + "/")]
     if len(found) != 1:
         raise RecordsError(
-            f"{records.root}: data.text {config.data.text!r} names {len(found)} of the text sets "
-            f"{list(records.text_sets)}; name one, or switch FRM off with --config.loss.refinement_weight=0"
+            f"{records.root}: data.text {wanted!r} names {len(found)} of the text sets {list(records.text_sets)}; name "
+            "one, or switch FRM off with --config.loss.refinement_weight=0"
         )
-    _require_all(records, rows, found[0], "loss.refinement_weight")
     return found[0]
+
+
+def _training_text_set(config, records: Records, rows: np.ndarray) -> str:
+    text_set = find_text_set(records, config.data.text)
+    _require_all(records, rows, text_set, "loss.refinement_weight")
+    return text_set
 
 
 def _require_all(records: Records, rows: np.ndarray, kind: str, weight: str) -> None:

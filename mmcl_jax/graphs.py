@@ -1,8 +1,11 @@
-"""Skeleton layouts: joint names, bones, and the adjacency matrices that graph convolutions start from."""
+"""Skeleton layouts: joint names, bones, adjacency matrices that graph convolutions start from, and joints of one layout
+made of another's.
+"""
 
 import collections
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 
@@ -291,3 +294,134 @@ def collapsed_hierarchy(layout: Layout, center_of_mass: int) -> np.ndarray:
 
 # What CTR-GCN can start from, of a layout and a centre of mass.
 GRAPHS = {"natural": lambda layout, _center_of_mass: spatial_adjacency(layout), "hierarchical": collapsed_hierarchy}
+
+
+# Joints by what they are, whatever a layout calls them: `_anatomy` gives its pelvis, belly and chest these names. A
+# joint that a layout lacks is made of those that it has, by the first rule whose joints are there. A hand reaches a
+# third of the forearm beyond the wrist, its tip three quarters of the hand beyond that, as measured on NTU RGB+D,
+# NW-UCLA and UTD-MHAD. On which side of the hand a thumb is, or where a foot points, other joints do not tell.
+_BODY_RULES = """pelvis = 0.5 left hip + 0.5 right hip, chest = 0.5 left shoulder + 0.5 right shoulder,
+    belly = 0.5 pelvis + 0.5 chest, neck = 0.67 chest + 0.33 head, head = 0.5 left ear + 0.5 right ear, head = nose,
+    nose = head, left eye = head, right eye = head, left ear = head, right ear = head,
+    left hand = 1.33 left wrist - 0.33 left elbow, right hand = 1.33 right wrist - 0.33 right elbow,
+    left hand tip = 1.75 left hand - 0.75 left wrist, right hand tip = 1.75 right hand - 0.75 right wrist,
+    left thumb = 1.2 left hand - 0.2 left wrist, right thumb = 1.2 right hand - 0.2 right wrist,
+    left foot = left ankle, right foot = right ankle"""
+
+# The trunks of Kinect v1 (NW-UCLA, UTD-MHAD) and v2 (NTU RGB+D) have joints of the same role in different places:
+# v1's hip centre is 7 cm above the line between the hips, v2's base of the spine on it; v1's spine is a sixth of the
+# way from hip centre to shoulder centre (41 cm), v2's middle of the spine at 0.57 from base to chest (47 cm). Medians
+# over NW-UCLA and UTD-MHAD, and over one clip of NTU RGB+D.
+_KINECT_RULES = {
+    ("nw_ucla", "ntu"): """base of spine = 0.5 left hip + 0.5 right hip,
+    middle of spine = 0.215 left hip + 0.215 right hip + 0.57 shoulder centre""",
+    ("ntu", "nw_ucla"): """hip centre = 0.85 base of spine + 0.15 spine, spine = 0.71 base of spine + 0.29 spine""",
+}
+
+_Rule = tuple[str, dict[str, float]]  # a joint, and the joints that it is made of with their weights
+
+
+def joint_mapping(source: Layout, target: Layout, rules: str = "") -> np.ndarray:
+    """How the joints of `target` are made of those of `source`: float32 `[V_target, V_source]`, rows sum to one.
+
+    A joint of `target` is, in this order: what `rules` say; between Kinect v1 and v2 what was measured; the joint of
+    `source` of the same name or role (pelvis, chest, and the centre between them), words in any case, `_` for a space;
+    made of others by general rules, as a neck of chest and head.
+
+    Args:
+      source: the layout that there is.
+      target: the layout that is wanted.
+      rules: of one's own, comma-separated, "neck = 0.7 shoulder centre + 0.3 head, left thumb = left hand": a joint of
+        `target`, and joints of `source` whose weights sum to one. Negative weights extrapolate.
+
+    Raises:
+      ValueError: a rule is malformed or names no joint, or joints of `target` cannot be made; the message names them.
+    """
+    names, wanted = _anatomy(source), _anatomy(target)
+    made = {name: np.eye(source.num_joints)[joint] for joint, name in enumerate(names)}
+    own = {_plain(name): joint for joint, name in enumerate(source.joints)}
+    by_rule = {}
+    for text in (_kinect_rules(source, target), rules):  # the caller's replace ours
+        for name, terms in _parse_rules(text):
+            if name not in map(_plain, target.joints):
+                raise ValueError(f"joint rule for {name!r}: not one of the joints {', '.join(target.joints)}")
+            strangers = [term for term in terms if term not in own]
+            if strangers:
+                raise ValueError(
+                    f"joint rule for {name!r}: {strangers[0]!r} is not one of the joints {', '.join(source.joints)}"
+                )
+            by_rule[name] = sum(weight * np.eye(source.num_joints)[own[term]] for term, weight in terms.items())
+    _complete(made)
+    rows = [by_rule.get(_plain(name), made.get(role)) for name, role in zip(target.joints, wanted, strict=True)]
+    missing = [name for name, row in zip(target.joints, rows, strict=True) if row is None]
+    if missing:
+        raise ValueError(
+            f"joints {', '.join(missing)} cannot be made of {', '.join(source.joints)}; give a rule for each, as "
+            f"'{missing[0]} = 0.5 {source.joints[0]} + 0.5 {source.joints[-1]}'"
+        )
+    return np.stack(rows).astype(np.float32)
+
+
+def map_joints(clip: np.ndarray, mapping: np.ndarray, coordinates: int) -> np.ndarray:
+    """A clip `[..., V_source, C]` on another layout, `[..., V_target, C]`, by the matrix of `joint_mapping`.
+
+    The first `coordinates` channels are places. What follows, a confidence, is the mean of those of the joints that a
+    joint is made of, by the size of their weights.
+    """
+    shares = np.abs(mapping) / np.abs(mapping).sum(axis=1, keepdims=True)
+    places = np.einsum("uv,...vc->...uc", mapping, clip[..., :coordinates])
+    return np.concatenate([places, np.einsum("uv,...vc->...uc", shares, clip[..., coordinates:])], axis=-1)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _anatomy(layout: Layout) -> list[str]:
+    """What each joint is. `spine` is the belly of one layout and the chest of another: roles go before names."""
+    names = [_plain(name) for name in layout.joints]
+    roles = {"pelvis": layout.pelvis, "chest": layout.chest}
+    if None not in roles.values():
+        roles = {"belly": layout.centre, **roles}  # without a trunk the centre may be a nose
+    for role, joint in roles.items():
+        if joint is not None:
+            names[joint] = role
+    return names
+
+
+def _kinect_rules(source: Layout, target: Layout) -> str:
+    kinds = [
+        next((name for name in ("nw_ucla", "ntu") if set(LAYOUTS[name].joints) == set(layout.joints)), "")
+        for layout in (source, target)
+    ]
+    return _KINECT_RULES.get(tuple(kinds), "")
+
+
+def _complete(made: dict[str, np.ndarray]) -> None:
+    """Adds what the general rules make of the joints that are there, and of what they made."""
+    rules, grows = _parse_rules(_BODY_RULES), True
+    while grows:
+        grows = False
+        for name, terms in rules:
+            if name not in made and all(term in made for term in terms):
+                made[name] = sum(weight * made[term] for term, weight in terms.items())
+                grows = True
+
+
+def _parse_rules(text: str) -> list[_Rule]:
+    """Rules "joint = weight joint + joint - ...", comma-separated. Raises: ValueError."""
+    rules = []
+    for rule in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, expression = rule.partition("=")
+        terms: dict[str, float] = collections.defaultdict(float)
+        first, *others = re.split(r"\s([+-])\s", expression.strip())  # a hyphen within a name joins nothing
+        for sign, term in (("+", first), *zip(others[::2], others[1::2], strict=True)):
+            weight, joint = re.fullmatch(r"(-?\d*\.?\d+\s+)?(.*)", term.strip()).groups()
+            terms[_plain(joint)] += float(f"{sign}1") * float(weight or 1)
+        if not (equals and name.strip() and terms and all(terms)):
+            raise ValueError(f"joint rule {rule!r} is not of the form 'joint = 0.5 joint + 0.5 joint'")
+        total = sum(terms.values())
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"joint rule {rule!r}: the weights sum to {total:g}, not to 1")
+        rules.append((_plain(name), dict(terms)))
+    return rules

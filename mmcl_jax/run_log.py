@@ -160,6 +160,11 @@ def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
     _check_config(pathlib.Path(workdir) / IMPORTED, _resolved(config), _IMPORTED_KEYS.__contains__)
 
 
+def check_training(workdir: pathlib.Path, config: "ConfigDict") -> None:
+    """Raises WorkdirError where `config` would not resume the run in `workdir`. The clips are not looked at."""
+    _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), lambda key: key not in (*_FREE, "clips"))
+
+
 def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
     """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError."""
     try:

@@ -1,0 +1,265 @@
+"""Fuses the scores of several streams, a weighted sum by clip name, and prints what each and what all reach.
+
+    python -m experiments.ensemble SCORES SCORES [...] [--weights=nw_ucla] [--normalise] [--out=FILE.npz]
+    python -m experiments.ensemble SCORES SCORES [...] --fit VALIDATION VALIDATION [...]
+
+SCORES is the `scores_test.npz` of an evaluation, a workdir (its `scores_test.npz`), or a pickle of the released PyTorch
+code (`epoch1_test_score.pkl`), which has no labels: they are taken, by name, from an .npz among the files. Pickles are
+read as plain data, no code in them is run.
+
+Weights: `equal`; as many numbers as files, `0.6,0.6,0.4,0.4`; or published ones:
+
+    ntu120_xsub   joint, bone, joint motion, bone motion, joint and bone from HD-Graph: MMCL's six, in this order
+    nw_ucla       joint, bone, joint motion, bone motion: CTR-GCN's
+
+`--fit` finds them instead, on the simplex, on scores of other clips, a file a stream in the same order (of a workdir
+its `scores_validation.npz`). Clips that are among those to be judged are refused; with `--fit_on_test` they are taken
+and the result says so. (The published weights are of unknown origin; they look as if they had been fitted.)
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import scores
+from experiments.markdown import markdown_table
+from experiments.scores import Scores, ScoresError
+from mmcl_jax.metrics import classification_metrics
+
+_STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+_FIT_METHODS = ("coordinate", "gradient")
+_STEPS = (0.25, 0.1, 0.05, 0.02, 0.01)  # of the coordinate search: how much weight goes from one stream to another
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Published weights: of which streams, in which order, where they come from, for which records and protocol."""
+
+    streams: tuple[str, ...]
+    weights: tuple[float, ...]
+    source: str
+    dataset: str
+    protocol: str
+
+
+PRESETS = {
+    "ntu120_xsub": Preset(
+        (*_STREAMS, "hd_joint", "hd_bone"),
+        (2.3617, 4.3540, 3.6038, 1.0158, 3.0575, 5.0),
+        "MMCL's released code for NTU RGB+D 120 X-Sub",
+        "ntu",
+        "ntu120_xsub",
+    ),
+    "nw_ucla": Preset(_STREAMS, (0.6, 0.6, 0.4, 0.4), "CTR-GCN's for NW-UCLA", "nw_ucla", "xview"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A weight a stream, and where they come from, in words."""
+
+    values: np.ndarray
+    source: str
+
+
+def fuse(streams: Sequence[np.ndarray], weights: Sequence[float], normalise: bool = False) -> np.ndarray:
+    """The weighted sum of the streams' scores, `[N, K]` each; with `normalise` every clip's scores have length 1 first.
+
+    Normalising is HD-GCN's: a stream whose logits are larger does not count for more.
+    """
+    return sum(weight * stream for weight, stream in zip(weights, map(_scaler(normalise), streams), strict=True))
+
+
+def read_weights(text: str, files: Sequence[Scores]) -> Weights:
+    """The weights that `text` says: 'equal', a preset or numbers. Raises: ScoresError where they do not fit."""
+    if text == "equal":
+        return Weights(np.ones(len(files)), "equal")
+    if text in PRESETS:
+        preset = PRESETS[text]
+        if len(files) != len(preset.streams):
+            raise ScoresError(
+                f"--weights={text}: {len(preset.streams)} streams ({', '.join(preset.streams)}), but {len(files)} files"
+            )
+        for file, stream in zip(files, preset.streams, strict=True):
+            if file.stream not in (None, stream):
+                raise ScoresError(
+                    f"{file.path}: of the stream {file.stream}, where --weights={text} has {stream}; give the files in "
+                    f"the order {', '.join(preset.streams)}"
+                )
+        return Weights(np.array(preset.weights), f"{text}: {preset.source}")
+    try:
+        values = np.array([float(value) for value in text.split(",")])
+    except ValueError as error:
+        raise ScoresError(
+            f"--weights={text}: not equal, {', '.join(PRESETS)}, or comma-separated numbers ({error})"
+        ) from error
+    if len(values) != len(files):
+        raise ScoresError(f"--weights={text}: {len(values)} weights, but {len(files)} files")
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ScoresError(f"--weights={text}: expected finite numbers that are not negative, at least one positive")
+    return Weights(values, "given")
+
+
+def fit_weights(files: Sequence[Scores], method: str, normalise: bool = False) -> np.ndarray:
+    """Weights on the simplex that fit the labels of `files`, which `read_together` returned. float64 `[streams]`.
+
+    'coordinate': from equal weights, weight goes from one stream to another, in ever smaller steps, as long as more
+    clips become right (or as many, with a lower cross entropy). 'gradient': least cross entropy of the weighted sum,
+    its scale free, L-BFGS; a convex problem. Both always find the same.
+    """
+    streams = np.stack(list(map(_scaler(normalise), (file.scores for file in files))))
+    search = {"coordinate": _coordinate_search, "gradient": _least_cross_entropy}[method]
+    return search(streams, files[0].labels)
+
+
+def fit(files: Sequence[Scores], paths: Sequence[str], method: str, normalise: bool, on_test: bool) -> Weights:
+    """Weights for `files`, fitted on the score files `paths`.
+
+    Raises: ScoresError where these cannot be read, do not fit `files` one to one, or are of clips that `files` judge,
+    unless `on_test`; then the source of the weights says so.
+    """
+    if len(paths) != len(files):
+        raise ScoresError(f"--fit: {len(paths)} files, but {len(files)} streams; name one for each, in the same order")
+    others = scores.read_together(paths, part="validation")
+    for file, other in zip(files, others, strict=True):
+        if other.stream and file.stream and other.stream != file.stream:
+            raise ScoresError(f"{other.path}: of the stream {other.stream}, but {file.path} is of {file.stream}")
+    if others[0].class_names != files[0].class_names or others[0].scores.shape[1] != files[0].scores.shape[1]:
+        raise ScoresError(f"{others[0].path}: of other classes than {files[0].path}")
+    shared = sorted(set(others[0].names.tolist()) & set(files[0].names.tolist()))
+    if shared and not on_test:
+        raise ScoresError(
+            f"{others[0].path}: {len(shared)} of its {len(others[0].names)} clips are test clips of {files[0].path}, "
+            f"among them {shared[0]}. Weights fitted on test scores make the test worthless; fit on a validation split "
+            "(--config.data.validation_subjects), or insist with --fit_on_test"
+        )
+    values = fit_weights(others, method, normalise)
+    where = f"fitted by {method} search on {len(others[0].names)} other clips"
+    if shared:
+        where = f"FITTED ON {len(shared)} TEST CLIPS by {method} search: too good, not a result"
+    return Weights(values, where)
+
+
+def summary(files: Sequence[Scores], weights: Weights, normalise: bool) -> tuple[str, Scores]:
+    """A Markdown table of each stream and of all together, and the fused scores."""
+    fused = fuse([file.scores for file in files], weights.values, normalise)
+    shares = weights.values / weights.values.sum()
+    rows = [
+        (file.stream or file.path.stem, file.path, f"{weight:.4g}", f"{share:.3f}", *accuracies(file.scores, file))
+        for file, weight, share in zip(files, weights.values, shares, strict=True)
+    ]
+    label = "ensemble" + (" (fitted on test clips)" if weights.source.startswith("FITTED ON") else "")
+    rows.append((label, "", f"{weights.values.sum():.4g}", "1.000", *accuracies(fused, files[0])))
+    columns = ("stream", "scores", "weight", "share", "top-1 %", "top-5 %", "mean class %")
+    scaling = "scores of each clip normalised (L2)" if normalise else "logits as they are"
+    text = f"{markdown_table(columns, rows)}\n\n{len(files[0].names)} clips; weights {weights.source}; {scaling}."
+    return text, dataclasses.replace(files[0], path=pathlib.Path(), scores=fused, step=None, stream=None)
+
+
+def accuracies(values: np.ndarray, file: Scores) -> list[str]:
+    """Top-1, top-5 and mean class accuracy of scores `[N, K]` of the clips of `file`, in percent."""
+    metrics = classification_metrics(values, file.labels)
+    return [f"{100 * value:.2f}" for value in (metrics.top1, metrics.top5, metrics.mean_class)]
+
+
+def _scaler(normalise: bool):
+    def scaled(stream: np.ndarray) -> np.ndarray:
+        if not normalise:
+            return stream
+        length = np.linalg.norm(stream, axis=1, keepdims=True)
+        return stream / np.where(length > 0, length, 1)
+
+    return scaled
+
+
+def _cross_entropy(fused: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean over clips, and softmax minus one-hot labels, `[N, K]`."""
+    fused = fused - fused.max(axis=1, keepdims=True)
+    exponentials = np.exp(fused)
+    total = exponentials.sum(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    loss = float((np.log(total[:, 0]) - fused[rows, labels]).mean())
+    error = exponentials / total
+    error[rows, labels] -= 1
+    return loss, error
+
+
+def _coordinate_search(streams: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    count = len(streams)
+
+    def quality(weights: np.ndarray) -> tuple[int, float]:
+        fused = np.tensordot(weights, streams, axes=1)
+        return int((fused.argmax(axis=1) == labels).sum()), -_cross_entropy(fused, labels)[0]
+
+    best = np.full(count, 1 / count)
+    reached = quality(best)
+    for step in _STEPS:
+        improved = True
+        while improved:
+            improved = False
+            for giver in range(count):
+                for taker in set(range(count)) - {giver}:
+                    moved = min(step, best[giver])
+                    tried = best.copy()
+                    tried[giver] -= moved
+                    tried[taker] += moved
+                    found = quality(tried)
+                    # A cross entropy that falls by rounding alone would go round in circles.
+                    if found[0] > reached[0] or (found[0] == reached[0] and found[1] > reached[1] + 1e-9):
+                        best, reached, improved = tried, found, True
+    return best
+
+
+def _least_cross_entropy(streams: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    from scipy.optimize import minimize
+
+    clips = len(labels)
+
+    def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, error = _cross_entropy(np.tensordot(weights, streams, axes=1), labels)
+        return loss, np.tensordot(streams, error, axes=2) / clips
+
+    # Where every clip is right the scale would grow for ever; the bound ends that, and only shares matter.
+    found = minimize(objective, np.full(len(streams), 1 / len(streams)), jac=True, bounds=[(0, 1e3)] * len(streams))
+    return found.x / found.x.sum() if found.x.any() else np.full(len(streams), 1 / len(streams))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="SCORES", help="a score file or workdir a stream, two or more")
+    parser.add_argument("--weights", help=f"equal (default), {', '.join(PRESETS)}, or numbers: 0.6,0.6,0.4,0.4")
+    parser.add_argument("--normalise", action="store_true", help="scale the scores of each clip to length 1 first")
+    parser.add_argument("--fit", nargs="+", metavar="VALIDATION", help="find the weights on these score files")
+    parser.add_argument("--fit_method", choices=_FIT_METHODS, default=_FIT_METHODS[0], help="default: coordinate")
+    parser.add_argument("--fit_on_test", action="store_true", help="fit on test clips all the same; the result says so")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE.npz", help="write the fused scores, a score file too")
+    options = parser.parse_args(arguments)
+    if len(options.files) < 2:
+        parser.error("one file is no ensemble; name the score files of two streams or more")
+    if options.fit and options.weights:
+        parser.error("--fit finds the weights; leave --weights out")
+    if options.fit_on_test and not options.fit:
+        parser.error("--fit_on_test is for --fit; name the files to fit on with it")
+    if options.out and options.out.suffix != ".npz":
+        parser.error(f"--out={options.out}: expected a name that ends in .npz")
+    try:
+        files = scores.read_together(options.files)
+        if options.fit:
+            weights = fit(files, options.fit, options.fit_method, options.normalise, options.fit_on_test)
+        else:
+            weights = read_weights(options.weights or "equal", files)
+        text, fused = summary(files, weights, options.normalise)
+        print(text)
+        if options.out:
+            scores.write_scores(options.out, fused)
+            print(f"\nfused scores: {options.out}")
+    except (ScoresError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Runs of the main command, each in a process of its own: what a run is, how far it is, and doing or resuming it."""
+
+import contextlib
+import csv
+import dataclasses
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments.scores import read_scores
+from mmcl_jax.run_log import check_training
+from mmcl_jax.signals import StopSignal
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+_PREFIX = "--config."
+
+
+class LaunchError(RuntimeError):
+    """A config that cannot be read, or a run that failed. The message says which."""
+
+
+class Stopped(Exception):
+    """A run was stopped by a signal; it saved, and the same command resumes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of `python -m mmcl_jax.main`.
+
+    Attributes:
+      config: config file with its arguments.
+      workdir: its folder.
+      overrides: values of config keys, `("seed", "1")`; of a key that comes twice the last counts.
+    """
+
+    config: str
+    workdir: pathlib.Path
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """What follows `python`."""
+        keys = [f"{_PREFIX}{key}={value}" for key, value in dict(self.overrides).items()]
+        return ["-m", "mmcl_jax.main", f"--config={self.config}", f"--workdir={self.workdir}", *keys]
+
+    def __str__(self) -> str:
+        """The command, to be copied into a shell."""
+        return shlex.join(["python", *self.arguments])
+
+    def read_config(self) -> "ConfigDict":
+        """The config as the run sees it. Raises: LaunchError."""
+        return read_config(self.config, tuple(dict(self.overrides).items()))
+
+    def epochs_done(self) -> int:
+        """Whole epochs in the workdir, of this very config; 0 where there is no run yet.
+
+        Raises: WorkdirError where another config made it, LaunchError where its log cannot be read.
+        """
+        if not (self.workdir / "config.json").exists():
+            return 0
+        check_training(self.workdir, self.read_config())
+        rows = _epochs(self.workdir)
+        return int(rows[-1]["epoch"]) if rows else 0
+
+    def is_finished(self) -> bool:
+        """Whether the last epoch and its scores are there. Raises: as `epochs_done`, ScoresError."""
+        scores = self.workdir / "scores_test.npz"
+        if self.epochs_done() != self.read_config().num_epochs or not scores.exists():
+            return False
+        return read_scores(scores).step == int(_epochs(self.workdir)[-1]["step"])
+
+    def execute(self) -> None:
+        """Trains, or resumes, in a process of its own, whose output goes where ours goes.
+
+        A signal to stop is passed on; the run saves and ends. Raises: Stopped, LaunchError.
+        """
+        # A session of its own: Ctrl-C in a terminal would reach the run twice, and the second stops it unsaved.
+        process = subprocess.Popen([sys.executable, *self.arguments], start_new_session=True)
+        asked = False
+        try:
+            with StopSignal() as stop:
+                while process.poll() is None:
+                    if stop.requested and not asked:
+                        process.send_signal(signal.SIGTERM)
+                        asked = True
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=0.5)
+        finally:
+            if process.poll() is None:  # interrupted a second time
+                process.send_signal(signal.SIGINT)
+                process.wait()
+        if process.returncode:
+            raise LaunchError(f"{self.workdir}: the run ended with status {process.returncode}; its message is above")
+        if not self.is_finished():
+            raise Stopped(f"{self.workdir}: stopped and saved; start the same command again to resume")
+
+
+def read_config(config: str, overrides: Sequence[tuple[str, str]] = ()) -> "ConfigDict":
+    """The config of a file with its arguments and some keys set, as the main command reads it. Raises: LaunchError."""
+    arguments = ["config", f"--config={config}", *(f"{_PREFIX}{key}={value}" for key, value in overrides)]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
+    try:
+        values(arguments)
+        values.config.lock()  # a file that could not be loaded says so when it is first used
+    except (AttributeError, KeyError) as error:
+        raise LaunchError(f"{config}: no such config key: {' '.join(str(error.args[0]).split())}") from error
+    except (flags.Error, OSError, ValueError, TypeError) as error:
+        raise LaunchError(f"{config}: {str(error).strip().splitlines()[-1].strip()}") from error
+    return values.config
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The overrides among what a parser did not know. Raises: LaunchError for anything else."""
+    overrides = []
+    for argument in arguments:
+        key, equals, value = argument.removeprefix(_PREFIX).partition("=")
+        if not argument.startswith(_PREFIX) or not equals:
+            raise LaunchError(f"{argument!r} is no option; a config key is set as {_PREFIX}KEY=VALUE")
+        overrides.append((key, value))
+    return tuple(overrides)
+
+
+def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
+    path = workdir / "metrics.csv"
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [row for row in rows if int(row["epoch"]) and int(row["step"])]
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise LaunchError(f"{path}: unreadable ({error!r}); restore it, or start in another workdir") from error

@@ -1,0 +1,115 @@
+"""Trains, or resumes, several streams of one config, each in a process of its own, and fuses their scores.
+
+    python -m experiments.streams --config=configs/nw_ucla.py:joint --workdir=workdir/nw_ucla \\
+        [--streams=joint,bone,joint_motion,bone_motion] [--config.KEY=VALUE ...]
+
+A stream's run is DIR/STREAM. It is the main command's with the same config and `--config.data.stream=STREAM`, and can
+be started or resumed by that too; a config argument that is a stream's name is replaced by this one's, so that
+`configs/nw_ucla.py:joint,short` means the short schedule for all. `hd_joint` and `hd_bone` are joints and bones from
+HD-Graph (`--config.model.graph=hierarchical`), the paper's fifth and sixth.
+
+Where all are done, DIR/streams.md holds a row a run and the ensembles: with equal weights, with published ones where
+there are any for dataset, protocol and streams, and with weights fitted on the validation split where the config holds
+one out. DIR/scores_ensemble.npz has the fused scores, by the published weights, or equal ones. Started again, runs that
+are finished are not touched. (All streams in one compiled program might be faster on a GPU: not built, not measured.)
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from experiments import ensemble, scores
+from experiments.launch import LaunchError, Run, Stopped, split_overrides
+from experiments.markdown import markdown_table
+from experiments.scores import ScoresError
+from experiments.summarise import summarise
+from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.transforms import STREAMS
+
+HD_STREAMS = ("hd_joint", "hd_bone")
+
+
+def stream_run(config: str, stream: str, workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Run:
+    """The run of one stream, see above; `overrides` hold for all streams, but for what makes this one."""
+    file, colon, arguments = config.partition(":")
+    sees = stream.removeprefix("hd_")
+    replaced = [sees if argument in STREAMS else argument for argument in arguments.split(",")]
+    own = [("data.stream", sees), *([("model.graph", "hierarchical")] if stream != sees else [])]
+    return Run(file + colon + ",".join(replaced), workdir, (*overrides, *own))
+
+
+def published_weights(run: Run, streams: Sequence[str]) -> str | None:
+    """Key of the preset for the records, protocol and streams of a run; None: nothing is published for these."""
+    data = run.read_config().data
+    dataset = Records(data.records).info.dataset
+    for name, preset in ensemble.PRESETS.items():
+        if (preset.dataset, preset.protocol) == (dataset, data.protocol) and set(preset.streams) == set(streams):
+            return name
+    return None
+
+
+def summary(runs: dict[str, Run]) -> tuple[str, scores.Scores]:
+    """Markdown of finished runs by stream and of their ensembles, and the fused scores. Raises: ScoresError."""
+    rows = [{"stream": stream, **summarise(run.workdir)} for stream, run in runs.items()]
+    text = markdown_table(rows[0], (row.values() for row in rows))
+    if len(runs) == 1:
+        return text, scores.read_together([next(iter(runs.values())).workdir])[0]
+    preset = published_weights(next(iter(runs.values())), list(runs))
+    if preset:
+        runs = {stream: runs[stream] for stream in ensemble.PRESETS[preset].streams}
+    workdirs = [str(run.workdir) for run in runs.values()]
+    files = scores.read_together(workdirs)
+    kinds = [ensemble.read_weights(name, files) for name in ("equal", *([preset] if preset else []))]
+    fused = ensemble.summary(files, kinds[-1], normalise=False)[1]
+    if all((run.workdir / "scores_validation.npz").exists() for run in runs.values()):
+        kinds.append(ensemble.fit(files, workdirs, "coordinate", normalise=False, on_test=False))
+    ensembles = []
+    for weights in kinds:
+        for normalise in (False, True):
+            found = ensemble.fuse([file.scores for file in files], weights.values, normalise)
+            shown = ", ".join(f"{value:.3g}" for value in weights.values)
+            scaled = "L2" if normalise else "no"
+            ensembles.append((weights.source, shown, scaled, *ensemble.accuracies(found, files[0])))
+    columns = ("ensemble of " + ", ".join(runs), "weights", "normalised", "top-1 %", "top-5 %", "mean class %")
+    return f"{text}\n\n{markdown_table(columns, ensembles)}", dataclasses.replace(fused, step=None)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="config file with its arguments")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="folder of all runs")
+    parser.add_argument("--streams", default=",".join(STREAMS), help=f"of {', '.join((*STREAMS, *HD_STREAMS))}")
+    options, rest = parser.parse_known_args(arguments)
+    streams = options.streams.split(",")
+    for stream in streams:
+        if stream not in (*STREAMS, *HD_STREAMS) or streams.count(stream) > 1:
+            parser.error(f"--streams={options.streams}: {stream!r} comes twice, or is not a stream; see --help")
+    try:
+        overrides = split_overrides(rest)
+        runs = {stream: stream_run(options.config, stream, options.workdir / stream, overrides) for stream in streams}
+        finished = {stream: run.is_finished() for stream, run in runs.items()}  # before anything starts
+        for stream, run in runs.items():
+            print(f"\n{stream}: {'finished' if finished[stream] else run}", flush=True)
+            if not finished[stream]:
+                run.execute()
+        text, fused = summary(runs)
+        title = f"# Streams of `{options.config}`" + "".join(f", {key}={value}" for key, value in overrides)
+        page = options.workdir / "streams.md"
+        page.write_text(f"{title}\n\nLast epochs, from the skeleton alone.\n\n{text}\n", encoding="utf-8")
+        print(f"\n{text}\n\nsummary: {page}")
+        if len(runs) > 1:
+            scores.write_scores(options.workdir / "scores_ensemble.npz", fused)
+            print(f"fused scores: {options.workdir / 'scores_ensemble.npz'}")
+    except Stopped as stopped:
+        print(stopped)
+    except (LaunchError, WorkdirError, ScoresError, RecordsError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

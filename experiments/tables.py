@@ -1,0 +1,389 @@
+"""The paper's ablations, tables 3 to 6, 8 and 9, as sweeps over one config; table 7 from the code; table 1 from scores.
+
+    python -m experiments.tables 6 --workdir=workdir/tables                  what is measured so far, as Markdown
+    python -m experiments.tables 3 4 5 6 8 9 --workdir=workdir/tables --list   the commands of all runs
+    python -m experiments.tables 6 --workdir=workdir/tables --run [--seeds=0,1,2] [--rows=1,5] [--config.KEY=VALUE ...]
+    python -m experiments.tables 7
+    python -m experiments.tables 1 BASELINE OTHER [--most=10]
+
+The config is `--config`, by default configs/ntu120.py:xsub,joint; a row of a table sets the keys that make it. A row's
+accuracy is the last epoch's from the skeleton alone, mean and sample deviation over the seeds, its gain that over the
+table's first row with the same backbone and stream, seed by seed. `--run` trains, or resumes, run after run, and goes
+on with the next where one fails. Runs that tables share are trained once. Published figures are of NTU RGB+D 120 X-Sub,
+best epoch on the test set, one run.
+
+Text sets (table 5 and 9) are those that data_prep.text_features writes by default, `blip/holding`, `blip/head`,
+`blip/foot`; for MiniGPT-4 an open model of its design, `instructblip-flan-t5-xl/holding`. Others:
+`--text=MiniGPT-4=my_model/holding`. The paper does not say which streams table 8 fuses; by its accuracies they are the
+four streams, four streams, and the six of its table 2, with their published weights.
+
+Table 1 takes two score files or workdirs of the same clips and lists the classes that gained and lost most.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import ensemble, model_table, scores
+from experiments.launch import LaunchError, Run, Stopped, split_overrides
+from experiments.markdown import markdown_table
+from experiments.scores import ScoresError
+from experiments.streams import HD_STREAMS, published_weights, stream_run
+from mmcl_jax.metrics import classification_metrics
+from mmcl_jax.records import RecordsError
+from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.transforms import STREAMS
+
+DEFAULT_CONFIG = "configs/ntu120.py:xsub,joint"
+TEXT_SETS = {
+    "BLIP": "blip/holding",
+    "MiniGPT-4": "instructblip-flan-t5-xl/holding",
+    "head": "blip/head",
+    "foot": "blip/foot",
+    "holding": "blip/holding",
+}
+_EXPECTED = (LaunchError, WorkdirError, ScoresError, RecordsError, OSError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a table: what it sets, of which streams it is, and what the paper has there.
+
+    Attributes:
+      cells: what tells it from the others, as the paper's columns.
+      published: top-1 in percent.
+      backbone: key of BACKBONES.
+      fam: lambda_1; 0: no FAM.
+      frm: lambda_2; 0: no FRM.
+      streams: fused if more than one.
+      encoder: FAM's image encoder.
+      text: key of TEXT_SETS.
+    """
+
+    cells: tuple[str, ...]
+    published: float
+    backbone: str = "ctrgcn"
+    fam: float = 0.0
+    frm: float = 0.0
+    streams: tuple[str, ...] = ("joint",)
+    encoder: str = ""
+    text: str = ""
+
+    def overrides(self, text_sets: dict[str, str]) -> tuple[tuple[str, str], ...]:
+        """The config keys that make the row, but for the stream; what its modules do not read is not set."""
+        keys = [
+            ("model.backbone", self.backbone),
+            ("loss.contrastive_weight", f"{self.fam:g}"),
+            ("loss.refinement_weight", f"{self.frm:g}"),
+        ]
+        if self.encoder:
+            keys.append(("model.image_encoder", self.encoder))
+        if self.text:
+            keys.append(("data.text", text_sets[self.text]))
+        return tuple(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the paper: its caption, the names of the columns that tell rows apart, and the rows."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+_MMCL = {"fam": 0.1, "frm": 0.2}
+_NAMES = {"ctrsgcn": "CTRS-GCN", "ctrgcn": "CTR-GCN"}
+
+
+def _table_3() -> tuple[Row, ...]:
+    figures = {
+        ("ctrsgcn", "joint"): (83.88, 84.84),
+        ("ctrgcn", "joint"): (85.01, 85.79),
+        ("ctrgcn", "bone"): (86.34, 87.32),
+        ("ctrgcn", "joint_motion"): (81.23, 83.19),
+        ("ctrgcn", "bone_motion"): (81.66, 82.92),
+    }
+    rows = []
+    for (backbone, stream), (without, with_mmcl) in figures.items():
+        common = {"backbone": backbone, "streams": (stream,)}
+        rows.append(Row((f"{_NAMES[backbone]} w/o MMCL", stream), without, **common))
+        rows.append(Row((f"{_NAMES[backbone]} w/ MMCL", stream), with_mmcl, **common, **_MMCL))
+    return tuple(rows)
+
+
+def _table_4() -> tuple[Row, ...]:
+    figures = {"ctrsgcn": (83.88, 84.44, 84.48), "ctrgcn": (85.01, 85.57, 85.62)}
+    rows = []
+    for backbone, (without, resnet, inception) in figures.items():
+        name = _NAMES[backbone]
+        rows += [
+            Row((f"{name} w/o FAM", "-"), without, backbone),
+            Row((f"{name} w/ FAM", "ResNet34"), resnet, backbone, fam=0.1, encoder="resnet34"),
+            Row((f"{name} w/ FAM", "Inception-V3"), inception, backbone, fam=0.1, encoder="inception_v3"),
+        ]
+    return tuple(rows)
+
+
+TABLES = {
+    3: Table("Comparison in the case of whether to use the MMCL", ("method", "stream"), _table_3()),
+    4: Table("Comparison of different CNNs in FAM", ("method", "CNN"), _table_4()),
+    5: Table(
+        "Comparison of different LLMs in FRM",
+        ("method", "LLM"),
+        (
+            Row(("CTRS-GCN w/o FRM", "-"), 83.88, "ctrsgcn"),
+            Row(("CTRS-GCN w/ FRM", "BLIP"), 84.10, "ctrsgcn", frm=0.2, text="BLIP"),
+            Row(("CTR-GCN w/o FRM", "-"), 85.01),
+            Row(("CTR-GCN w/ FRM", "MiniGPT-4"), 85.42, frm=0.2, text="MiniGPT-4"),
+            Row(("CTR-GCN w/ FRM", "BLIP"), 85.60, frm=0.2, text="BLIP"),
+        ),
+    ),
+    6: Table(
+        "Comparison of accuracy under different hyperparameter settings",
+        ("method", "lambda_1", "lambda_2"),
+        (
+            Row(("baseline", "-", "-"), 85.01),
+            *(
+                Row(("MMCL", f"{fam}", f"{frm}"), published, fam=fam, frm=frm)
+                for fam, frm, published in ((0.2, 0.1, 85.76), (0.3, 0.1, 85.54), (0.1, 0.1, 85.59), (0.1, 0.2, 85.79))
+            ),
+        ),
+    ),
+    8: Table(
+        "Comparison of using different adjacency matrices",
+        ("method", "adjacency matrix", "streams"),
+        (
+            Row(("CTR-GCN", "natural connection", "four"), 88.9, streams=STREAMS),
+            Row(("MMCL", "natural connection", "four"), 89.9, streams=STREAMS, **_MMCL),
+            Row(("MMCL", "HD-Graph", "four and two from HD-Graph"), 90.3, streams=(*STREAMS, *HD_STREAMS), **_MMCL),
+        ),
+    ),
+    9: Table(
+        "Comparison of different text instructions in the Feature Refinement Module",
+        ("method", "text instruction"),
+        (
+            Row(("CTR-GCN w/o FRM", "-"), 85.01),
+            Row(("CTR-GCN w/ FRM", "Whether the hands are touching head?"), 85.52, frm=0.2, text="head"),
+            Row(("CTR-GCN w/ FRM", "Whether the hands are touching foot?"), 85.44, frm=0.2, text="foot"),
+            Row(("CTR-GCN w/ FRM", "Whether the person are holding object?"), 85.60, frm=0.2, text="holding"),
+        ),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What all rows share: config and overrides, folder of the runs, seeds, text sets."""
+
+    config: str
+    workdir: pathlib.Path
+    seeds: tuple[int, ...]
+    overrides: tuple[tuple[str, str], ...]
+    text_sets: dict[str, str]
+
+    def runs(self, row: Row, seed: int) -> list[Run]:
+        """The runs of a row with one seed, one a stream. What makes a run is in its folder's name."""
+        runs = []
+        for stream in row.streams:
+            keys = (*self.overrides, *row.overrides(self.text_sets))
+            parts = [row.backbone, stream, f"fam{row.fam:g}", f"frm{row.frm:g}", row.encoder]
+            parts.append(self.text_sets[row.text].replace("/", "_") if row.text else "")
+            folder = self.workdir / "-".join(part for part in parts if part) / f"seed{seed}"
+            runs.append(stream_run(self.config, stream, folder, (*keys, ("seed", str(seed)))))
+        return runs
+
+    def accuracy(self, row: Row, seed: int) -> float | None:
+        """Top-1 in percent of a row with one seed; None: not all of its runs are finished."""
+        runs = self.runs(row, seed)
+        if not all(run.is_finished() for run in runs):
+            return None
+        files = scores.read_together([run.workdir for run in runs])
+        weights = np.ones(len(runs))
+        if len(runs) > 1 and (preset := fusion_weights(runs[0], row.streams)) is not None:
+            weights = preset
+        fused = ensemble.fuse([file.scores for file in files], weights)
+        return 100 * classification_metrics(fused, files[0].labels).top1
+
+
+def fusion_weights(run: Run, streams: Sequence[str]) -> np.ndarray | None:
+    """Published weights of these streams, in their order, for the records of a run; None: there are none."""
+    name = published_weights(run, streams)
+    if name is None:
+        return None
+    preset = dict(zip(ensemble.PRESETS[name].streams, ensemble.PRESETS[name].weights, strict=True))
+    return np.array([preset[stream] for stream in streams])
+
+
+def sweep_table(table: Table, rows: Sequence[Row], sweep: Sweep) -> str:
+    """Markdown of the rows, those whose runs are not done shown as such."""
+    measured = {id(row): {seed: sweep.accuracy(row, seed) for seed in sweep.seeds} for row in table.rows}
+    lines = []
+    for row in rows:
+        baseline = next(
+            other for other in table.rows if (other.backbone, other.streams[0]) == (row.backbone, row.streams[0])
+        )
+        found = {seed: value for seed, value in measured[id(row)].items() if value is not None}
+        gains = "-"
+        if baseline is not row:
+            base = measured[id(baseline)]
+            gains = _spread([value - base[seed] for seed, value in found.items() if base[seed] is not None], "+")
+        shown = _spread(list(found.values()))
+        missing = len(sweep.seeds) - len(found)
+        if missing:
+            shown = f"{shown} ({_progress(row, sweep)})" if found else _progress(row, sweep)
+        lines.append((*row.cells, shown, gains, f"{row.published:.2f}"))
+    columns = (*table.columns, "top-1 %", "gain", "published")
+    return markdown_table(columns, lines)
+
+
+def _spread(values: list[float], sign: str = "") -> str:
+    """Mean and sample deviation, and of how many."""
+    if not values:
+        return "-"
+    mean = f"{statistics.mean(values):{sign}.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f} (n = {len(values)})" if len(values) > 1 else f"{mean} (n = 1)"
+
+
+def _progress(row: Row, sweep: Sweep) -> str:
+    runs = [run for seed in sweep.seeds for run in sweep.runs(row, seed)]
+    finished = sum(run.is_finished() for run in runs)
+    begun = [run for run in runs if not run.is_finished() and run.epochs_done()]
+    epochs = "".join(f", one at epoch {run.epochs_done()} of {run.read_config().num_epochs}" for run in begun)
+    return f"{finished} of {len(runs)} runs done{epochs}" if finished or begun else "not run"
+
+
+def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str:
+    """Table 1: accuracy by class of two runs on the same clips, those that gained most and those that lost most."""
+    before, after = (classification_metrics(file.scores, file.labels) for file in (baseline, other))
+    counts = before.confusion.sum(axis=1)
+    there = np.flatnonzero(counts)
+    shares = [100 * np.diag(metrics.confusion)[there] / counts[there] for metrics in (before, after)]
+    gains = shares[1] - shares[0]
+    order = np.argsort(-gains, kind="stable")
+    gained = [place for place in order if gains[place] > 0][:most]
+    lost = [place for place in order[::-1] if gains[place] < 0][:most]
+    rows = [
+        (
+            there[i] + 1,
+            baseline.class_names[there[i]],
+            counts[there[i]],
+            *(f"{s[i]:.2f}" for s in shares),
+            f"{gains[i]:+.2f}",
+        )
+        for i in (*gained, *lost)
+    ]
+    columns = ("action", "class", "clips", f"{baseline.path} %", f"{other.path} %", "gain")
+    return (
+        f"{markdown_table(columns, rows)}\n\nAll classes: {(gains > 0).sum()} gained, {(gains < 0).sum()} lost, "
+        f"{(gains == 0).sum()} stayed; top-1 {100 * before.top1:.2f} -> {100 * after.top1:.2f} %, mean class "
+        f"{100 * before.mean_class:.2f} -> {100 * after.mean_class:.2f} %. One clip of a class is "
+        f"{100 / counts[there].max():.2f} to {100 / counts[there].min():.2f} points."
+    )
+
+
+def run_all(runs: Sequence[Run]) -> list[str]:
+    """Trains or resumes what is not finished, one after another; returns what failed, in words. Raises: Stopped."""
+    failed = []
+    for number, run in enumerate(runs, 1):
+        print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
+        try:
+            if run.is_finished():
+                print("finished already")
+            else:
+                run.execute()
+        except (LaunchError, WorkdirError, ScoresError) as error:
+            print(f"error: {error}", flush=True)
+            failed.append(str(error))
+    return failed
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    known = "1, 3 to 9"
+    parser.add_argument("arguments", nargs="+", metavar="TABLE", help=f"{known}; after 1, the two score files")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, help=f"config file, arguments (default {DEFAULT_CONFIG})")
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("workdir/tables"), metavar="DIR")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default 0,1,2)")
+    parser.add_argument("--rows", help="of each table, counted from 1: 1,5 (default: all)")
+    parser.add_argument("--text", action="append", default=[], metavar="NAME=SET", help=f"of {', '.join(TEXT_SETS)}")
+    parser.add_argument("--list", action="store_true", help="print the commands of the runs")
+    parser.add_argument("--run", action="store_true", help="train or resume the runs, in order")
+    parser.add_argument("--most", type=int, default=10, help="table 1: classes that gained and lost (default 10)")
+    return parser
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise LaunchError(f"{option}={text}: expected different whole numbers, as 0,1,2")
+    return tuple(map(int, numbers))
+
+
+def _sweep(options: argparse.Namespace, rest: list[str]) -> Sweep:
+    given = dict(text.partition("=")[::2] for text in options.text)
+    strangers = [name for name, text_set in given.items() if name not in TEXT_SETS or not text_set]
+    if strangers:
+        raise LaunchError(f"--text={strangers[0]}: expected NAME=SET, a NAME of {', '.join(TEXT_SETS)}")
+    seeds = _numbers(options.seeds, "--seeds")
+    return Sweep(options.config, options.workdir, seeds, split_overrides(rest), {**TEXT_SETS, **given})
+
+
+def _chosen(table: Table, rows: str | None) -> list[Row]:
+    if rows is None:
+        return list(table.rows)
+    numbers = _numbers(rows, "--rows")
+    if not all(1 <= number <= len(table.rows) for number in numbers):
+        raise LaunchError(f"--rows={rows}: the table has rows 1 to {len(table.rows)}")
+    return [table.rows[number - 1] for number in numbers]
+
+
+def _sweeps(numbers: list[int], options: argparse.Namespace, rest: list[str]) -> None:
+    """Lists, runs or prints the tables that are sweeps."""
+    sweep = _sweep(options, rest)
+    chosen = {number: _chosen(TABLES[number], options.rows) for number in numbers}
+    every = [run for rows in chosen.values() for row in rows for seed in sweep.seeds for run in sweep.runs(row, seed)]
+    runs = list({run.workdir: run for run in every}.values())
+    if options.list:
+        print("\n".join(map(str, runs)))
+        return
+    failed = run_all(runs) if options.run else []
+    for number, rows in chosen.items():
+        print(f"\n**Table {number}. {TABLES[number].caption}** (`{options.config}`)\n")
+        print(sweep_table(TABLES[number], rows, sweep))
+    if failed:
+        sys.exit("error: " + "\nerror: ".join(failed))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    first, *others = options.arguments
+    try:
+        if first == "1":
+            if len(others) != 2 or rest:
+                parser.error("table 1 takes two score files or workdirs: the baseline's and the other's")
+            print(gains_table(*scores.read_together(others), options.most))
+        elif options.arguments == ["7"]:
+            print(model_table.text())
+        else:
+            known = {str(number) for number in TABLES}
+            strangers = [text for text in options.arguments if text not in known]
+            if strangers:
+                parser.error(f"{strangers[0]!r} is none of the tables {', '.join(sorted(known))}; 1 and 7 go alone")
+            _sweeps([int(text) for text in options.arguments], options, rest)
+    except Stopped as stopped:
+        print(stopped)
+    except _EXPECTED as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

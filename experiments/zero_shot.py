@@ -1,0 +1,408 @@
+"""A trained model on other records, none of which it has seen: section 3.5 and table 10 of the paper.
+
+    python -m experiments.zero_shot --workdir=workdir/ntu120_xsub_joint --target=data/utd_mhad
+    python -m experiments.zero_shot --workdir=workdir/nw_ucla_joint --target=data/utd_mhad
+    python -m experiments.zero_shot --workdir=workdir/published --config=configs/ntu120.py:xsub,joint \\
+        --config.data.absent_body=zeros --target=data/utd_mhad
+
+The workdir is a run's, whose own config is taken, or an import's (`mmcl_jax.torch_weights import`), which needs
+`--config`; the third line is the published one's setting. What the clips go through is what the run's test clips went
+through; before that, their joints become those of the model (`mmcl_jax.graphs.joint_mapping`), and its centre joint in
+the first frame the origin. y must point up and z away from the camera in both, as in all records that data_prep writes.
+
+Which of the model's classes an action of the target is, is known for NTU RGB+D -> UTD-MHAD (six actions, the paper's),
+NW-UCLA -> UTD-MHAD (four), and back. For others, `--labels` names a JSON file {"action of the target": "class of the
+model", ...}. (For SYSU-Action, which the paper uses too, none was published.) Clips of other actions take no part.
+
+Top-1 and top-5 are given over all classes of the model, as in the paper, and over those alone that are in the map, with
+what chance would reach beside them. Where the checkpoint has an FRM and the target a text set, the scores are also
+refined by the text through the fixed FRM (eq. 8).
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from data_prep import ntu, nw_ucla, utd_mhad
+from experiments import scores
+from experiments.launch import LaunchError, read_config, split_overrides
+from experiments.markdown import markdown_table
+from mmcl_jax import backend, checkpoints, experiment, graphs, sharding
+from mmcl_jax.evaluate import Evaluation, Evaluator
+from mmcl_jax.metrics import classification_metrics
+from mmcl_jax.models.mmcl import FeatureRefinement
+from mmcl_jax.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
+from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+# (dataset of the model, dataset of the clips): action of the clips -> class of the model.
+LABELS = {
+    ("ntu", "utd_mhad"): {
+        "wave": "hand waving",
+        "arm cross": "cross arms",
+        "basketball shoot": "shoot at the basket",
+        "sit to stand": "standing up",
+        "stand to sit": "sitting down",
+        "squat": "squat down",
+    },
+    ("nw_ucla", "utd_mhad"): {
+        "stand to sit": "sit down",
+        "sit to stand": "stand up",
+        "throw": "throw",
+        "walk": "walk around",
+    },
+}
+_PREPARED = (ntu.dataset_info(images=False), nw_ucla.INFO, utd_mhad.dataset_info(images=False))
+# RecordsError and NonFiniteScoresError are ValueErrors.
+_EXPECTED = (LaunchError, WorkdirError, checkpoints.CheckpointError, ValueError, OSError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a model was made for.
+
+    Attributes:
+      info: of the records that it was trained on.
+      class_names: of the model, by label.
+      max_bodies: M of its clips.
+      records: those records; None: they are not here.
+    """
+
+    info: DatasetInfo
+    class_names: tuple[str, ...]
+    max_bodies: int
+    records: Records | None
+
+
+class MappedRecords:
+    """Clips of the target as the source's records would hold them: what an evaluation asks of records."""
+
+    def __init__(self, target: Records, source: Source, labels: Mapping[str, str], joint_rules: str = ""):
+        """Raises: ValueError where labels, joints, channels or units do not fit."""
+        by_label = label_numbers(labels, target.info.class_names, source.class_names)
+        self._target, self._source = target, source
+        self._mapping = graphs.joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
+        _check_channels(target.info, source.info)
+        self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
+        without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
+        if without:
+            raise ValueError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
+        label = np.full(len(target), -1)
+        label[self._rows] = [by_label[number] for number in target.index["label"][self._rows].tolist()]
+        self.index = {**target.index, "label": label}
+        self.info = source.info
+        self.max_frames, self.max_bodies = target.max_frames, source.max_bodies
+        self.num_joints, self.num_channels = source.info.joint_shape
+
+    def class_names(self, protocol: str) -> tuple[str, ...]:
+        """Of the model, by label, whatever the protocol."""
+        del protocol
+        return self._source.class_names
+
+    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
+        """Rows of the mapped actions: no clip has trained the model, so all of them test."""
+        del protocol, part, validation_subjects
+        return self._rows
+
+    def skeleton(self, row: int) -> np.ndarray:
+        """float32 `[M, T, V, C]`, on the source's joints, the origin at its centre joint in the first frame."""
+        clip = self._target.skeleton(row)[: self.max_bodies]
+        coordinates = self.info.num_coordinates
+        clip = graphs.map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
+        clip[..., :coordinates] -= clip[0, 0, self.info.skeleton_layout.centre, :coordinates]
+        return clip.astype(np.float32)
+
+
+def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequence[str]) -> dict[int, int]:
+    """Label of the target -> label of the model. Raises: ValueError for names that are none of the two's classes."""
+    for names, known, what in (
+        (labels, target, "an action of the target"),
+        (labels.values(), source, "of the model's"),
+    ):
+        strangers = [name for name in names if name not in known]
+        if strangers:
+            shown = ", ".join(map(repr, strangers))
+            raise ValueError(f"label map: {shown} is not {what}: {', '.join(known)}")
+    return {target.index(action): source.index(name) for action, name in labels.items()}
+
+
+def find_labels(source: str, target: str) -> dict[str, str]:
+    """The known label map from one dataset's models to another's clips. Raises: ValueError where there is none."""
+    if (source, target) in LABELS:
+        return LABELS[source, target]
+    if (target, source) in LABELS:
+        return {name: action for action, name in LABELS[target, source].items()}
+    known = ", ".join(f"{trained} -> {tested}" for trained, tested in LABELS)
+    raise ValueError(
+        f"which classes of {source} are which actions of {target} is not known here (only {known}, and back); name a "
+        'JSON file with --labels: {"action of the target": "class of the model", ...}'
+    )
+
+
+def read_labels(path: pathlib.Path) -> dict[str, str]:
+    """A label map of one's own. Raises: ValueError naming the file where it is none."""
+    try:
+        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON ({error})") from error
+    if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
+        raise ValueError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
+    wrong = [action for action, name in pairs if not isinstance(name, str)]
+    twice = [action for action, _ in pairs if [other for other, _ in pairs].count(action) > 1]
+    if wrong or twice:
+        reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} comes twice"
+        raise ValueError(f"{path}: {reason}")
+    return dict(pairs)
+
+
+def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequence[tuple[str, str]]) -> "ConfigDict":
+    """The config of a run from its workdir, or the one that is named. Raises: LaunchError, WorkdirError."""
+    if config is not None:
+        read = read_config(config, overrides)
+        check_evaluation(workdir, read)
+        return ml_collections.ConfigDict(read).unlock()
+    if overrides:
+        raise LaunchError(f"--config.{overrides[0][0]} without --config; a run's own config is taken as it is")
+    if not (workdir / "config.json").exists():
+        reason = "imported weights do not tell how clips reach them" if (workdir / IMPORTED).exists() else "no run"
+        raise WorkdirError(
+            f"{workdir}: no config.json ({reason}); name its config, --config=configs/ntu120.py:xsub,joint"
+        )
+    return ml_collections.ConfigDict(read_workdir_json(workdir / "config.json"))
+
+
+def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None) -> Source:
+    """What the model of a workdir was made for, from its records, or from what an import says of its sizes.
+
+    Args:
+      workdir: of a run or an import.
+      config: of it.
+      folder: the records; None: those that the config names.
+
+    Raises: RecordsError, WorkdirError.
+    """
+    root = pathlib.Path(folder or config.data.records)
+    imported = workdir / IMPORTED
+    if folder or not imported.exists() or (root / "info.json").exists():
+        try:
+            records = Records(root)
+        except RecordsError as error:
+            raise RecordsError(
+                f"{error}. They tell joints and classes of the model; name them with --source"
+            ) from error
+        return Source(records.info, records.class_names(config.data.protocol), records.max_bodies, records)
+    sizes = read_workdir_json(imported)["sizes"]
+    for info in _PREPARED:
+        protocol = PROTOCOLS[info.dataset].get(config.data.protocol)
+        names = info.class_names[: protocol.num_classes] if protocol else ()
+        if (len(names), info.joint_shape) == (sizes["num_classes"], (sizes["joints"], sizes["channels"])):
+            return Source(info, names, sizes["bodies"], None)
+    raise WorkdirError(
+        f"{imported}: a model of {sizes['num_classes']} classes, {sizes['joints']} joints and {sizes['channels']} "
+        f"channels is of no dataset with protocol {config.data.protocol!r} known here; name its records with --source"
+    )
+
+
+def _check_channels(target: DatasetInfo, source: DatasetInfo) -> None:
+    """Raises: ValueError."""
+    lacking = [name for name in source.channels if name not in target.channels]
+    if lacking or source.num_coordinates != target.num_coordinates:
+        raise ValueError(
+            f"the model's joints are {', '.join(source.channels)}, the target's {', '.join(target.channels)}"
+            + ("; prepare the target with a confidence of 1 everywhere" if lacking == [CONFIDENCE] else "")
+        )
+    if target.units != source.units:
+        raise ValueError(
+            f"the model's joints are in {source.units}, the target's in {target.units}; prepare it in those"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """A checkpoint's FRM and the text that it is given.
+
+    Attributes:
+      params: of FeatureRefinement.
+      text_set: of the target.
+      statistics: mean and deviation that are taken out of the text, as in training; None: it goes in as it is.
+    """
+
+    params: dict[str, Any]
+    text_set: str
+    statistics: tuple[np.ndarray, np.ndarray] | None
+
+    def __call__(self, logits: np.ndarray, rows: np.ndarray, target: Records) -> np.ndarray:
+        """Eq. 8 on scores `[N, K]` of the clips `rows`."""
+        text = np.stack([target.text(int(row), self.text_set) for row in rows])
+        if self.statistics is not None:
+            text = (text - self.statistics[0]) / self.statistics[1]
+        matrices = self.params["matrices"]
+        module = FeatureRefinement(
+            terms=len(matrices),
+            hidden=self.params["phi_hidden"]["kernel"].shape[1],
+            matrices="diagonal" if matrices.ndim == 2 else "full",
+        )
+        return np.asarray(module.apply({"params": self.params}, logits, text))
+
+
+def find_refinement(
+    params: Mapping[str, Any], config: "ConfigDict", source: Source, target: Records, rows: np.ndarray, wanted: str
+) -> Refinement:
+    """The checkpoint's FRM with the target's text set `wanted`, which all clips `rows` must have.
+
+    Raises: RecordsError, ValueError, saying why there is no refinement.
+    """
+    if "refinement" not in params:
+        raise ValueError("the checkpoint has no FRM")
+    text_set = experiment.find_text_set(target, wanted)
+    missing = target.clips_without(rows, text_set)
+    if missing:
+        raise ValueError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
+    width, expected = target.text_width(text_set), params["refinement"]["phi_hidden"]["kernel"].shape[0]
+    if width != expected:
+        raise ValueError(f"{target.root}: {text_set} has {width} numbers a clip, the FRM takes {expected}")
+    statistics = None
+    if config.data.text_scaling == "standardise":
+        if source.records is None:
+            raise ValueError("the FRM was trained on text standardised by its training clips; name those with --source")
+        rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
+        trained = experiment.find_text_set(source.records, config.data.text)
+        statistics = experiment.text_statistics(source.records, rows, trained)
+    return Refinement(params["refinement"], text_set, statistics)
+
+
+def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: MappedRecords) -> tuple[int, Evaluation]:
+    """Step and scores of a workdir's newest checkpoint on all mapped clips. Raises: CheckpointError, ValueError."""
+    config = ml_collections.ConfigDict(config).unlock()
+    config.data.validation_subjects = ()  # of the source; the target has other subjects
+    mesh = sharding.data_mesh()
+    evaluator = Evaluator(config, mesh, records)
+    shapes = jax.eval_shape(functools.partial(evaluator.task.init, window=config.data.window), jax.random.key(0))
+    everywhere = sharding.replicated(mesh)
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+    step, variables = checkpoints.restore_skeleton(workdir, template)
+    return step, evaluator.evaluate(variables, "test")
+
+
+def accuracy_table(kinds: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
+    """Markdown: top-1 and top-5 of each kind of scores `[N, K]`, over all classes and over those that occur."""
+    mapped, classes = np.unique(labels), next(iter(kinds.values())).shape[1]
+    places = np.searchsorted(mapped, labels)
+    rows = []
+    for kind, values in kinds.items():
+        over_all, over_mapped = (
+            classification_metrics(values, labels),
+            classification_metrics(values[:, mapped], places),
+        )
+        figures = (over_all.top1, over_all.top5, over_mapped.top1, over_mapped.top5)
+        rows.append((kind, *(f"{100 * figure:.2f}" for figure in figures)))
+    chance = [min(1, most / count) for count in (classes, len(mapped)) for most in (1, 5)]
+    rows.append(("chance", *(f"{100 * value:.2f}" for value in chance)))
+    scopes = (f"all {classes} classes", f"the {len(mapped)} mapped")
+    columns = ("scores", *(f"top-{most} %, {scope}" for scope in scopes for most in (1, 5)))
+    return markdown_table(columns, rows)
+
+
+def class_table(evaluation: Evaluation, labels: Mapping[str, str]) -> str:
+    """Markdown: each mapped class with the actions that it stands for, clips, accuracy, and what it is taken for."""
+    mapped = np.unique(evaluation.labels)
+    rows = []
+    for label in mapped:
+        name = evaluation.class_names[label]
+        here = evaluation.scores[evaluation.labels == label]
+        guesses, among = here.argmax(axis=1), mapped[here[:, mapped].argmax(axis=1)]
+        counts = np.bincount(guesses, minlength=here.shape[1])
+        most = evaluation.class_names[counts.argmax()]
+        actions = " + ".join(action for action, known in labels.items() if known == name)
+        figures = (100 * (guesses == label).mean(), 100 * (among == label).mean())
+        taken = f"{most} ({counts.max()} of {len(here)})"
+        rows.append((actions, name, len(here), *(f"{figure:.2f}" for figure in figures), taken))
+    columns = (
+        "action",
+        "class of the model",
+        "clips",
+        "top-1 %, all classes",
+        "top-1 %, mapped",
+        "most often taken for",
+    )
+    return markdown_table(columns, rows)
+
+
+def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
+    """Evaluates and prints. Raises: what `main` turns into a message."""
+    workdir = options.workdir
+    if not workdir.is_dir():
+        raise WorkdirError(f"{workdir}: no such folder; name the workdir of a run or of imported weights")
+    config = read_run_config(workdir, options.config, overrides)
+    source, target = find_source(workdir, config, options.source), Records(options.target)
+    datasets = source.info.dataset, target.info.dataset
+    labels = read_labels(options.labels) if options.labels else find_labels(*datasets)
+    records = MappedRecords(target, source, labels, options.joints)
+    params = checkpoints.read_variables(workdir)[1]["params"]
+    rows = records.select(config.data.protocol, "test")
+    refinement = reason = None
+    if options.text != "none":
+        try:
+            wanted = options.text or config.data.text
+            refinement = find_refinement(params, config, source, target, rows, wanted)
+        except ValueError as error:
+            if options.text:
+                raise
+            reason = error
+    step, evaluation = evaluate_target(workdir, config, records)
+    kinds = {"skeleton alone": evaluation.scores}
+    if refinement is not None:
+        kinds[f"refined by {refinement.text_set}"] = refinement(evaluation.scores, rows, target)
+    print(
+        f"**{workdir}, step {step}, {config.data.stream}, on {len(evaluation.labels)} clips of {target.root} "
+        f"({' -> '.join(datasets)})**\n\n{accuracy_table(kinds, evaluation.labels)}\n\n"
+        f"{class_table(evaluation, labels)}"
+    )
+    if reason is not None:
+        print(f"\nNot refined: {reason}.")
+    if options.out:
+        values = list(kinds.values())[-1]
+        found = scores.Scores(options.out, evaluation.names, values, evaluation.labels, evaluation.class_names, step)
+        scores.write_scores(options.out, found)
+        print(f"\nscores, {list(kinds)[-1]}: {options.out}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="of a run, or of an import")
+    parser.add_argument("--target", required=True, metavar="RECORDS", help="records of the other dataset")
+    parser.add_argument("--config", metavar="FILE", help="config of imported weights; a run has its own")
+    parser.add_argument(
+        "--source", metavar="RECORDS", help="what the model was trained on (default: as the config says)"
+    )
+    parser.add_argument(
+        "--labels", type=pathlib.Path, metavar="FILE.json", help="action of the target: class of the model"
+    )
+    parser.add_argument("--joints", default="", metavar="RULES", help="'neck = 0.5 head + 0.5 shoulder centre, ...'")
+    parser.add_argument("--text", metavar="SET", help="text set of the target for the FRM; none: do not refine")
+    parser.add_argument(
+        "--out", type=pathlib.Path, metavar="FILE.npz", help="write the scores, refined ones if there are"
+    )
+    options, rest = parser.parse_known_args(arguments)
+    backend.tune_cpu_compiler()
+    try:
+        run(options, split_overrides(rest))
+    except _EXPECTED as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
