@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from flax import struct
 
-from mmcl_jax import checkpoints, experiment, input_pipeline, losses, sharding
+from mmcl_jax import checkpoints, distributed, experiment, input_pipeline, losses, sharding
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -233,7 +233,7 @@ def _restore_or_create(manager, task, config, mesh) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new one where there is none."""
     everywhere = sharding.replicated(mesh)
     if manager.latest_step() is None:
-        return jax.device_put(create_state(task, config), everywhere)
+        return sharding.replicate(create_state(task, config), mesh)
     shapes = jax.eval_shape(functools.partial(random_state, task, config))
     return checkpoints.restore_latest(
         manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
@@ -253,10 +253,15 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
 
     start, end = span
     step_function = compile_step(task, config, mesh)
+    fresh_totals = jax.jit(empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
-    with StopSignal() as stop, tqdm(total=end, initial=start, unit="step", smoothing=0.05) as bar:
+    bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
+    with StopSignal() as stop, bar:
         for step in range(start, end):
-            state = step_function(state, sharding.place_batch(next(batches), mesh))
+            batch = sharding.place_batch(next(batches), mesh)
+            if step == start:
+                step_function = distributed.compile_together(step_function, state, batch)
+            state = step_function(state, batch)
             bar.update()
             done = step + 1
             ends_epoch = done % task.steps_per_epoch == 0
@@ -269,9 +274,9 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
                 seconds = time.perf_counter() - epoch_began
                 row = {"seconds": seconds, "clips_per_second": clips / seconds}
                 _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
-                state = state.replace(totals=jax.device_put(empty_totals(), sharding.replicated(mesh)))
+                state = state.replace(totals=fresh_totals())
                 epoch_began = time.perf_counter()
-            every, stopping = config.checkpoint_every_steps, stop.requested
+            every, stopping = config.checkpoint_every_steps, stop.stops([done])
             if ends_epoch or (every and done % every == 0) or stopping:
                 _check_finite(state, manager)
                 _check_parameters(state, manager)
