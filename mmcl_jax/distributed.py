@@ -6,6 +6,7 @@ leaves to the program: a process that fails alone would leave the others waiting
 
 import contextlib
 import hashlib
+import itertools
 import os
 import sys
 import threading
@@ -31,6 +32,7 @@ _TPU_WORKERS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 # A host that is silent for so long is lost, and the others end. A busy or suspended machine may pause for minutes.
 _HEARTBEAT_SECONDS = 200
 _COMPILE_SECONDS = 3600
+_barriers = itertools.count()  # all processes come to them in the same order
 _FAILURE = "mmcl_jax/failure"
 _POLL_SECONDS = 1.0
 _LINGER_SECONDS = 3 * _POLL_SECONDS
@@ -94,7 +96,7 @@ def compile_together(function: Any, *arguments: Any) -> Any:
     if client is None:
         return function
     compiled = function.lower(*arguments).compile()
-    client.wait_at_barrier("mmcl_jax/compiled", _COMPILE_SECONDS * 1000)
+    client.wait_at_barrier(f"mmcl_jax/compiled/{next(_barriers)}", _COMPILE_SECONDS * 1000)
     return compiled
 
 

@@ -74,6 +74,7 @@ class Evaluator:
             batch_size=self._config.eval_batch_size,
             threads=data.threads,
             prefetch=data.prefetch,
+            host_memory_mb=data.host_memory_mb,
         )
         scores = []
         for batch in batches:

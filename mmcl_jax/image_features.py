@@ -89,6 +89,7 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         batch_size=config.eval_batch_size,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
         fields=fields,
     )
     total = -(-len(task.rows) // config.eval_batch_size)

@@ -25,6 +25,7 @@ _FREE = (
     "data.records",
     "data.threads",
     "data.prefetch",
+    "data.host_memory_mb",
     "eval_batch_size",
     "checkpoint_every_steps",
     "log_every_steps",

@@ -191,7 +191,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
       WorkdirError: the workdir belongs to another config.
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
+      DistributedError: the processes of the run were not started alike.
     """
+    began = time.perf_counter()
     mesh = sharding.data_mesh()
     task = experiment.build_training_task(config)
     evaluator = Evaluator(config, mesh)
@@ -220,9 +222,10 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
         end_step=end,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
     )
     with contextlib.closing(log):
-        state = _loop(state, batches, (start, end), task, config, mesh, evaluator, manager, log)
+        state = _loop(state, batches, (start, end), began, task, config, mesh, evaluator, manager, log)
         checkpoints.finish(manager)
         skeleton = backbone_variables(state)
         for part in evaluator.parts:
@@ -248,10 +251,11 @@ def backbone_variables(state: TrainState) -> dict:
     }
 
 
-def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> TrainState:
+def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, log) -> TrainState:
     from tqdm import tqdm
 
     start, end = span
+    once = {}  # what the next row of metrics.csv alone says
     step_function = compile_step(task, config, mesh)
     fresh_totals = jax.jit(empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
@@ -267,12 +271,16 @@ def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> 
             ends_epoch = done % task.steps_per_epoch == 0
             if done % config.log_every_steps == 0 or ends_epoch or done == start + 1:
                 bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(step))))
+            if done == start + 1:
+                once["first_step_seconds"] = time.perf_counter() - began
+                logging.info("first step done after %.1f s: records, state, compilation", once["first_step_seconds"])
             if ends_epoch:
                 _check_parameters(state, manager)
                 epoch = done // task.steps_per_epoch
                 clips = (done - max(start, done - task.steps_per_epoch)) * config.batch_size
                 seconds = time.perf_counter() - epoch_began
-                row = {"seconds": seconds, "clips_per_second": clips / seconds}
+                row = {"seconds": seconds, "clips_per_second": clips / seconds, **once}
+                once.clear()
                 _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
                 state = state.replace(totals=fresh_totals())
                 epoch_began = time.perf_counter()
