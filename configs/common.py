@@ -19,7 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'
     config.data.text_scaling = "none"  # none (released code) | standardise (by the training clips)
     config.data.threads = 4  # reading clips
-    config.data.prefetch = 64  # clips read ahead
+    config.data.prefetch = 64  # clips read ahead, at least a batch
+    config.data.host_memory_mb = 1000  # what clips and batches in a process's memory may take: fewer are read ahead
     config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion
     config.data.window = 64  # frames that the model sees
     config.data.sampling = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)

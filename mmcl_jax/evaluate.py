@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.metrics import Metrics, classification_metrics
@@ -76,12 +75,13 @@ class Evaluator:
             batch_size=self._config.eval_batch_size,
             threads=data.threads,
             prefetch=data.prefetch,
+            host_memory_mb=data.host_memory_mb,
         )
         scores = []
         for batch in batches:
             logits = self._step(variables, sharding.place_batch(batch, self._mesh))
             scores.append((logits, batch["mask"]))
-        gathered = [_real_rows(logits, mask) for logits, mask in scores]
+        gathered = [sharding.real_rows(logits, mask) for logits, mask in scores]
         scores = np.concatenate(gathered)
         records = self.task.records
         labels = records.index["label"][rows]
@@ -92,13 +92,6 @@ class Evaluator:
             labels,
             records.class_names(data.protocol),
         )
-
-
-def _real_rows(logits: jax.Array, mask: np.ndarray) -> np.ndarray:
-    if jax.process_count() > 1:
-        logits = multihost_utils.process_allgather(logits, tiled=True)
-        mask = multihost_utils.process_allgather(mask, tiled=True)
-    return np.asarray(logits)[mask > 0]
 
 
 def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:

@@ -60,7 +60,19 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool, records: Records |
     layout = records.info.skeleton_layout
     layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.class_names(config.data.protocol))
-    options = TransformOptions(
+    return SkeletonTask(
+        records=records,
+        backbone=BACKBONES[config.model.backbone](num_classes, layout, records.info.num_coordinates, config.model),
+        transform=make_transform(
+            transform_options(config), layout, records.max_frames, train, coordinates=records.info.num_coordinates
+        ),
+        num_classes=num_classes,
+    )
+
+
+def transform_options(config: "ConfigDict") -> TransformOptions:
+    """What the config does to a clip before the model sees it."""
+    return TransformOptions(
         sampling=config.data.sampling,
         window=config.data.window,
         crop_interval=tuple(config.data.crop_interval),
@@ -69,12 +81,6 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool, records: Records |
         centre=config.data.centre,
         absent_body=config.data.absent_body,
         stream=config.data.stream,
-    )
-    return SkeletonTask(
-        records=records,
-        backbone=BACKBONES[config.model.backbone](num_classes, layout, records.info.num_coordinates, config.model),
-        transform=make_transform(options, layout, records.max_frames, train, coordinates=records.info.num_coordinates),
-        num_classes=num_classes,
     )
 
 
@@ -160,6 +166,7 @@ def _check_values(config) -> None:
         ("data.window", config.data.window),
         ("data.threads", config.data.threads),
         ("model.refinement_terms", config.model.refinement_terms),
+        ("data.host_memory_mb", config.data.host_memory_mb),
     ):
         if value < 1:
             raise ValueError(f"{name} {value} is not a positive number")

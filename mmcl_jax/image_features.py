@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import experiment, input_pipeline, torch_weights
+from mmcl_jax import distributed, experiment, input_pipeline, sharding, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 
 if TYPE_CHECKING:
@@ -44,12 +44,17 @@ def frozen_image_features(
 ) -> dict[int, np.ndarray] | None:
     """The features `[D]` of every training clip's image by row, from an encoder that does not train.
 
-    They are computed once and kept in `image_features.npz` in the workdir. None where the run has no FAM.
+    They are computed once and kept in `image_features.npz` in the workdir. None where the run has no FAM. Of several
+    processes each computes its part.
+
+    Raises:
+      DistributedError: the processes do not see the same file.
     """
     if task.image_size is None:
         return None
     path = pathlib.Path(workdir) / "image_features.npz"
     names = task.skeleton.records.index["name"][task.rows]
+    distributed.check_same(str(path), str(path.exists()))
     if path.exists():
         with np.load(path, allow_pickle=False) as stored:
             if np.array_equal(stored["names"], names):
@@ -84,12 +89,13 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         batch_size=config.eval_batch_size,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
         fields=fields,
     )
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [
-        np.asarray(encode(variables, batch["image"]))[batch["mask"] > 0]
-        for batch in tqdm(batches, total=total, desc="image features", unit="batch")
+        sharding.real_rows(np.asarray(encode(variables, batch["image"])), batch["mask"])
+        for batch in tqdm(batches, total=total, desc="image features", unit="batch", disable=jax.process_index() > 0)
     ]
     return np.concatenate(features)
 

@@ -64,8 +64,12 @@ def train_batches(
     end_step: int,
     threads: int,
     prefetch: int,
+    host_memory_mb: int | None = None,
 ) -> Iterator[Batch]:
-    """Yields this process's slice of the global batches of steps `start_step` to `end_step - 1`."""
+    """Yields this process's slice of the global batches of steps `start_step` to `end_step - 1`.
+
+    Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
+    """
     epoch_steps = steps_per_epoch(len(rows), repeats, batch_size)
     order = functools.lru_cache(maxsize=2)(lambda epoch: clip_order(len(rows), repeats, seed, epoch))
     local = batch_size // jax.process_count()
@@ -78,13 +82,24 @@ def train_batches(
         row = rows[order(epoch)[epoch_step * batch_size + place]]
         return {**_read_clip(records, row, fields), "position": np.uint32(step * batch_size + place)}
 
-    return _batched(load, (end_step - start_step) * local, local, threads, prefetch)
+    clips = (end_step - start_step) * local
+    return _batched(load, clips, local, threads, read_ahead(load, clips, local, prefetch, host_memory_mb))
 
 
 def eval_batches(
-    records: Records, rows: np.ndarray, *, batch_size: int, threads: int, prefetch: int, fields: Fields = Fields()
+    records: Records,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    threads: int,
+    prefetch: int,
+    host_memory_mb: int | None = None,
+    fields: Fields = Fields(),
 ) -> Iterator[Batch]:
-    """Yields this process's slice of batches that cover `rows` once, in order; the last is filled and masked."""
+    """Yields this process's slice of batches that cover `rows` once, in order; the last is filled and masked.
+
+    Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
+    """
     steps = -(-len(rows) // batch_size)
     local = batch_size // jax.process_count()
 
@@ -95,14 +110,39 @@ def eval_batches(
         clip = _read_clip(records, rows[position if real else 0], fields)
         return {**clip, "position": np.uint32(position), "mask": np.float32(real)}
 
-    return _batched(load, steps * local, local, threads, prefetch)
+    clips = steps * local
+    return _batched(load, clips, local, threads, read_ahead(load, clips, local, prefetch, host_memory_mb))
 
 
-def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads: int, prefetch: int) -> Iterator[Batch]:
-    """Batches of `load(0)`, `load(1)`, ... in this order, read ahead by threads."""
+def read_ahead(
+    load: Callable[[int], Batch], clips: int, batch_size: int, prefetch: int, host_memory_mb: int | None
+) -> int:
+    """How many clips to read ahead: `prefetch`, at least a batch, and as many as `host_memory_mb` MB allow.
+
+    Beside them memory holds a batch being assembled, twice, and the one before it on its way to the device.
+
+    Raises:
+      ValueError: there is no room for one clip beside those.
+    """
+    wanted = max(prefetch, batch_size)
+    if host_memory_mb is None or not clips:
+        return wanted
+    size = sum(np.asarray(value).nbytes for value in load(0).values())
+    room = host_memory_mb * 10**6 // size - 3 * batch_size
+    if room < 1:
+        least = -(-(3 * batch_size + 1) * size // 10**6)
+        raise ValueError(
+            f"data.host_memory_mb {host_memory_mb} is too little for a process's batches of {batch_size} clips of "
+            f"{size // 1000} KB; give it {least} or more, or lower the batch size"
+        )
+    return min(wanted, room)
+
+
+def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads: int, ahead: int) -> Iterator[Batch]:
+    """Batches of `load(0)`, `load(1)`, ... in this order, up to `ahead` of them read before they are asked for."""
     import grain
 
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, batch_size))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     dataset = grain.MapDataset.range(clips).map(load).to_iter_dataset(options)
     return iter(dataset.batch(batch_size, drop_remainder=True))
 

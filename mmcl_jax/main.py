@@ -3,14 +3,13 @@
 import os
 import pathlib
 import sys
-from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmcl_jax import evaluate, train
-from mmcl_jax.backend import tune_cpu_compiler
+from mmcl_jax import distributed, evaluate, train
+from mmcl_jax.backend import keep_compiled_programs, tune_cpu_compiler
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
@@ -18,10 +17,21 @@ from mmcl_jax.run_log import WorkdirError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
+_COMPILED = flags.DEFINE_string(
+    "compilation_cache",
+    os.environ.get("JAX_COMPILATION_CACHE_DIR"),
+    "Folder of compiled programs; '' for none. By default 'compiled' beside the workdir.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.", lower_bound=0)
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run. Clusters that JAX knows need none of the three.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 # What a user can mend; anything else is our mistake and keeps its traceback.
-_EXPECTED = (RecordsError, ValueError, WorkdirError, CheckpointError, train.NonFiniteLossError, OSError)
+_EXPECTED = (
+    *(RecordsError, ValueError, WorkdirError, CheckpointError, train.NonFiniteLossError, OSError),
+    distributed.DistributedError,
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -30,24 +40,27 @@ def main(arguments: list[str]) -> None:
     tune_cpu_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
-    logging.info("devices: %s", ", ".join(str(device) for device in jax.devices()))
-    workdir = pathlib.Path(_WORKDIR.value)
     try:
-        if _MODE.value == "train":
-            train.train(_CONFIG.value, workdir)
-        else:
-            evaluate.evaluate_workdir(_CONFIG.value, workdir)
-    except _EXPECTED as error:
-        logging.debug("traceback of the error below", exc_info=True)
-        _stop(error)
+        distributed.join(_COORDINATOR.value, _PROCESS.value, _PROCESSES.value)
+        with distributed.shared_fate():
+            _work(pathlib.Path(_WORKDIR.value))
+    except Exception as error:
+        expected = isinstance(error, _EXPECTED)
+        if not expected and jax.process_count() == 1:
+            raise
+        logging.log(logging.DEBUG if expected else logging.ERROR, "traceback of the error below", exc_info=True)
+        distributed.end_now(str(error))
 
 
-def _stop(error: Exception) -> NoReturn:
-    """Ends the process at once with status 1: after a failed write, threads of Orbax print dozens of tracebacks."""
-    sys.stdout.flush()
-    sys.stderr.write(f"\nerror: {error}\n")
-    sys.stderr.flush()
-    os._exit(1)
+def _work(workdir: pathlib.Path) -> None:
+    distributed.quiet_unless_first()
+    folder = workdir.absolute().parent / "compiled" if _COMPILED.value is None else _COMPILED.value
+    keep_compiled_programs(pathlib.Path(folder) if folder else None)
+    logging.info("devices: %s", ", ".join(str(device) for device in jax.devices()))
+    if _MODE.value == "train":
+        train.train(_CONFIG.value, workdir)
+    else:
+        evaluate.evaluate_workdir(_CONFIG.value, workdir)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

@@ -173,7 +173,7 @@ class Records:
         self.text_sets = _text_sets(self.root)
         self._lock = threading.Lock()
         self._joined: dict[str, _NamedDataset] = {}
-        self._skeletons = _NamedDataset(self.root / SKELETONS, self.index["name"])
+        self._skeletons = _NamedDataset(self.root / SKELETONS, self.index["name"], decoded=("name", "skeleton"))
 
     def __reduce__(self):
         return Records, (self.root,)
@@ -334,8 +334,11 @@ class Records:
 class _NamedDataset:
     """One TFDS dataset with the clip name of each of its rows."""
 
-    def __init__(self, folder: pathlib.Path, names: np.ndarray):
-        """Opens `folder`. Raises: RecordsError where it is missing, unreadable or not as long as `names`."""
+    def __init__(self, folder: pathlib.Path, names: np.ndarray, decoded: tuple[str, ...] | None = None):
+        """Opens `folder`; `read` decodes the features `decoded` (None: all).
+
+        Raises: RecordsError where it is missing, unreadable or not as long as `names`.
+        """
         import tensorflow_datasets as tfds
 
         if not (folder / "dataset_info.json").is_file():
@@ -346,8 +349,10 @@ class _NamedDataset:
         try:
             builder = tfds.builder_from_directory(folder)
             self.features = builder.info.features
-            decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
-            self._source = builder.as_data_source(SPLIT, decoders=decoders)
+            # Not tfds.decode.PartialDecoding, which needs TensorFlow.
+            self._decoded = tfds.features.FeaturesDict({name: self.features[name] for name in decoded or self.features})
+            self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
+            self._source = builder.as_data_source(SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
             counted = count_rows(folder)
         except (
             Exception
@@ -360,7 +365,7 @@ class _NamedDataset:
         """The example in `row`. Raises: RecordsError where it is damaged or belongs to another clip."""
         name = str(self.names[row])
         try:
-            example = self._source[row]
+            example = self._decoded.deserialize_example_np(self._source[row], decoders=self._decoders)
         except Exception as error:  # as above
             raise RecordsError(
                 f"{self.folder}: row {row} (clip {name}) cannot be read ({error}); prepare again"

@@ -8,12 +8,15 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from absl import logging
+
+from mmcl_jax.distributed import check_same
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -23,6 +26,7 @@ _FREE = (
     "data.records",
     "data.threads",
     "data.prefetch",
+    "data.host_memory_mb",
     "eval_batch_size",
     "checkpoint_every_steps",
     "log_every_steps",
@@ -47,6 +51,7 @@ _EVALUATED = (
 # What a checkpoint that no training here made says of itself, under the config's own names.
 IMPORTED = "imported.json"
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
+_SHOWN_WITHIN_SECONDS = 60
 _BEST = "best_test_top1_so_far_never_used"
 
 
@@ -60,7 +65,9 @@ class RunLog:
     def __init__(self, workdir: pathlib.Path, config: "ConfigDict", clips: str):
         """Claims the workdir for this config and these clips (`Records.fingerprint`).
 
-        Raises: WorkdirError where another config, or the same on other clips, made it.
+        Raises:
+          WorkdirError: another config, or the same on other clips, made it.
+          DistributedError: the processes differ in config or clips, or do not share the workdir's disk.
         """
         self._workdir = pathlib.Path(workdir)
         self._first = jax.process_index() == 0
@@ -72,22 +79,27 @@ class RunLog:
         if not path.exists() and (self._workdir / "checkpoints").exists():
             raise WorkdirError(f"{self._workdir}: holds checkpoints but no config.json; use another --workdir")
         _check_config(path, resolved, lambda key: key not in _FREE)
+        counted = {key: value for key, value in _flat(resolved).items() if key not in _FREE}
+        check_same("config and clips", json.dumps(counted, sort_keys=True))
         if self._first:
-            _write_whole(self._workdir / "config.json", json.dumps(resolved, indent=2, sort_keys=True) + "\n")
+            _write_whole(path, json.dumps(resolved, indent=2, sort_keys=True) + "\n")
+        check_same("config and clips are written", "")
+        _wait_for(path)
+        check_same(str(path), path.read_text() if path.exists() else "no such file")
 
     def resume(self, step: int) -> None:
         """Starts logging after `step` steps; rows of epochs that a killed run logged but did not save are dropped."""
+        if not self._first:
+            return
         path = self._workdir / "metrics.csv"
         if path.exists():
             with path.open(newline="") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-            if self._first:
-                self._write_rows()
-        if self._first:
-            self._note_start(step)
-            from tensorboardX import SummaryWriter
+            self._write_rows()
+        self._note_start(step)
+        from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def steps(self, step: int, totals: dict[str, float], learning_rate: float) -> str:
         """Logs the running means of the epoch; returns them as a few words for the progress bar."""
@@ -100,15 +112,16 @@ class RunLog:
 
     def epoch(self, epoch: int, step: int, row: dict[str, float]) -> None:
         """Logs one epoch. The best test accuracy so far is noted under a name that says it is never used."""
+        if not self._first:
+            return
         if "test_top1" in row:
             before = [float(old[_BEST]) for old in self._rows if old.get(_BEST)]
             row = {**row, _BEST: max([row["test_top1"], *before])}
         self._rows.append({"epoch": str(epoch), "step": str(step), **{k: f"{v:.6g}" for k, v in row.items()}})
-        if self._first:
-            self._write_rows()
-            for name, value in row.items():
-                self._writer.add_scalar(f"epoch/{name}", value, step)
-            self._writer.flush()
+        self._write_rows()
+        for name, value in row.items():
+            self._writer.add_scalar(f"epoch/{name}", value, step)
+        self._writer.flush()
         shown = " ".join(f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(_BEST))
         print(f"\nepoch {epoch} step {step}: {shown}", flush=True)
 
@@ -145,6 +158,13 @@ class RunLog:
             writer.writeheader()
             writer.writerows(self._rows)
         partial.replace(path)
+
+
+def _wait_for(path: pathlib.Path) -> None:
+    """Network file systems may show another host's new file late."""
+    deadline = time.monotonic() + _SHOWN_WITHIN_SECONDS
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _write_whole(path: pathlib.Path, text: str) -> None:

@@ -1,16 +1,22 @@
 """Placing arrays on devices: one mesh axis, `data`, over all devices of all processes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh of `devices` (None: all of all processes), its one axis named `data`."""
+    """Returns the mesh of `devices` (None: all of all processes), its one axis named `data`.
+
+    The devices of a process are neighbours, in the order of the processes: so its slice of a batch is contiguous.
+    """
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -28,9 +34,36 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(over_clips(mesh), x), batch)
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Places a tree of arrays on every device of all processes; process 0's values count."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, replicated(mesh))
+    tree = multihost_utils.broadcast_one_to_all(tree)
+    place = jax.make_array_from_process_local_data
+    return jax.tree.map(lambda x: place(replicated(mesh), np.asarray(x)), tree)
+
+
+def real_rows(values: jax.Array | np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """All processes' rows of a batch, fillers left out; the same in every process.
+
+    Args:
+      values: `[N, ...]`: a global array, or this process's slice of one.
+      mask: float32 `[N]`, this process's slice; 0 on fillers.
+    """
+    if jax.process_count() > 1:
+        values, mask = (multihost_utils.process_allgather(array, tiled=True) for array in (values, mask))
+    return np.asarray(values)[mask > 0]
+
+
 def check_batch_size(name: str, size: int) -> None:
-    """Raises ValueError, proposing the nearest sizes, unless the devices divide a global batch of `size`."""
+    """Raises ValueError, proposing the nearest sizes, unless the devices divide a global batch of `size`.
+
+    So do processes with unequal numbers of devices, which could not share it evenly.
+    """
     devices = jax.device_count()
+    if devices != jax.local_device_count() * jax.process_count():
+        counts = np.bincount([device.process_index for device in jax.devices()]).tolist()
+        raise ValueError(f"the processes have {counts} devices; start them with the same number each")
     if size < 1 or size % devices:
         lower, upper = size // devices * devices, (size // devices + 1) * devices
         nearest = f"{lower} or {upper}" if lower > 0 else f"{upper}"

@@ -2,18 +2,27 @@
 
 import signal
 import threading
+from collections.abc import Iterable
+
+import jax
+from jax.experimental import multihost_utils
 
 
 class StopSignal:
-    """Context in which SIGTERM (a scheduler's warning) and SIGINT (Ctrl-C) set `requested`; a second one interrupts."""
+    """Context in which SIGTERM (a scheduler's warning) and SIGINT (Ctrl-C) ask to stop; a second one interrupts.
+
+    Of several processes one that gets a signal is enough: JAX's preemption service, which listens to SIGTERM itself,
+    tells the others and finds the step that all have yet to take.
+    """
 
     def __init__(self):
-        self.requested = False
+        self._requested = False
+        self._several = jax.process_count() > 1
         self._previous = {}
 
     def __enter__(self) -> "StopSignal":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -21,8 +30,16 @@ class StopSignal:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def stops(self, steps: Iterable[int]) -> bool:
+        """Whether to stop after these steps, the same in every process; to be asked once for each step, in order."""
+        if not self._several:
+            return self._requested
+        return any([multihost_utils.reached_preemption_sync_point(step) for step in steps])
+
     def _handle(self, number: int, _frame) -> None:
-        if self.requested:
+        if self._requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self._requested = True
         print(f"\n{signal.Signals(number).name}: saving after this step", flush=True)
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)

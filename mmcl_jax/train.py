@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from flax import struct
 
-from mmcl_jax import checkpoints, experiment, input_pipeline, losses, sharding
+from mmcl_jax import checkpoints, distributed, experiment, input_pipeline, losses, sharding
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -191,7 +191,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
       WorkdirError: the workdir belongs to another config.
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
+      DistributedError: the processes of the run were not started alike.
     """
+    began = time.perf_counter()
     mesh = sharding.data_mesh()
     task = experiment.build_training_task(config)
     evaluator = Evaluator(config, mesh)
@@ -220,9 +222,10 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
         end_step=end,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
     )
     with contextlib.closing(log):
-        state = _loop(state, batches, (start, end), task, config, mesh, evaluator, manager, log)
+        state = _loop(state, batches, (start, end), began, task, config, mesh, evaluator, manager, log)
         checkpoints.finish(manager)
         skeleton = backbone_variables(state)
         for part in evaluator.parts:
@@ -233,7 +236,7 @@ def _restore_or_create(manager, task, config, mesh) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new one where there is none."""
     everywhere = sharding.replicated(mesh)
     if manager.latest_step() is None:
-        return jax.device_put(create_state(task, config), everywhere)
+        return sharding.replicate(create_state(task, config), mesh)
     shapes = jax.eval_shape(functools.partial(random_state, task, config))
     return checkpoints.restore_latest(
         manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
@@ -248,30 +251,40 @@ def backbone_variables(state: TrainState) -> dict:
     }
 
 
-def _loop(state, batches, span, task, config, mesh, evaluator, manager, log) -> TrainState:
+def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, log) -> TrainState:
     from tqdm import tqdm
 
     start, end = span
+    once = {}  # what the next row of metrics.csv alone says
     step_function = compile_step(task, config, mesh)
+    fresh_totals = jax.jit(empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
-    with StopSignal() as stop, tqdm(total=end, initial=start, unit="step", smoothing=0.05) as bar:
+    bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
+    with StopSignal() as stop, bar:
         for step in range(start, end):
-            state = step_function(state, sharding.place_batch(next(batches), mesh))
+            batch = sharding.place_batch(next(batches), mesh)
+            if step == start:
+                step_function = distributed.compile_together(step_function, state, batch)
+            state = step_function(state, batch)
             bar.update()
             done = step + 1
             ends_epoch = done % task.steps_per_epoch == 0
             if done % config.log_every_steps == 0 or ends_epoch or done == start + 1:
                 bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(step))))
+            if done == start + 1:
+                once["first_step_seconds"] = time.perf_counter() - began
+                logging.info("first step done after %.1f s: records, state, compilation", once["first_step_seconds"])
             if ends_epoch:
                 _check_parameters(state, manager)
                 epoch = done // task.steps_per_epoch
                 clips = (done - max(start, done - task.steps_per_epoch)) * config.batch_size
                 seconds = time.perf_counter() - epoch_began
-                row = {"seconds": seconds, "clips_per_second": clips / seconds}
+                row = {"seconds": seconds, "clips_per_second": clips / seconds, **once}
+                once.clear()
                 _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
-                state = state.replace(totals=jax.device_put(empty_totals(), sharding.replicated(mesh)))
+                state = state.replace(totals=fresh_totals())
                 epoch_began = time.perf_counter()
-            every, stopping = config.checkpoint_every_steps, stop.requested
+            every, stopping = config.checkpoint_every_steps, stop.stops([done])
             if ends_epoch or (every and done % every == 0) or stopping:
                 _check_finite(state, manager)
                 _check_parameters(state, manager)

@@ -3,8 +3,11 @@
 import csv
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -30,7 +33,7 @@ TINY = {
 }
 STEPS_PER_EPOCH = 12
 STEPS = 24
-TIMES = ("seconds", "clips_per_second")  # columns of metrics.csv that differ from run to run
+TIMES = ("seconds", "clips_per_second", "first_step_seconds")  # columns of metrics.csv that differ from run to run
 
 
 class MeanColour(nn.Module):
@@ -63,7 +66,7 @@ def tiny_config(records: pathlib.Path, **changes) -> ml_collections.ConfigDict:
 
 def command(records: pathlib.Path, workdir: pathlib.Path, *more: str, mode: str = "train", **changes) -> list[str]:
     """The command of a tiny run, as a user would type it."""
-    overrides = {**TINY, "data.records": str(records), **_dotted(changes)}
+    given = {**TINY, "data.records": str(records), **_dotted(changes)}
     return [
         sys.executable,
         "-m",
@@ -71,24 +74,35 @@ def command(records: pathlib.Path, workdir: pathlib.Path, *more: str, mode: str 
         "--config=configs/demo.py",
         f"--workdir={workdir}",
         f"--mode={mode}",
-        *(f"--config.{key}={value}" for key, value in overrides.items()),
+        *overrides(given),
         *more,
     ]
+
+
+def overrides(changes: dict) -> list[str]:
+    """Flags that change a config, from keys with dots or `__`."""
+    return [f"--config.{key}={value}" for key, value in _dotted(changes).items()]
 
 
 def _dotted(changes: dict) -> dict:
     return {key.replace("__", "."): value for key, value in changes.items()}
 
 
-def start(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1) -> subprocess.Popen:
-    """Starts a process whose output goes to `log`. Processes share compiled programs in `cache`."""
+def start(
+    arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1, hasty: bool = False
+) -> subprocess.Popen:
+    """Starts a process whose output goes to `log`. Processes share compiled programs in `cache`.
+
+    Where it is `hasty` programs are not optimised: they compile faster than they would run fast.
+    """
+    hurry = " --xla_backend_optimization_level=0" if hasty else ""
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}{hurry}",
     }
     if devices > 1:
         # Threads of the CPU client. With one a device, collectives that run at once can wait for each other for ever.
@@ -108,9 +122,35 @@ def run(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: i
     return status, log.read_bytes()[already:].decode()
 
 
+def free_address() -> str:
+    """host:port on this machine that nobody uses yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def start_two(commands: Sequence[list[str]], cache: pathlib.Path, folder: pathlib.Path) -> list[subprocess.Popen]:
+    """Starts two processes of one run, two devices each, on this machine; output goes to `folder`/log0 and log1."""
+    address = free_address()
+    processes = []
+    for index, command in enumerate(commands):
+        flags = [f"--coordinator_address={address}", f"--process_id={index}", "--num_processes=2"]
+        processes.append(start([*command, *flags], cache, folder / f"log{index}", devices=2, hasty=True))
+    return processes
+
+
 def saved_steps(workdir: pathlib.Path) -> list[int]:
     """Steps of the complete checkpoints of a run."""
     return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+
+
+def wait_for_checkpoint(process: subprocess.Popen, workdir: pathlib.Path, step: int, log: pathlib.Path) -> None:
+    """Waits until a checkpoint at or after `step` is complete."""
+    deadline = time.monotonic() + 600
+    while not any(saved >= step for saved in saved_steps(workdir)):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
 
 
 def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
@@ -126,8 +166,13 @@ def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 
 def read_rows(workdir: pathlib.Path) -> list[dict[str, str]]:
     """Rows of metrics.csv, without the columns that tell times."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in read_rows_with_times(workdir)]
+
+
+def read_rows_with_times(workdir: pathlib.Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv."""
     with (workdir / "metrics.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
 def read_scores(workdir: pathlib.Path, part: str = "test") -> dict[str, np.ndarray]:

@@ -1,12 +1,14 @@
 """Batches: a pure function of seed and step, every clip as often as it should be, evaluation once and in order."""
 
 import collections
+import functools
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmcl_jax import input_pipeline
-from mmcl_jax.input_pipeline import Fields, clip_order, eval_batches, steps_per_epoch, train_batches
+from mmcl_jax.input_pipeline import Fields, clip_order, eval_batches, read_ahead, steps_per_epoch, train_batches
 from mmcl_jax.records import Records
 
 TEXT_SET = "stand_in/holding/token_ids"
@@ -108,6 +110,47 @@ def test_processes_read_slices_that_make_up_the_global_batch(records, monkeypatc
         halves.append(_batches(records, 2, 4))
     joined = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*halves, strict=True)]
     _assert_same(joined, expected)
+
+
+def test_a_run_on_skeletons_decodes_no_image(records, monkeypatch):
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda file: (opened.append(file), real(file))[1])
+    shared = {"batch_size": 8, "threads": 2, "prefetch": 8}
+    batches = functools.partial(train_batches, seed=0, repeats=1, start_step=0, end_step=3, **shared)
+    (*_,) = batches(records, ROWS, Fields(text=TEXT_SET))
+    (*_,) = eval_batches(records, ROWS, **shared)
+    assert not opened
+    (*_,) = batches(records, ROWS, Fields(image=functools.partial(records.image, size=8)))
+    assert len(opened) == 24
+
+
+def test_a_run_on_skeletons_opens_no_other_dataset(tiny_records):
+    records = Records(tiny_records)
+    (*_,) = eval_batches(records, ROWS, batch_size=8, threads=2, prefetch=8)
+    assert not records._joined
+    assert set(records._skeletons.read(0)) == {"name", "skeleton"}
+
+
+def test_what_is_read_ahead_fits_the_memory():
+    def load(_number):
+        return {"skeleton": np.zeros(250_000, np.float32)}  # 1 MB
+
+    assert read_ahead(load, 100, 10, 64, None) == 64
+    assert read_ahead(load, 100, 10, 4, None) == 10  # a batch at least
+    assert read_ahead(load, 100, 10, 64, 1000) == 64
+    assert read_ahead(load, 100, 10, 64, 50) == 20  # beside three batches
+    assert read_ahead(load, 100, 10, 64, 31) == 1
+    with pytest.raises(ValueError, match=r"data\.host_memory_mb 30 is too little .* 10 clips .*; give it 31 or more"):
+        read_ahead(load, 100, 10, 64, 30)
+
+
+def test_a_batch_does_not_depend_on_the_memory(records):
+    shared = {"seed": 0, "batch_size": 8, "repeats": 1, "start_step": 0, "end_step": 3, "threads": 2, "prefetch": 64}
+    expected = list(train_batches(records, ROWS, Fields(), **shared))
+    size = sum(value.nbytes for value in expected[0].values()) / 8
+    little = int(-(-25 * size // 10**6))
+    _assert_same(list(train_batches(records, ROWS, Fields(), host_memory_mb=little, **shared)), expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 10, 24, 64])

@@ -1,16 +1,19 @@
 """Training as a user runs it: end to end, stopped and resumed, on several devices, and when it goes wrong."""
 
+import functools
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from mmcl_jax import train
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from tests import runs
 
 pytestmark = pytest.mark.slow
@@ -39,15 +42,6 @@ def test_end_to_end(finished_run):
     np.testing.assert_allclose(float(last["test_top1"]), top1, rtol=1e-5)
 
 
-def _wait_for(process: subprocess.Popen, workdir, step: int, log) -> None:
-    """Waits until a checkpoint at or after `step` is complete."""
-    deadline = time.monotonic() + 600
-    while not any(saved >= step for saved in runs.saved_steps(workdir)):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
-
-
 def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run, tiny_records, compiled, tmp_path):
     seed = time.time_ns()
     rng = random.Random(seed)
@@ -57,14 +51,14 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
     command = runs.command(tiny_records, workdir, checkpoint_every_steps=3)
 
     process = runs.start(command, compiled, log)
-    _wait_for(process, workdir, first_checkpoint, log)
+    runs.wait_for_checkpoint(process, workdir, first_checkpoint, log)
     time.sleep(pause)
     process.kill()
     assert process.wait() == -signal.SIGKILL
 
     reached = runs.saved_steps(workdir)[-1]
     process = runs.start(command, compiled, log)
-    _wait_for(process, workdir, reached + 1, log)
+    runs.wait_for_checkpoint(process, workdir, reached + 1, log)
     process.terminate()
     assert process.wait(timeout=120) == 0, log.read_text()
     assert f"resuming at step {reached} of {runs.STEPS}" in log.read_text()
@@ -93,6 +87,31 @@ def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_pa
     assert difference[0] <= 1e-6, difference
     assert difference.max() <= 1e-4, difference
     assert np.median(results["update error"]) <= 1e-4, results["update error"]
+
+
+def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(tiny_records, tmp_path, monkeypatch):
+    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
+    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=train._HASTY))
+    compiled, counts = [], []  # names of programs; how many at the end of each step's log
+
+    def note(event: str, _seconds: float, fun_name: str = "", **_others) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    logged = train.RunLog.steps
+    monkeypatch.setattr(train.RunLog, "steps", lambda *given: (counts.append(len(compiled)), logged(*given))[1])
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        changes = {"log_every_steps": 1, "checkpoint_every_steps": 5}
+        config = runs.tiny_config(tiny_records, model__image_encoder="mean_colour", **changes)
+        train.train(config, tmp_path / "run")
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert len(counts) == runs.STEPS
+    assert sum("train_step" in name for name in compiled) == 1, compiled
+    assert sum("eval_step" in name for name in compiled) == 1, compiled
+    assert counts[4] == counts[0] > 0, compiled[counts[0] :]  # the five steps to the first checkpoint
+    assert len(compiled) == counts[12], compiled[counts[12] :]  # from the second epoch to the end
 
 
 def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, tmp_path):

@@ -43,6 +43,11 @@ def backend() -> str:
     return jax.default_backend()
 
 
+def device_count() -> int:
+    """How many devices there are."""
+    return jax.device_count()
+
+
 def describe() -> dict[str, str]:
     """Hardware, versions and threads, as a table's caption says them."""
     versions = {name: _version(name) for name in _PACKAGES}

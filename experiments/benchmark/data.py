@@ -1,0 +1,192 @@
+"""Reading batches: streamed from records, beside a feeder that holds all clips in memory as the released one does.
+
+Clips are random walks with NTU RGB+D 120's numbers of clips, joints and bodies and about its lengths. Both contenders
+yield batches of whole, untransformed clips in shuffled order: ours transforms on the device, the released feeder in its
+workers. The third line trains, on a narrow CTR-GCN: memory of a run from its records on (on a CPU, the device's too).
+
+The feeder's array is (clips, 300 frames, 2 bodies, 25 joints, 3) in float32, padded with zeros: 180 kB a clip.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
+from experiments.benchmark.report import Report
+
+_CLIPS = 113_945  # of NTU RGB+D 120
+_JOINTS, _CHANNELS, _BODIES, _FRAMES = 25, 3, 2, 300
+_MEAN_FRAMES, _TWO_BODIES = 80, 0.2  # mean length; share of clips with a second body
+_BATCH = 200
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clips", type=int, default=4000, help=f"in the records (default 4000; all: {_CLIPS})")
+    parser.add_argument("--feeder-clips", type=int, default=4000, help="in the feeder's array, 180 kB each")
+    parser.add_argument("--records", type=pathlib.Path, help="folder for the records, made if missing, and kept")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn")
+    parser.add_argument("--width", type=int, default=4, help="base_channels of the model that trains")
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    with contextlib.ExitStack() as stack:
+        scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        records = options.records or scratch / "records"
+        contenders = [
+            Contender("streamed from records", _streaming, {"records": records}),
+            Contender("PyTorch DataLoader, all in memory", _feeder, {"array": scratch / "feeder.npz"}),
+            Contender("training from records", _training, {"records": records, "width": options.width}),
+        ]
+        if not (records / "info.json").exists():
+            write_walks(records, options.clips)
+        _write_array(scratch / "feeder.npz", options.feeder_clips)
+        timings = alternate(contenders, rounds=options.rounds, turn_seconds=options.turn_seconds)
+    report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
+    rows = [
+        (timing.name, f"{timing.details['clips']:,}", f"{timing.peak_memory / 1e9:.2f}")
+        for timing in timings
+        if not timing.unavailable
+    ]
+    report.table("Peak resident memory of each process (all of it, libraries included)", ("", "clips", "GB"), rows)
+
+
+def walks(number: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Random walks, float32 `(T, M, V, C)`, of random lengths and numbers of bodies."""
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        frames = int(np.clip(rng.gamma(6, _MEAN_FRAMES / 6), 20, _FRAMES))
+        bodies = 1 + int(rng.random() < _TWO_BODIES)
+        steps = rng.standard_normal((frames, bodies, _JOINTS, _CHANNELS), dtype=np.float32)
+        yield np.cumsum(0.02 * steps, axis=0, dtype=np.float32)
+
+
+def write_walks(folder: pathlib.Path, number: int) -> None:
+    """Writes records of `number` random walks with NTU RGB+D 120's classes, subjects, cameras and setups."""
+    from data_prep.builders import Clip, write_records
+    from mmcl_jax.records import DatasetInfo
+
+    info = DatasetInfo(
+        dataset="ntu",
+        layout="ntu",
+        units="metres",
+        class_names=tuple(f"A{label + 1:03d}" for label in range(120)),
+        image_source=None,
+        preprocessing="random walks, no recordings",
+    )
+
+    def clips() -> Iterator[Clip]:
+        rng = np.random.default_rng(1)
+        for place, skeleton in enumerate(walks(number)):
+            yield Clip(
+                name=f"walk{place:06d}",
+                label=int(rng.integers(120)),
+                subject=int(rng.integers(1, 107)),
+                camera=int(rng.integers(1, 4)),
+                setup=int(rng.integers(1, 33)),
+                replication=int(rng.integers(1, 3)),
+                skeleton=skeleton,
+            )
+
+    write_records(folder, info, clips(), total=number)
+
+
+def _write_array(path: pathlib.Path, number: int) -> None:
+    array = np.zeros((number, _FRAMES, _BODIES, _JOINTS, _CHANNELS), np.float32)
+    for padded, skeleton in zip(array, walks(number), strict=True):
+        padded[: skeleton.shape[0], : skeleton.shape[1]] = skeleton
+    np.savez(path, x_train=array)
+
+
+def _config(records: pathlib.Path, width: int):
+    try:
+        import grain  # noqa: F401  absent where a benchmark runs with jax, flax, optax and torch alone
+        import tensorflow_datasets  # noqa: F401
+
+        from configs import ntu120
+    except ImportError as error:
+        raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
+    config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
+    config.data.records = str(records)
+    config.model.base_channels = width
+    return config.lock()
+
+
+def _batches(config, task):
+    from mmcl_jax import experiment, input_pipeline
+
+    return input_pipeline.train_batches(
+        task.skeleton.records,
+        task.rows,
+        experiment.fields(task, None),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        repeats=config.data.repeats,
+        start_step=0,
+        end_step=config.num_epochs * task.steps_per_epoch,
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
+    )
+
+
+def _streaming(records: pathlib.Path) -> Program:
+    config = _config(records, width=4)
+    from mmcl_jax import experiment
+
+    task = experiment.build_training_task(config)
+    batches = _batches(config, task)
+    return Program(lambda: next(batches), details={"clips": len(task.skeleton.records), "threads": config.data.threads})
+
+
+def _training(records: pathlib.Path, width: int) -> Program:
+    config = _config(records, width)
+    import jax
+
+    from mmcl_jax import backend, experiment, sharding, train
+
+    backend.tune_cpu_compiler()
+    task = experiment.build_training_task(config)
+    batches = _batches(config, task)
+    mesh = sharding.data_mesh(jax.devices()[:1])
+    step = train.compile_step(task, config, mesh)
+    state = sharding.replicate(train.create_state(task, config), mesh)
+
+    def work() -> None:
+        nonlocal state
+        state = jax.block_until_ready(step(state, sharding.place_batch(next(batches), mesh)))
+
+    return Program(work, details={"clips": len(task.skeleton.records), "base_channels": width})
+
+
+def _feeder(array: pathlib.Path) -> Program:
+    try:
+        from torch.utils.data import DataLoader, Dataset
+    except ImportError as error:
+        raise UnavailableError("torch is missing: pip install torch") from error
+
+    class Clips(Dataset):
+        """What the released feeder does before it transforms: the whole array in memory, a clip copied at a time."""
+
+        def __init__(self):
+            with np.load(array, allow_pickle=False) as stored:
+                self.data = stored["x_train"]
+
+        def __len__(self) -> int:
+            return len(self.data)
+
+        def __getitem__(self, place: int):
+            return np.array(self.data[place]), place
+
+    data = Clips()
+
+    def forever() -> Iterator:
+        while True:
+            yield from DataLoader(data, batch_size=_BATCH, shuffle=True, drop_last=True)
+
+    batches = forever()
+    return Program(lambda: next(batches), details={"clips": len(data), "workers": 0})
