@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmcl_jax import distributed, evaluate, train
-from mmcl_jax.backend import keep_compiled_programs, tune_cpu_compiler
+from mmcl_jax.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
@@ -37,6 +37,7 @@ _EXPECTED = (
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    keep_memory()
     tune_cpu_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
