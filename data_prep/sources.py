@@ -8,6 +8,7 @@ import lzma
 import multiprocessing
 import os
 import pathlib
+import re
 import shutil
 import tarfile
 import threading
@@ -226,6 +227,20 @@ def positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+@contextlib.contextmanager
+def clear_memory_errors(what: str, option: str):
+    """Turns PyTorch's want of memory for `what` into a PreparationError that names the option to choose smaller."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
+            raise
+        raise PreparationError(
+            f"the memory does not suffice for {what} at a time ({str(error).splitlines()[0]}); "
+            f"choose a smaller {option}, what is done is kept"
+        ) from error
 
 
 def usable_cores() -> int:

@@ -192,7 +192,7 @@ class Answering:
 
     def _answer(self, names: list[str], loaded) -> None:
         """Asks every question about some pictures and stores what is not yet there."""
-        try:
+        with sources.clear_memory_errors(f"{len(names)} mosaics", "--batch_size"):
             seen = self.model.see(loaded)
             answers = {
                 question: self.model.answer(
@@ -203,13 +203,6 @@ class Answering:
                 )
                 for question, text in self.request.questions.items()
             }
-        except RuntimeError as error:
-            if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
-                raise
-            raise PreparationError(
-                f"the memory does not suffice for {len(names)} mosaics at a time ({str(error).splitlines()[0]}); "
-                "choose a smaller --batch_size, what is done is kept"
-            ) from error
         for (question, feature), outputs in self.outputs.items():
             for name, answer in zip(names, answers[question], strict=True):
                 self._store(outputs, name, feature, answer)

@@ -14,11 +14,11 @@ import functools
 import hashlib
 import os
 import pathlib
-import re
 import tempfile
 
 import numpy as np
 
+from data_prep import sources
 from data_prep.builders import PreparationError
 
 DEFAULT_CONFIDENCE = 0.25
@@ -89,16 +89,8 @@ class Detector:
 
         letter_box = LetterBox(self._image_size, auto=True, stride=self._stride)
         boxed = np.stack([letter_box(image=picture) for picture in pictures])
-        try:
-            with torch.inference_mode():
-                return self._persons(torch.from_numpy(boxed), pictures[0].shape)
-        except RuntimeError as error:
-            if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
-                raise
-            raise PreparationError(
-                f"the memory does not suffice for {len(pictures)} pictures at a time ({str(error).splitlines()[0]}); "
-                "choose a smaller --yolo_batch, what is done is kept"
-            ) from error
+        with sources.clear_memory_errors(f"{len(pictures)} pictures", "--yolo_batch"), torch.inference_mode():
+            return self._persons(torch.from_numpy(boxed), pictures[0].shape)
 
     def _persons(self, boxed, shape: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
         """As `detect`, of pictures of `shape` that were brought to the model's size, a tensor uint8 [N, H, W, 3]."""

@@ -327,8 +327,9 @@ def test_videos_that_do_not_belong(source, tmp_path):
 def test_real_skeletons_fall_into_the_colour_picture(tmp_path):
     """In all but a few of 2,000 frames; so the skeleton is fit to find the person."""
     with tarfile.open(pathlib.Path(os.environ["MMCL_TEST_DATA"]) / "data" / "nw_ucla.tar.xz") as tar:
-        members = sorted((member for member in tar if member.name.endswith(".json")), key=lambda member: member.name)
-        tar.extractall(tmp_path, members[::30], filter="data")
+        for number, member in enumerate(member for member in tar if member.name.endswith(".json")):
+            if number % 30 == 0:
+                tar.extract(member, tmp_path, filter="data")
     files = sorted(tmp_path.rglob("*.json"))
     tracks = [nw_ucla.find_track(path) for path in files]
     boxes = [track.box_in(frame) for track in tracks for frame in range(track.num_frames)]

@@ -289,3 +289,14 @@ def test_a_wrong_weights_file_leaves_nothing_behind(source, weights, prepared, t
         ntu.main(arguments(source, tmp_path / "nowhere.pt", out))
     ntu.main(arguments(source, weights, out))
     assert mosaics_in(tmp_path / "ntu.images") == mosaics_in(prepared.with_name("ntu.images"))
+
+
+def test_want_of_memory_names_the_option(weights, monkeypatch):
+    detector = yolo.Detector(yolo.Settings(weights))
+
+    def fail(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(detector, "_persons", fail)
+    with pytest.raises(builders.PreparationError, match=r"not suffice for 2 pictures .* a smaller --yolo_batch"):
+        detector.detect(pictures(2))
