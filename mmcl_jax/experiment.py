@@ -37,7 +37,7 @@ class SkeletonTask:
         """Initial variables of the backbone (its shapes, under `jax.eval_shape`)."""
         records = self.records
         clip = jnp.zeros((1, records.max_bodies, window, records.num_joints, records.num_channels))
-        return self.backbone.init(key, clip, train=False)
+        return {"batch_stats": {}, **self.backbone.init(key, clip, train=False)}  # a backbone may keep no statistics
 
 
 def build_skeleton_task(config: "ConfigDict", *, train: bool, records: Records | None = None) -> SkeletonTask:

@@ -79,7 +79,8 @@ def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
     variables = task.model.init(jax.random.key(config.seed), clip, image, text, train=False)
-    params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
+    params = dict(variables["params"])
+    batch_stats = {checkpoints.BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, task.optimizer.init(params), empty_totals())
 
 
@@ -117,7 +118,7 @@ def train_step(
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
         terms = loss_terms(outputs, batch["label"], loss_options, task.model.backbone.classification_loss)
-        return terms["loss"], (terms, outputs["logits"], updates["batch_stats"])
+        return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
 
     gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
     updates, opt_state = task.optimizer.update(gradients, state.opt_state, state.params)
