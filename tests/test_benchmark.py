@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from experiments.benchmark import data
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 
@@ -74,3 +75,16 @@ def test_report_prints_and_writes_the_same(tmp_path, capsys):
     stored = json.loads((tmp_path / "figures.json").read_text())
     assert stored["tables"][0]["timings"][1]["seconds"] == [0.2, 0.4]
     assert stored["machine"]["numpy"] == np.__version__
+
+
+def test_walks_become_records_that_both_feeders_read(tmp_path):
+    data.write_walks(tmp_path / "records", 450)
+    data._write_array(tmp_path / "feeder.npz", 200)
+    lengths = [len(walk) for walk in data.walks(450)]
+    assert 70 < np.mean(lengths) < 90 and max(lengths) <= 300
+    streamed = data._streaming(tmp_path / "records")
+    assert streamed.details["clips"] == 450
+    batch = streamed.run()
+    assert batch["skeleton"].shape[0] == 200 and batch["skeleton"].shape[3:] == (25, 3)
+    clips, _ = data._feeder(tmp_path / "feeder.npz").run()
+    assert clips.shape == (200, 300, 2, 25, 3)

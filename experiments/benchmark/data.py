@@ -2,7 +2,8 @@
 
 Clips are random walks with NTU RGB+D 120's numbers of clips, joints and bodies and about its lengths. Both contenders
 yield batches of whole, untransformed clips in shuffled order: ours transforms on the device, the released feeder in its
-workers. The third line trains, on a narrow CTR-GCN: memory of a run from its records on (on a CPU, the device's too).
+workers. The last table trains a narrow CTR-GCN from the same records: a whole run's memory (on a CPU, the device's too:
+activations grow with batch and width, what is read does not).
 
 The feeder's array is (clips, 300 frames, 2 bodies, 25 joints, 3) in float32, padded with zeros: 180 kB a clip.
 """
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=pathlib.Path, help="folder for the records, made if missing, and kept")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn")
-    parser.add_argument("--width", type=int, default=4, help="base_channels of the model that trains")
+    parser.add_argument("--width", type=int, default=4, help="base_channels of the model that trains (default 4)")
+    parser.add_argument("--training-batch", type=int, default=50, help="clips of its batches (default 50)")
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
@@ -40,16 +42,20 @@ def run(options: argparse.Namespace, report: Report) -> None:
         contenders = [
             Contender("streamed from records", _streaming, {"records": records}),
             Contender("PyTorch DataLoader, all in memory", _feeder, {"array": scratch / "feeder.npz"}),
-            Contender("training from records", _training, {"records": records, "width": options.width}),
         ]
+        shape = {"width": options.width, "batch_size": options.training_batch}
+        trains = [Contender("training from records", _training, {"records": records, **shape})]
         if not (records / "info.json").exists():
             write_walks(records, options.clips)
         _write_array(scratch / "feeder.npz", options.feeder_clips)
         timings = alternate(contenders, rounds=options.rounds, turn_seconds=options.turn_seconds)
-    report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
+        report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
+        trained = alternate(trains, rounds=options.rounds, turn_seconds=options.turn_seconds)
+    title = f"Training CTR-GCN, base_channels {options.width}, batches of {options.training_batch}"
+    report.timings(title, trained, units=options.training_batch, unit="clip")
     rows = [
         (timing.name, f"{timing.details['clips']:,}", f"{timing.peak_memory / 1e9:.2f}")
-        for timing in timings
+        for timing in (*timings, *trained)
         if not timing.unavailable
     ]
     report.table("Peak resident memory of each process (all of it, libraries included)", ("", "clips", "GB"), rows)
@@ -102,7 +108,7 @@ def _write_array(path: pathlib.Path, number: int) -> None:
     np.savez(path, x_train=array)
 
 
-def _config(records: pathlib.Path, width: int):
+def _config(records: pathlib.Path, **changes):
     try:
         import grain  # noqa: F401  absent where a benchmark runs with jax, flax, optax and torch alone
         import tensorflow_datasets  # noqa: F401
@@ -111,8 +117,7 @@ def _config(records: pathlib.Path, width: int):
     except ImportError as error:
         raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
-    config.data.records = str(records)
-    config.model.base_channels = width
+    config.update_from_flattened_dict({"data.records": str(records), **changes})
     return config.lock()
 
 
@@ -135,7 +140,7 @@ def _batches(config, task):
 
 
 def _streaming(records: pathlib.Path) -> Program:
-    config = _config(records, width=4)
+    config = _config(records)
     from mmcl_jax import experiment
 
     task = experiment.build_training_task(config)
@@ -143,8 +148,9 @@ def _streaming(records: pathlib.Path) -> Program:
     return Program(lambda: next(batches), details={"clips": len(task.skeleton.records), "threads": config.data.threads})
 
 
-def _training(records: pathlib.Path, width: int) -> Program:
-    config = _config(records, width)
+def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
+    changes = {"batch_size": batch_size, "model.base_channels": width, "model.batch_norm_group_size": None}
+    config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
     from mmcl_jax import backend, experiment, sharding, train
