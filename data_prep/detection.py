@@ -51,14 +51,14 @@ class Search:
             self.fault, self.pictures = str(error), {}
         return self
 
-    def moments(self) -> list[tuple[np.ndarray, person_crops.Box]]:
-        """Picture and box of each sampled moment of a finished search. Raises: SourceFileError."""
+    def moments(self) -> list[tuple[int, np.ndarray, person_crops.Box]]:
+        """Frame, picture and box of each sampled moment of a finished search. Raises: SourceFileError."""
         if self.fault is not None:
             raise sources.SourceFileError(self.fault)
         frames = person_crops.sampled_frames(self.num_frames, self.boxes.__getitem__)
         if frames is None:
             raise sources.SourceFileError(f"nobody in it: no person detected in any of its {self.num_frames} frames")
-        return [(self.pictures[frame], box) for frame, box in frames]
+        return [(frame, self.pictures[frame], box) for frame, box in frames]
 
 
 def find_persons(

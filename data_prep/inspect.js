@@ -142,7 +142,7 @@ function mosaic(image, name) {
   if (image === null) return make("p", { class: "quiet small" }, "no image of this clip");
   if (image.problem) return make("p", { class: "problem" }, image.problem);
   return make("div", { class: "mosaic" }, make("img", { src: image.jpeg, alt: `mosaic of ${name}`, loading: "lazy", decoding: "async" }),
-    image.moments ? boxes(image.moments) : null, make("p", { class: "quiet small" }, image.note));
+    image.origin ? boxes(image.origin) : null, make("p", { class: "quiet small" }, image.note));
 }
 
 // Text sets of one model and question share question and answer.

@@ -14,10 +14,10 @@ with the reason in its place.
 import argparse
 import base64
 import collections
+import dataclasses
 import difflib
 import io
 import json
-import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import builders, html_page, skeleton_player
+from data_prep import builders, html_page, person_crops, skeleton_player
 from mmcl_jax import records
 
 CLIPS = 60  # shown without --clips, at most; one of each class
@@ -259,13 +259,16 @@ def _image(opened: records.Records, row: int, most_bytes: int) -> dict | None:
         return None
     try:
         stored = opened.image_file(row)
+        with Image.open(io.BytesIO(stored), formats=["JPEG"]) as picture:
+            origin = person_crops.read_origin(picture)
         jpeg, size = _small_enough(stored, most_bytes)
     except records.RecordsError as error:
         return {"problem": str(error)}
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return {"problem": f"the JPEG is broken ({error})"}
     note = f"{size[0]} x {size[1]}, {len(stored):,} bytes" + ("" if jpeg is stored else "; shown smaller here")
-    return {"jpeg": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"), "note": note}
+    shown = {"jpeg": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"), "note": note}
+    return shown if origin is None else {**shown, "origin": dataclasses.asdict(origin)}
 
 
 def _small_enough(jpeg: bytes, most_bytes: int) -> tuple[bytes, tuple[int, int]]:
@@ -345,7 +348,7 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
     )
     try:
         with builders.clear_disk_errors(out.parent):
-            _write_whole(out, page.encode())
+            builders.write_whole(out, page.encode())
     except OSError as error:
         raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
     print(f"{out}: {len(rows)} of {len(opened)} clips, {len(page) / 1e6:.1f} MB; open it in a browser")
@@ -363,13 +366,6 @@ def _check_page(out: pathlib.Path) -> None:
         raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
     if not found:
         raise builders.PreparationError(f"{out}: exists and is no page of this command; choose another --out")
-
-
-def _write_whole(path: pathlib.Path, contents: bytes) -> None:
-    """Whoever is killed in here leaves no half a page."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(contents)
-    os.replace(partial, path)
 
 
 def _positive(text: str) -> int:

@@ -158,14 +158,17 @@ def by_skeleton(footage: Footage) -> bytes:
     ratio = 1 if track.frame_by_frame else videos.num_frames(footage.path) / track.num_frames
     at = {frame: int((frame + 0.5) * ratio) for frame, _ in frames}
     pictures = videos.read_frames(footage.path, at.values())
-    shown = [(pictures[at[frame]], box) for frame, box in frames]
-    return assemble([(picture, _scaled(box, track.frame_size, picture)) for picture, box in shown])
+    shown = [(at[frame], pictures[at[frame]], box) for frame, box in frames]
+    return assemble([(frame, picture, _scaled(box, track.frame_size, picture)) for frame, picture, box in shown])
 
 
-def assemble(moments: list[tuple[np.ndarray, person_crops.Box]]) -> bytes:
-    """The mosaic of pictures, each with the box of the persons in it, as JPEG."""
-    crops = [person_crops.crop_and_resize(picture, box) for picture, box in moments]
-    return person_crops.encode_jpeg(person_crops.mosaic(crops))
+def assemble(moments: list[tuple[int, np.ndarray, person_crops.Box]]) -> bytes:
+    """The mosaic of moments, as JPEG: each a frame of the video, its picture, and the box of the persons in it."""
+    crops = [person_crops.crop_and_resize(picture, box) for _, picture, box in moments]
+    frames, pictures, boxes = zip(*moments, strict=True)
+    return person_crops.encode_jpeg(
+        person_crops.mosaic(crops), person_crops.Origin(frames, boxes, pictures[0].shape[:2])
+    )
 
 
 def _scaled(box: person_crops.Box, frame_size: tuple[int, int], picture: np.ndarray) -> person_crops.Box:

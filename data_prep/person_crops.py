@@ -4,7 +4,9 @@ The published pipeline: each crop is resized to 480 x 96 whatever its aspect, fi
 Pictures are uint8 RGB [H, W, 3]; a box is (left, top, right, bottom) in whole pixels, right and bottom excluded.
 """
 
+import dataclasses
 import io
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -152,8 +154,31 @@ def mosaic(crops: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(crops, axis=1)
 
 
-def encode_jpeg(picture: np.ndarray) -> bytes:
-    """The JPEG file of a picture."""
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the crops of a mosaic come from: frames of the video (from 0), the box in each, and the frames' (H, W)."""
+
+    frames: tuple[int, ...]
+    boxes: tuple[Box, ...]
+    size: tuple[int, int]
+
+
+def encode_jpeg(picture: np.ndarray, origin: Origin | None = None) -> bytes:
+    """The JPEG file of a picture; its comment says where the crops come from, if that is known."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    comment = {} if origin is None else {"comment": json.dumps(dataclasses.asdict(origin)).encode("ascii")}
+    Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY, **comment)
     return stream.getvalue()
+
+
+def read_origin(picture: Image.Image) -> Origin | None:
+    """What `encode_jpeg` wrote into an opened JPEG; None where it says nothing, or nothing that makes sense."""
+    try:
+        stored = json.loads(picture.info["comment"])
+        frames, size = tuple(map(int, stored["frames"])), tuple(map(int, stored["size"]))
+        boxes = tuple(tuple(map(int, box)) for box in stored["boxes"])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    if len(frames) != len(boxes) or len(size) != 2 or any(len(box) != 4 for box in boxes):
+        return None
+    return Origin(frames, boxes, size)

@@ -60,7 +60,8 @@ def test_persons_are_found_in_batches_over_clips(tmp_path):
     assert [len(batch) for batch in batches] == [8, 2, 5]
     for search in (first, second, third):
         assert frames_and_boxes(search) == [(frame, (frame, 10, frame + 8, 30)) for frame in (2, 6, 10, 14, 18)]
-        for (picture, box), frame in zip(search.moments(), (2, 6, 10, 14, 18), strict=True):
+        for (number, picture, box), frame in zip(search.moments(), (2, 6, 10, 14, 18), strict=True):
+            assert number == frame
             assert box == (frame, 10, frame + 8, 30)
             assert (picture[10:30, frame : frame + 8, 0] > 200).all()
 

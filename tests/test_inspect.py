@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, inspect
+from data_prep import builders, inspect, person_crops
 from mmcl_jax import records
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -169,18 +169,22 @@ def test_a_broken_image_costs_itself_alone(tmp_path):
     rng = np.random.default_rng(0)
     stream = io.BytesIO()
     Image.fromarray(rng.integers(256, size=(480, 480, 3), dtype=np.uint8)).save(stream, "JPEG")
-    images = [stream.getvalue(), stream.getvalue()[:-5000], None]
+    origin = person_crops.Origin((3, 9), ((0, 1, 20, 30), (5, 6, 7, 8)), (120, 160))
+    known = person_crops.encode_jpeg(np.zeros((480, 480, 3), np.uint8), origin)
+    images = [stream.getvalue(), stream.getvalue()[:-5000], None, known]
     info = records.DatasetInfo("odd", "ntu", "metres", ("one",), "rgb", "none")
     clips = [
         builders.Clip(f"clip{number}", 0, 1, 1, 1, 1, rng.uniform(size=(4, 1, 25, 3)).astype(np.float32), image)
         for number, image in enumerate(images)
     ]
     builders.write_records(tmp_path / "odd", info, clips)
-    data = page_data(inspect.write_page(tmp_path / "odd", clips=3))
-    whole, broken, none = (clip["image"] for clip in data["clips"])
+    data = page_data(inspect.write_page(tmp_path / "odd", clips=4))
+    whole, broken, none, boxed = (clip["image"] for clip in data["clips"])
     assert whole["jpeg"].startswith("data:image/jpeg;base64,")
     assert broken["problem"].startswith("the JPEG is broken (")
     assert none is None
+    assert "origin" not in whole
+    assert boxed["origin"] == {"frames": [3, 9], "boxes": [[0, 1, 20, 30], [5, 6, 7, 8]], "size": [120, 160]}
     assert data["lacking"][0]["names"] == ["clip2"]
 
 
@@ -233,7 +237,7 @@ def test_a_sample_is_even(number):
         (["{records}", "--name=A001S01C2R9"], r"no clip 'A001S01C2R9' among its 36; there is A001S01C2R1"),
         (["{tmp}/nowhere"], r"nowhere: no such folder; prepare it with"),
         (["{tmp}"], r"not a records folder \(no info.json\)"),
-        (["{records}", "--out={tmp}/nowhere/page.html"], r"page.html: cannot be written .*choose another --out"),
+        (["{records}", "--out={tmp}/letter.html/page.html"], r"page.html: cannot be written .*choose another --out"),
         (["{records}", "--out={tmp}"], r"cannot be written \(.*directory.*choose another --out"),
         (["{records}", "--out={tmp}/letter.html"], r"letter.html: exists and is no page of this command"),
     ],

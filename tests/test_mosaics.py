@@ -17,7 +17,7 @@ def folder_with(path: pathlib.Path, about: dict, *names: str) -> mosaics.ImageFo
     folder = mosaics.ImageFolder(path)
     folder.claim(about)
     for name in names:
-        folder.write(name, mosaics.assemble([(np.zeros((20, 20, 3), np.uint8), (0, 0, 10, 20))] * 5))
+        folder.write(name, mosaics.assemble([(0, np.zeros((20, 20, 3), np.uint8), (0, 0, 10, 20))] * 5))
     return folder
 
 
@@ -87,8 +87,9 @@ def test_moments_of_skeleton_and_video_belong_together(tmp_path, monkeypatch, fr
     seen = []
     monkeypatch.setattr(mosaics, "assemble", seen.extend)
     mosaics.by_skeleton(mosaics.Footage("clip", save_greys(tmp_path / "clip", num_pictures), lambda: track))
-    assert [round(picture.mean() / 10) for picture, _ in seen] == expected
-    assert {box for _, box in seen} == {(0, 0, 64, 48)}
+    assert [round(picture.mean() / 10) for _, picture, _ in seen] == expected
+    assert [frame for frame, _, _ in seen] == expected
+    assert {box for *_, box in seen} == {(0, 0, 64, 48)}
 
 
 def test_a_kinect_v1_track_stands_where_the_colour_camera_sees_it():

@@ -60,6 +60,18 @@ def test_mosaic_is_in_order_and_survives_jpeg():
     assert np.abs(decoded - picture).max() <= 4
 
 
+def test_a_mosaic_says_where_it_comes_from():
+    origin = person_crops.Origin((3, 9), ((0, 1, 20, 30), (5, 6, 7, 8)), (1080, 1920))
+    picture = np.zeros((480, 480, 3), np.uint8)
+    with Image.open(io.BytesIO(person_crops.encode_jpeg(picture, origin))) as opened:
+        assert person_crops.read_origin(opened) == origin
+    for comment in (b"a holiday", b"[]", b'{"frames": [1], "boxes": [], "size": [1, 1]}', b"[" * 100_000, b"\xff"):
+        opened.info["comment"] = comment
+        assert person_crops.read_origin(opened) is None
+    with Image.open(io.BytesIO(person_crops.encode_jpeg(picture))) as opened:
+        assert person_crops.read_origin(opened) is None
+
+
 def test_joints_out_of_reach_and_persons_half_out_of_it_are_left_out():
     person = np.array([[100.0, 50.0], [140.0, 150.0], [120.0, 100.0], [np.nan, np.inf]])
     other = np.array([[300.0, 50.0], [310.0, 150.0], [np.nan, 0.0], [0.0, np.inf]])
