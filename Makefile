@@ -9,7 +9,7 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo lint nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts lint nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
+	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
 	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
@@ -91,6 +92,9 @@ test: setup-tests lint test-yolo
 
 test-yolo: setup-tests setup-yolo
 	$(VENV_YOLO)/bin/python -m pytest tests/test_yolo.py
+
+test-hosts: setup-tests
+	$(RUN) -m pytest -m hosts --durations=10
 
 lint: setup-tests
 	$(VENV)/bin/ruff check .

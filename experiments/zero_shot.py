@@ -63,7 +63,7 @@ LABELS = {
         "walk": "walk around",
     },
 }
-_PREPARED = (ntu.dataset_info(images=False), nw_ucla.INFO, utd_mhad.dataset_info(images=False))
+_PREPARED = (ntu.dataset_info(None), nw_ucla.dataset_info(None), utd_mhad.dataset_info(depth=False, folder=None))
 # RecordsError and NonFiniteScoresError are ValueErrors.
 _EXPECTED = (LaunchError, WorkdirError, checkpoints.CheckpointError, ValueError, OSError)
 

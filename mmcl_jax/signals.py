@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Iterable
 
-import jax
 from jax.experimental import multihost_utils
 
 
@@ -12,12 +11,12 @@ class StopSignal:
     """Context in which SIGTERM (a scheduler's warning) and SIGINT (Ctrl-C) ask to stop; a second one interrupts.
 
     Of several processes one that gets a signal is enough: JAX's preemption service, which listens to SIGTERM itself,
-    tells the others and finds the step that all have yet to take.
+    tells the others and finds the step that all have yet to take. `several`: whether this is one of several.
     """
 
-    def __init__(self):
+    def __init__(self, several: bool = False):
         self._requested = False
-        self._several = jax.process_count() > 1
+        self._several = several
         self._previous = {}
 
     def __enter__(self) -> "StopSignal":
@@ -29,6 +28,11 @@ class StopSignal:
     def __exit__(self, *_exception) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._requested
 
     def stops(self, steps: Iterable[int]) -> bool:
         """Whether to stop after these steps, the same in every process; to be asked once for each step, in order."""

@@ -261,7 +261,7 @@ def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, l
     fresh_totals = jax.jit(empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
     bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
-    with StopSignal() as stop, bar:
+    with StopSignal(several=jax.process_count() > 1) as stop, bar:
         for step in range(start, end):
             batch = sharding.place_batch(next(batches), mesh)
             if step == start:

@@ -156,9 +156,13 @@ def wait_for_checkpoint(process: subprocess.Popen, workdir: pathlib.Path, step: 
 def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by its path, read without a model."""
     flat = {}
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever devices wrote it
     for item in ("skeleton", "auxiliary", "training"):
+        folder = (workdir / "checkpoints" / str(step) / item).absolute()
         with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore((workdir / "checkpoints" / str(step) / item).absolute())
+            stored = checkpointer.metadata(folder).item_metadata.tree
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
+            tree = checkpointer.restore(folder, target)
         for path, leaf in jax.tree.flatten_with_path(tree)[0]:
             flat[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
     return flat

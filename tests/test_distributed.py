@@ -64,7 +64,7 @@ def test_twenty_steps_have_the_losses_of_one_process(tiny_records, compiled, tmp
     assert difference.max() <= 1e-4, difference
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_run_whose_processes_are_killed_and_stopped_ends_as_one_left_alone(tiny_records, compiled, tmp_path, started):
     quiet, hard = tmp_path / "quiet", tmp_path / "hard"
     for folder in (quiet, hard):
@@ -100,7 +100,7 @@ def test_a_run_whose_processes_are_killed_and_stopped_ends_as_one_left_alone(tin
     assert "epoch 2" not in texts[1] and "top-1" not in texts[1]
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [

@@ -5,7 +5,6 @@ import os
 import pathlib
 import shutil
 
-import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -262,13 +261,10 @@ def test_features_stand_beside_what_was_there(copied, stand_in, capsys):
 
 def test_a_config_chooses_among_models_and_questions(copied, stand_in):
     text_features.main([f"--records={copied}", "--question=holding", "--question=head"])
-    config = ml_collections.ConfigDict({"data": {"text": "blip/head"}})
     opened = records.Records(copied)
-    rows = opened.select("xsub", "train")
-    assert experiment._find_text_set(config, opened, rows) == "blip/head/token_ids"
-    config.data.text = "blip"
+    assert experiment.find_text_set(opened, "blip/head") == "blip/head/token_ids"
     with pytest.raises(records.RecordsError, match=r"names 2 of the text sets"):
-        experiment._find_text_set(config, opened, rows)
+        experiment.find_text_set(opened, "blip")
 
 
 @pytest.fixture

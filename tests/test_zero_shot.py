@@ -95,7 +95,7 @@ def kinect_v1(tmp_path_factory):
         texts = {"blip/holding/token_ids": clip.texts[synthetic.TEXT_SET]}
         name = f"a{label + 1}_t{len(clips)}"
         clips.append(dataclasses.replace(clip, name=name, label=label, skeleton=skeleton, texts=texts, image=None))
-    builders.write_records(folder, utd_mhad.dataset_info(images=False), iter(clips), total=len(clips))
+    builders.write_records(folder, utd_mhad.dataset_info(depth=False, folder=None), iter(clips), total=len(clips))
     return folder
 
 
@@ -133,7 +133,7 @@ def _mapped(target, source_info, bodies=2, **more):
 
 def test_clips_arrive_on_the_joints_of_the_model_with_its_origin(kinect_v1):
     target = Records(kinect_v1)
-    mapped = _mapped(target, ntu.dataset_info(images=False))
+    mapped = _mapped(target, ntu.dataset_info(None))
     clip = mapped.skeleton(0)
     assert clip.shape[0] == 1 and clip.shape[2:] == (25, 3) and clip.dtype == np.float32
     np.testing.assert_allclose(clip[0, 0, 1], 0, atol=1e-6)  # joint 2
@@ -150,7 +150,7 @@ def test_the_maps_are_the_papers_and_go_both_ways():
     paper = {3: 23, 6: 96, 7: 63, 24: 9, 25: 8, 27: 80}
     assert {action + 1: label + 1 for action, label in numbers.items()} == paper
     numbers = zero_shot.label_numbers(
-        zero_shot.find_labels("nw_ucla", "utd_mhad"), utd_mhad.ACTIONS, nw_ucla.INFO.class_names
+        zero_shot.find_labels("nw_ucla", "utd_mhad"), utd_mhad.ACTIONS, tuple(nw_ucla.ACTIONS.values())
     )
     in_files = list(nw_ucla.ACTIONS)  # a05 -> a25, a06 -> a24, a11 -> a5, a04 -> a23
     assert {in_files[label]: action + 1 for action, label in numbers.items()} == {5: 25, 6: 24, 11: 5, 4: 23}
@@ -190,7 +190,7 @@ def test_label_files_that_are_none_are_refused(tmp_path, contents, message):
 )
 def test_label_maps_that_do_not_fit_the_records_are_refused(kinect_v1, labels, message):
     with pytest.raises(ValueError, match=message):
-        _mapped(Records(kinect_v1), ntu.dataset_info(images=False), labels=labels)
+        _mapped(Records(kinect_v1), ntu.dataset_info(None), labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_label_maps_that_do_not_fit_the_records_are_refused(kinect_v1, labels, m
 )
 def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
     with pytest.raises(ValueError, match=message):
-        _mapped(Records(kinect_v1), dataclasses.replace(ntu.dataset_info(images=False), **changes))
+        _mapped(Records(kinect_v1), dataclasses.replace(ntu.dataset_info(None), **changes))
 
 
 @pytest.mark.parametrize(
