@@ -98,6 +98,8 @@ class Run:
             if process.poll() is None:  # interrupted a second time
                 process.send_signal(signal.SIGINT)
                 process.wait()
+        if asked and process.returncode == -signal.SIGTERM:  # before it could listen: nothing was done that is lost
+            raise Stopped(f"{self.workdir}: stopped; start the same command again")
         if process.returncode:
             raise LaunchError(f"{self.workdir}: the run ended with status {process.returncode}; its message is above")
         if not self.is_finished():

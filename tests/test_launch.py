@@ -78,20 +78,33 @@ time.sleep(60)
 """
 
 
+def _interrupt_when(ready):
+    """Ctrl-C, once the file is there."""
+    while not ready.exists():
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_signal_to_stop_reaches_the_run_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "arguments", ["-c", _SAVES_WHEN_ASKED, str(tmp_path)])
 
-    def stop():
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=_interrupt_when, args=(tmp_path / "ready",))
     thread.start()
     with pytest.raises(Stopped, match="stopped and saved; start the same command again"):
         Run("configs/demo.py", tmp_path / "run").execute()
     thread.join()
     assert (tmp_path / "saved").read_text() == str(int(signal.SIGTERM))
+
+
+def test_a_run_that_is_stopped_before_it_listens_has_not_failed(tmp_path, monkeypatch):
+    """Else the next run of a sweep would start after a signal to stop."""
+    script = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
+    monkeypatch.setattr(Run, "arguments", ["-c", script])
+    thread = threading.Thread(target=_interrupt_when, args=(tmp_path / "ready",))
+    thread.start()
+    with pytest.raises(Stopped, match="stopped; start the same command again"):
+        Run("configs/demo.py", tmp_path / "run").execute()
+    thread.join()
 
 
 def test_a_run_that_fails_is_named(tmp_path, monkeypatch):
