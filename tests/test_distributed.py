@@ -118,7 +118,7 @@ def test_what_fails_in_one_process_ends_both(changes, messages, tiny_records, co
         assert "Traceback" not in text, text
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_a_batch_that_the_devices_of_all_processes_do_not_divide(tiny_records, compiled, tmp_path, started):
     command = _command(tiny_records, tmp_path / "run", batch_size=18)
     started[:] = runs.start_two([command, command], compiled, tmp_path)
