@@ -32,6 +32,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from configs import common
 from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
@@ -179,7 +180,12 @@ def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequen
         raise WorkdirError(
             f"{workdir}: no config.json ({reason}); name its config, --config=configs/ntu120.py:xsub,joint"
         )
-    return ml_collections.ConfigDict(read_workdir_json(workdir / "config.json"))
+    stored = read_workdir_json(workdir / "config.json")
+    merged = json.loads(common.get_config().to_json_best_effort())  # a run may be older than some keys
+    for key, default in merged.items():
+        value = stored.get(key, default)
+        merged[key] = {**default, **value} if isinstance(default, dict) else value
+    return ml_collections.ConfigDict(merged)
 
 
 def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None) -> Source:

@@ -233,3 +233,12 @@ def test_a_run_without_frm_or_a_target_without_text_says_why(imported, kinect_v1
     params = {"refinement": {"phi_hidden": {"kernel": np.zeros((7, 4))}}}
     with pytest.raises(ValueError, match="blip/holding/token_ids has 3 numbers a clip, the FRM takes 7"):
         zero_shot.find_refinement(params, config, None, target, rows, "blip")
+
+
+def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path):
+    stored = json.loads(zero_shot.read_config("configs/nw_ucla.py:bone").to_json_best_effort())
+    del stored["data"]["prefetch"], stored["num_epochs"]
+    (tmp_path / "config.json").write_text(json.dumps({**stored, "clips": "0123"}))
+    config = zero_shot.read_run_config(tmp_path, None, ())
+    assert (config.data.prefetch, config.num_epochs) == (64, 110)
+    assert (config.data.stream, config.data.sampling, config.data.window) == ("bone", "view_normalised", 52)
