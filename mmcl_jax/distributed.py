@@ -163,7 +163,7 @@ def _announce(client, what: str) -> None:
     message = f"process {jax.process_index()} of this run failed: {what}"
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first, or the coordinator is gone
         client.key_value_set(_FAILURE, message)
-        time.sleep(_LINGER_SECONDS)
+    time.sleep(_LINGER_SECONDS)
 
 
 def _watch(client, done: threading.Event) -> None:
