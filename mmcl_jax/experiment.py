@@ -1,6 +1,7 @@
 """What a config means: records, model, transforms and optimiser of a run, built and checked before anything starts."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import graphs, optim, sharding
-from mmcl_jax.input_pipeline import Fields, steps_per_epoch
+from mmcl_jax import graphs, input_pipeline, optim, sharding
+from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, Statistics
@@ -238,6 +239,29 @@ def _require_all(records: Records, rows: np.ndarray, kind: str, weight: str) -> 
             f"{records.root}: {len(missing)} of {len(rows)} training clips have no {kind}, among them "
             f"{', '.join(missing[:5])}; prepare them, or switch them off with --config.{weight}=0"
         )
+
+
+def train_batches(
+    task: TrainingTask,
+    config: "ConfigDict",
+    steps: tuple[int, int],
+    image_features: dict[int, np.ndarray] | None = None,
+) -> Iterator[Batch]:
+    """The batches of a run from the first of `steps` to before the second, as the config says; see `fields`."""
+    start, end = steps
+    return input_pipeline.train_batches(
+        task.skeleton.records,
+        task.rows,
+        fields(task, image_features),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        repeats=config.data.repeats,
+        start_step=start,
+        end_step=end,
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+        host_memory_mb=config.data.host_memory_mb,
+    )
 
 
 def fields(task: TrainingTask, image_features: dict[int, np.ndarray] | None) -> Fields:

@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from flax import struct
 
-from mmcl_jax import checkpoints, distributed, experiment, input_pipeline, losses, sharding
+from mmcl_jax import checkpoints, distributed, experiment, losses, sharding
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -212,19 +212,7 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
         f"resuming at step {start} of {end}" if start else "starting",
     )
     features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
-    batches = input_pipeline.train_batches(
-        task.skeleton.records,
-        task.rows,
-        experiment.fields(task, features),
-        seed=config.seed,
-        batch_size=config.batch_size,
-        repeats=config.data.repeats,
-        start_step=start,
-        end_step=end,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        host_memory_mb=config.data.host_memory_mb,
-    )
+    batches = experiment.train_batches(task, config, (start, end), features)
     with contextlib.closing(log):
         state = _loop(state, batches, (start, end), began, task, config, mesh, evaluator, manager, log)
         checkpoints.finish(manager)

@@ -12,7 +12,7 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import experiment, input_pipeline, sharding, train
+from mmcl_jax import experiment, sharding, train
 from mmcl_jax.backend import tune_cpu_compiler
 from tests.runs import tiny_config
 
@@ -24,18 +24,7 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     """
     config = tiny_config(records, batch_size=16, model__batch_norm_group_size=8, loss__contrastive_group_size=8)
     task = experiment.build_training_task(config)
-    batches = input_pipeline.train_batches(
-        task.skeleton.records,
-        task.rows,
-        experiment.fields(task, None),
-        seed=config.seed,
-        batch_size=config.batch_size,
-        repeats=config.data.repeats,
-        start_step=0,
-        end_step=steps,
-        threads=2,
-        prefetch=16,
-    )
+    batches = experiment.train_batches(task, config, (0, steps))
     meshes = {"one": sharding.data_mesh(jax.devices()[:1]), "eight": sharding.data_mesh(jax.devices())}
     step = {name: train.compile_step(task, config, mesh) for name, mesh in meshes.items()}
     state = jax.tree.map(np.asarray, train.create_state(task, config))

@@ -15,7 +15,7 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import distributed, experiment, input_pipeline, sharding, train
+from mmcl_jax import distributed, experiment, sharding, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from tests.runs import MeanColour, tiny_config
 
@@ -32,18 +32,7 @@ def losses(records: str, steps: int) -> list[float]:
     )
     task = experiment.build_training_task(config)
     mesh = sharding.data_mesh()
-    batches = input_pipeline.train_batches(
-        task.skeleton.records,
-        task.rows,
-        experiment.fields(task, None),
-        seed=config.seed,
-        batch_size=config.batch_size,
-        repeats=config.data.repeats,
-        start_step=0,
-        end_step=steps,
-        threads=2,
-        prefetch=16,
-    )
+    batches = experiment.train_batches(task, config, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
     train.jax.jit = functools.partial(train.jax.jit, compiler_options=train._HASTY)
     state = jax.tree.map(np.array, train.create_state(task, config))

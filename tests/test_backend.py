@@ -1,5 +1,10 @@
 """Compiled programs: kept where asked, read back with the same bits, and no trouble where they are damaged."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -28,6 +33,35 @@ def test_a_folder_that_cannot_be_is_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     keep_compiled_programs(tmp_path / "file" / "folder")
     assert not jax.config.jax_enable_compilation_cache
+
+
+_PAGE_FAULTS = """
+import resource, sys
+import numpy as np
+from mmcl_jax.backend import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+np.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    np.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator that is set")
+@pytest.mark.parametrize(("platforms", "kept"), [("cpu", True), ("cuda", False)])
+def test_freed_memory_is_kept_on_cpus_alone(platforms, kept):
+    def page_faults(argument: str) -> int:
+        """Of five arrays of 128 MiB, each freed before the next."""
+        command = [sys.executable, "-c", _PAGE_FAULTS, argument]
+        environment = {**os.environ, "JAX_PLATFORMS": platforms}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    as_usual, asked = page_faults("as usual"), page_faults("kept")
+    assert as_usual > 200
+    assert (asked < as_usual / 10) == kept
 
 
 @pytest.mark.slow

@@ -122,21 +122,9 @@ def _config(records: pathlib.Path, **changes):
 
 
 def _batches(config, task):
-    from mmcl_jax import experiment, input_pipeline
+    from mmcl_jax import experiment
 
-    return input_pipeline.train_batches(
-        task.skeleton.records,
-        task.rows,
-        experiment.fields(task, None),
-        seed=config.seed,
-        batch_size=config.batch_size,
-        repeats=config.data.repeats,
-        start_step=0,
-        end_step=config.num_epochs * task.steps_per_epoch,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        host_memory_mb=config.data.host_memory_mb,
-    )
+    return experiment.train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
 
 
 def _streaming(records: pathlib.Path) -> Program:
