@@ -5,33 +5,73 @@ one matrix product; `mmcl_jax.torch_weights` maps them to the published names.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.models.blocks import TenBlocks, add_residual
-from mmcl_jax.models.layers import Conv1x1, channel_product, fan_out_normal, wide
+from mmcl_jax.models.blocks import TenBlocks, add_residual, fold_down
+from mmcl_jax.models.layers import (
+    Conv1x1,
+    channel_product,
+    fan_out_normal,
+    fold_conv,
+    is_folded,
+    norm_affine,
+    wide,
+)
 
 
 class GraphConv(nn.Module):
     """Channel-wise topology refinement graph convolution (CTR-GC, its three subsets at once).
 
     `[C_in, N, M, T, V]` -> `[channels, N, M, T, V]`.
+
+    Attributes:
+      adjacency: `[K, V, V]`, where the shared topology starts.
+      frames_axis: as in `layers.TemporalConv`. With -1 the products over the joints are much faster on CPUs, where
+        frames fill vectors and 25 joints do not.
     """
 
     channels: int
-    adjacency: np.ndarray  # [K, V, V]
+    adjacency: np.ndarray
     norm: Callable[..., nn.Module]
+    frames_axis: int = -2
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         subsets = self.adjacency.shape[0]
-        topologies = Topology(self.channels, self.adjacency, name="topology")(x)
-        values = Conv1x1(subsets * self.channels, fan_out=self.channels, name="values")(x)
-        return add_residual(aggregate(topologies, tuple(jnp.split(values, subsets))), x, self.norm, train)
+        topologies = Topology(self.channels, self.adjacency, self.frames_axis, name="topology")(x)
+        if is_folded(self.norm):
+            values = [Conv1x1(self.channels, name=f"values_{k}")(x) for k in range(subsets)]
+        else:
+            values = jnp.split(Conv1x1(subsets * self.channels, fan_out=self.channels, name="values")(x), subsets)
+        if self.frames_axis == -1:
+            pairs = zip(topologies, values, strict=True)
+            y = sum(jnp.einsum("cnmuv,cnmvt->cnmut", *subset) for subset in pairs)
+        else:
+            y = aggregate(topologies, tuple(values))
+        return add_residual(y, x, self.norm, train)
+
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        factor, offset = norm_affine(params, batch_stats, "bn")
+        subsets = params["topology"]["PA"].shape[0]
+        kernels = jnp.split(params["values"]["kernel"], subsets, axis=1)
+        biases = jnp.split(params["values"]["bias"], subsets)
+        values = [
+            fold_conv({"kernel": kernel, "bias": bias}, factor, 0.0)
+            for kernel, bias in zip(kernels, biases, strict=True)
+        ]
+        return {
+            "topology": params["topology"],
+            **{f"values_{k}": value for k, value in enumerate(values)},
+            "bn": {"bias": offset},
+            **fold_down(params, batch_stats),
+        }
 
 
 class Topology(nn.Module):
@@ -43,6 +83,7 @@ class Topology(nn.Module):
 
     channels: int
     adjacency: np.ndarray  # [K, V, V]
+    frames_axis: int = -2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
@@ -50,17 +91,36 @@ class Topology(nn.Module):
         width = 8 if channels_in <= 9 else channels_in // 8
         kernel = self.param("relation_kernel", fan_out_normal(width), (channels_in, 2, subsets, width))
         bias = self.param("relation_bias", nn.initializers.zeros, (2, subsets, width))
-        mean = wide(x).mean(axis=3)
+        mean = wide(x).mean(axis=self.frames_axis)
         relation = jnp.einsum("ipkr,inmv->pkrnmv", kernel, mean) + bias[..., None, None, None]
         receiver, sender = relation
-        distance = jnp.tanh(receiver[..., :, None] - sender[..., None, :]).astype(x.dtype)  # [K, R, N, M, U, V]
-
         kernel = self.param("lift_kernel", fan_out_normal(self.channels), (subsets, width, self.channels))
         bias = self.param("lift_bias", nn.initializers.zeros, (subsets, self.channels))
         # alpha scales the small kernel, not the large result: less work, and a more exact gradient for alpha.
         alpha = self.param("alpha", nn.initializers.zeros, (1,))
         shared = self.param("PA", lambda _key: jnp.asarray(self.adjacency))
-        return tuple(_lift(kernel[k] * alpha, distance[k], bias[k] * alpha, shared[k]) for k in range(subsets))
+        lift = _lift_joints_first if self.frames_axis == -1 else _lift_distance
+        return tuple(
+            lift(kernel[k] * alpha, receiver[k], sender[k], bias[k] * alpha, shared[k], x.dtype) for k in range(subsets)
+        )
+
+
+def _lift_distance(kernel, receiver, sender, bias, shared, dtype) -> jax.Array:
+    """A subset's topologies from relations `[R, N, M, V]`, for training."""
+    return _lift(kernel, jnp.tanh(receiver[..., :, None] - sender[..., None, :]).astype(dtype), bias, shared)
+
+
+def _lift_joints_first(kernel, receiver, sender, bias, shared, dtype) -> jax.Array:
+    """The same without a gradient of its own, with relations last: 25 joints would leave half of tanh's vectors empty.
+
+    As a matrix: XLA for CPUs copies what a product over one clip and one body leaves in more axes.
+    """
+    receiver, sender = jnp.moveaxis(receiver, 0, -1), jnp.moveaxis(sender, 0, -1)  # [N, M, V, R]
+    distance = jnp.tanh(receiver[:, :, :, None] - sender[:, :, None]).astype(dtype)
+    clips, bodies, joints = distance.shape[:3]
+    lifted = jnp.tensordot(kernel.astype(dtype), distance.reshape(-1, distance.shape[-1]), axes=(0, 1))
+    lifted = lifted.reshape(kernel.shape[1], clips, bodies, joints, joints)
+    return lifted + (bias[:, None, None] + shared).astype(dtype)[:, None, None]
 
 
 @jax.custom_vjp
@@ -122,6 +182,11 @@ aggregate.defvjp(_aggregate_forward, _aggregate_backward)
 class CTRGCN(TenBlocks):
     """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.graphs.GRAPHS`."""
 
+    @property
+    def frames_axis(self) -> int:
+        """Frames last where the model is folded, for speed."""
+        return -1 if self.folded else -2
+
     def graph_conv(self, number: int) -> Callable[..., nn.Module]:
         del number  # the same in every block
-        return functools.partial(GraphConv, adjacency=self.adjacency)
+        return functools.partial(GraphConv, adjacency=self.adjacency, frames_axis=self.frames_axis)

@@ -1,15 +1,15 @@
 """CTRS-GCN, the strong baseline that is published beside CTR-GCN: one joint topology for every clip and channel."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.models.blocks import TEMPORAL_KERNEL, TenBlocks, add_residual
-from mmcl_jax.models.layers import TemporalConv
+from mmcl_jax.models.blocks import TEMPORAL_KERNEL, TenBlocks, add_residual, fold_down
+from mmcl_jax.models.layers import TemporalConv, fold_conv, norm_affine
 
 
 class GraphConv(nn.Module):
@@ -36,6 +36,17 @@ class GraphConv(nn.Module):
         y = jnp.einsum("kio,kinmtv->onmtv", kernel, received) + bias.sum(axis=0)[:, None, None, None, None]
         return add_residual(y, x, self.norm, train)
 
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        factor, offset = norm_affine(params, batch_stats, "bn")
+        return {
+            "PA": params["PA"],
+            **fold_conv(params, factor, 0.0),
+            "bn": {"bias": offset},
+            **fold_down(params, batch_stats),
+        }
+
 
 class NormedTemporalConv(nn.Module):
     """One convolution over frames, normalised: `[C, N, M, T, V]` -> `[channels, N, M, ceil(T / stride), V]`."""
@@ -43,10 +54,19 @@ class NormedTemporalConv(nn.Module):
     channels: int
     stride: int
     norm: Callable[..., nn.Module]
+    frames_axis: int = -2
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.norm(name="bn")(TemporalConv(self.channels, TEMPORAL_KERNEL, self.stride, name="conv")(x), train)
+        convolution = TemporalConv(
+            self.channels, TEMPORAL_KERNEL, self.stride, frames_axis=self.frames_axis, name="conv"
+        )
+        return self.norm(name="bn")(convolution(x), train)
+
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        return {"conv": fold_conv(params["conv"], *norm_affine(params, batch_stats, "bn"))}
 
 
 class CTRSGCN(TenBlocks):

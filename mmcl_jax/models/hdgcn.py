@@ -6,15 +6,15 @@ parameters are stored stacked, so that each kind is one (batched) matrix product
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.models.blocks import TenBlocks, add_residual
-from mmcl_jax.models.layers import Conv1x1, fan_out_normal
+from mmcl_jax.models.blocks import TenBlocks, add_residual, fold_down
+from mmcl_jax.models.layers import Conv1x1, fan_out_normal, fold_conv, norm_affine
 
 JOINT_NEIGHBOURS = 5
 LAYER_NEIGHBOURS = 3
@@ -63,6 +63,25 @@ class GraphConv(nn.Module):
         y = jnp.einsum("lkonmtv,lkuv->lkonmtu", values, adjacency) + bias[..., None, None, None, None]
         return self.norm(name="linked_bn")(y.reshape(-1, *x.shape[2:]), train).reshape(layers, -1, *x.shape[2:])
 
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms. `bn` stays: layers are weighed before it."""
+        factor, offset = (part.reshape(params["bias"].shape) for part in norm_affine(params, batch_stats, "linked_bn"))
+        scale, bias = norm_affine(params, batch_stats, "bn")
+        attention = {}
+        if "attention" in params:
+            attention["attention"] = LayerAttention.fold(params["attention"], batch_stats["attention"])
+        return {
+            "PA": params["PA"],
+            "reduce": fold_conv(params["reduce"], *norm_affine(params, batch_stats, "reduce_bn")),
+            "edge": EdgeConv.fold(params["edge"], batch_stats["edge"]),
+            "kernel": params["kernel"] * factor[:, None],
+            "bias": params["bias"] * factor + offset,
+            "bn": {"scale": scale, "bias": bias},
+            **attention,
+            **fold_down(params, batch_stats),
+        }
+
 
 class EdgeConv(nn.Module):
     """Edge convolution (Wang et al., DGCNN): each node's maximum over its nearest nodes in the space of the features.
@@ -88,6 +107,13 @@ class EdgeConv(nn.Module):
         y = jnp.einsum("lonmv,lnmukv->lonmuk", of_neighbour, nearest) + of_node[..., None]
         y = self.norm(name="bn")(y.reshape(layers * channels, *y.shape[2:]), train)
         return _largest(nn.leaky_relu(y, 0.2), y.ndim - 1).reshape(x.shape)
+
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        factor, offset = norm_affine(params, batch_stats, "bn")
+        kernel = params["kernel"]
+        return {"kernel": kernel * factor.reshape(kernel.shape[0], 1, kernel.shape[2]), "bn": {"bias": offset}}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -147,6 +173,15 @@ class LayerAttention(nn.Module):
         init = _uniform(width**-0.5)
         x = nn.Dense(self.channels, kernel_init=init, bias_init=init, name="expand")(x.transpose(1, 2, 3, 0))
         return nn.sigmoid(x).transpose(2, 3, 0, 1)
+
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        return {
+            "reduce": fold_conv(params["reduce"], *norm_affine(params, batch_stats, "reduce_bn")),
+            "edge": EdgeConv.fold(params["edge"], batch_stats["edge"]),
+            "expand": params["expand"],
+        }
 
 
 def _uniform(bound: float) -> nn.initializers.Initializer:

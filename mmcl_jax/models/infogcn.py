@@ -5,7 +5,7 @@ convolutions are one matrix product; `mmcl_jax.torch_names` maps them to the pub
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -13,8 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax import losses
-from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv, add_residual, normalise_joints
-from mmcl_jax.models.layers import BatchNorm, Conv1x1, Initializers, default_init, linear_uniform
+from mmcl_jax.models.blocks import (
+    Block,
+    MultiScaleTemporalConv,
+    add_residual,
+    fold_backbone,
+    fold_down,
+    normalise_joints,
+)
+from mmcl_jax.models.layers import (
+    Conv1x1,
+    Initializers,
+    default_init,
+    fold_conv,
+    linear_uniform,
+    make_norm,
+    norm_affine,
+)
 
 WIDTHS = (1, 1, 1, 2, 2, 2, 4, 4, 4)  # channels of the nine blocks, in multiples of base_channels
 STRIDES = (1, 1, 1, 2, 1, 1, 2, 1, 1)
@@ -67,6 +82,13 @@ class GraphConv(nn.Module):
         y = jnp.einsum("hio,hinmtv->onmtv", kernel, gathered) + bias.sum(axis=0)[:, None, None, None, None]
         return add_residual(y, x, self.norm, train)
 
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        factor, offset = norm_affine(params, batch_stats, "bn")
+        kept = {name: params[name] for name in ("attention", "shared_topology")}
+        return {**kept, **fold_conv(params, factor, 0.0), "bn": {"bias": offset}, **fold_down(params, batch_stats)}
+
 
 class RectifiedTemporalConv(nn.Module):
     """The multi-scale temporal convolution as Info-GCN has it: rectified, and initialised as PyTorch does by itself."""
@@ -81,6 +103,11 @@ class RectifiedTemporalConv(nn.Module):
             self.channels, self.stride, self.norm, default_init, nn.initializers.ones, name="convolution"
         )
         return nn.relu(convolution(x, train))
+
+    @staticmethod
+    def fold(params: Mapping, batch_stats: Mapping) -> dict:
+        """The variables, `params`, of the same function with folded norms."""
+        return {"convolution": MultiScaleTemporalConv.fold(params["convolution"], batch_stats["convolution"])}
 
 
 class JointEmbedding(nn.Module):
@@ -120,6 +147,7 @@ class InfoGCN(nn.Module):
       label_smoothing: share of the target that goes to all classes alike.
       mmd_weights: weights of the norm of the latent vectors' mean, and of the classes' distance from their priors.
       prior_gain: length of the rows of `z_prior` (where there are fewer rows than columns).
+      folded: the variables are those that `fold` returns.
     """
 
     num_classes: int
@@ -131,6 +159,7 @@ class InfoGCN(nn.Module):
     mmd_weights: tuple[float, float] = (1e-4, 1e-1)
     prior_gain: float = 3.0
     coordinates: int = 3
+    folded: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -145,18 +174,26 @@ class InfoGCN(nn.Module):
 
     def setup(self):
         width = self.feature_width
-        norm = functools.partial(BatchNorm, group_size=self.batch_norm_group_size, channel_major=True)
         self.embedding = JointEmbedding(self.base_channels, self.relative_positions, self.coordinates)
-        self.data_bn = norm()
-        self.blocks = [
-            Block(self.base_channels * multiple, stride, True, GraphConv, RectifiedTemporalConv, norm)
-            for multiple, stride in zip(WIDTHS, STRIDES, strict=True)
-        ]
+        self.data_bn = make_norm(self.folded, self.batch_norm_group_size)()
+        self.blocks = [self._block(number) for number in range(len(WIDTHS))]
         dense = functools.partial(nn.Dense, bias_init=linear_uniform(width))
         hidden = functools.partial(dense, width, kernel_init=nn.initializers.variance_scaling(2, "fan_avg", "uniform"))
         self.fc, self.fc_mu, self.fc_logvar = hidden(), hidden(), hidden()
         self.decoder = dense(self.num_classes, kernel_init=nn.initializers.normal((2.0 / self.num_classes) ** 0.5))
         self.z_prior = self.variable("batch_stats", "z_prior", self._draw_prior)
+
+    @nn.nowrap
+    def _block(self, number: int) -> Block:
+        norm = make_norm(self.folded, self.batch_norm_group_size)
+        channels = self.base_channels * WIDTHS[number]
+        convolutions = functools.partial(GraphConv), functools.partial(RectifiedTemporalConv)
+        return Block(channels, STRIDES[number], True, *convolutions, norm)
+
+    @nn.nowrap
+    def fold(self, variables: Mapping) -> dict:
+        """Variables of this model -> those of `self.clone(folded=True)`, the same function without batch norms."""
+        return fold_backbone(self._block, variables)
 
     def _draw_prior(self) -> jax.Array:
         draw = nn.initializers.orthogonal(self.prior_gain)
@@ -169,7 +206,14 @@ class InfoGCN(nn.Module):
 
     def features(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> features before pooling `[N, M, T / 4, V, 4 * base_channels]`."""
-        x = normalise_joints(self.data_bn, self.embedding(x), train)
+        return self.trunk(self.embed(x, train), train)
+
+    def embed(self, x: jax.Array, train: bool) -> jax.Array:
+        """Clips `[N, M, T, V, C]` -> `[base_channels, N, M, T, V]`, normalised for each body and joint."""
+        return normalise_joints(self.data_bn, self.embedding(x), train)
+
+    def trunk(self, x: jax.Array, train: bool) -> jax.Array:
+        """What `embed` made of some bodies -> their features."""
         for block in self.blocks:
             x = block(x, train)
         return x.transpose(1, 2, 3, 4, 0)

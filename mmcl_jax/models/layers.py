@@ -6,13 +6,15 @@ small products that need no transposing. On a CPU that is much faster than chann
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mmcl_jax.groups import group_count
+
+EPSILON = 1e-5  # added to variances, PyTorch's default
 
 
 class BatchNorm(nn.Module):
@@ -34,7 +36,7 @@ class BatchNorm(nn.Module):
     group_size: int | None = None
     channel_major: bool = False
     momentum: float = 0.9
-    epsilon: float = 1e-5
+    epsilon: float = EPSILON
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
@@ -68,6 +70,56 @@ def _normalised(x: jax.Array, mean: jax.Array, inverse: jax.Array, scale: jax.Ar
     """`x`, in its own type, as `mean`, the inverse deviation, `scale` and `bias` say; all broadcast against it."""
     # Centred before scaling: `x * factor + offset` would lose digits where the mean is large.
     return ((wide(x) - mean) * (scale * inverse) + bias).astype(x.dtype)
+
+
+class FoldedNorm(nn.Module):
+    """What is left of a `BatchNorm` where the product before it took over its factor, its offset, or both: the rest.
+
+    Variables, both in `params` and both optional: `scale` and `bias`, `[C]`.
+
+    Attributes:
+      channel_major: the input is `[C, N, ...]`; otherwise `[N, ..., C]`.
+      scale_init: accepted as `BatchNorm` does; nothing is initialised here.
+    """
+
+    channel_major: bool = False
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Raises: ValueError in training, which needs the statistics that are folded."""
+        if train:
+            raise ValueError("a model with folded batch norms cannot train; train the model that it was made of")
+        per_channel = (-1, *[1] * (x.ndim - 1)) if self.channel_major else (-1,)
+        if self.has_variable("params", "scale"):
+            x = x * self.get_variable("params", "scale").reshape(per_channel)
+        if self.has_variable("params", "bias"):
+            x = x + self.get_variable("params", "bias").reshape(per_channel)
+        return x
+
+
+def make_norm(folded: bool, group_size: int | None) -> Callable[..., nn.Module]:
+    """What makes the norms of a backbone, channel-major."""
+    if folded:
+        return functools.partial(FoldedNorm, channel_major=True)
+    return functools.partial(BatchNorm, group_size=group_size, channel_major=True)
+
+
+def is_folded(norm: Callable[..., nn.Module]) -> bool:
+    """Whether `norm`, of `make_norm`, belongs to a model with folded variables."""
+    return norm.func is FoldedNorm
+
+
+def norm_affine(params: Mapping, batch_stats: Mapping, name: str) -> tuple[jax.Array, jax.Array]:
+    """Factor and offset, `[C]` each, that the batch norm `name` amounts to in evaluation."""
+    params, stats = params[name], batch_stats[name]
+    factor = params["scale"] * jax.lax.rsqrt(stats["var"] + EPSILON)
+    return factor, params["bias"] - stats["mean"] * factor
+
+
+def fold_conv(params: Mapping, factor: jax.Array, offset: jax.Array) -> dict[str, jax.Array]:
+    """A convolution's kernel `[..., O]` and bias `[O]` with factor and offset `[O]` of its batch norm in them."""
+    return {"kernel": params["kernel"] * factor, "bias": params["bias"] * factor + offset}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -160,7 +212,11 @@ class Conv1x1(nn.Module):
 class TemporalConv(nn.Module):
     """Dilated convolution over frames, `[C_in, ..., T, V]` -> `[channels, ..., ceil(T / stride), V]`.
 
-    Written as one matrix product over the gathered frames: XLA's convolution gradients are slow on CPUs.
+    Written as matrix products: XLA's convolution gradients are slow on CPUs. The one over gathered frames works on as
+    many frames as come out; the one before shifting (`frames_axis=-1`) gathers nothing.
+
+    Attributes:
+      frames_axis: -2, or -1 where joints come before frames, `[..., V, T]`.
     """
 
     channels: int
@@ -168,32 +224,53 @@ class TemporalConv(nn.Module):
     stride: int = 1
     dilation: int = 1
     initializers: Callable[[int, int], Initializers] = gcn_init
+    frames_axis: int = -2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel_init, bias_init = self.initializers(self.kernel_size * x.shape[0], self.kernel_size * self.channels)
         kernel = self.param("kernel", kernel_init, (self.kernel_size, x.shape[0], self.channels))
         bias = self.param("bias", bias_init, (self.channels,))
-        frames, reach = x.shape[-2], self.dilation * (self.kernel_size - 1)
-        padded = pad_frames(x, reach // 2, reach - reach // 2, 0.0)
+        reach = self.dilation * (self.kernel_size - 1)
+        offsets = [i * self.dilation - reach // 2 for i in range(self.kernel_size)]
+        if self.stride == 1 and self.frames_axis == -1:
+            products = channel_product(kernel.transpose(1, 0, 2).reshape(x.shape[0], -1), x)
+            products = products.reshape(self.kernel_size, self.channels, *x.shape[1:])
+            y = sum(_shifted_frames(product, offset) for product, offset in zip(products, offsets, strict=True))
+            return y + bias.astype(y.dtype).reshape(-1, *[1] * (y.ndim - 1))
+        frames = x.shape[self.frames_axis]
+        padded = pad_frames(x, reach // 2, reach - reach // 2, 0.0, self.frames_axis)
         taps = [
-            padded[..., i * self.dilation : i * self.dilation + frames : self.stride, :]
+            every_frame(padded, self.stride, self.frames_axis, i * self.dilation, frames)
             for i in range(self.kernel_size)
         ]
         return channel_product(kernel.reshape(-1, self.channels), jnp.concatenate(taps), bias)
 
 
-def frames_max_pool(x: jax.Array, stride: int) -> jax.Array:
-    """Maximum over three frames, `[..., T, V]` -> `[..., ceil(T / stride), V]`."""
-    frames = x.shape[-2]
-    padded = pad_frames(x, 1, 1, -jnp.inf)
-    first, second, third = (padded[..., i : i + frames : stride, :] for i in range(3))
+def _shifted_frames(x: jax.Array, offset: int) -> jax.Array:
+    """Frame t of `[..., T]` becomes frame t + offset, zero where there is none."""
+    edges = [(0, 0, 0)] * (x.ndim - 1)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), [*edges, (-offset, offset, 0)])
+
+
+def frames_max_pool(x: jax.Array, stride: int, frames_axis: int = -2) -> jax.Array:
+    """Maximum over three frames, `[..., T, V]` -> `[..., ceil(T / stride), V]`; `frames_axis` as in `TemporalConv`."""
+    padded, frames = pad_frames(x, 1, 1, -jnp.inf, frames_axis), x.shape[frames_axis]
+    first, second, third = (every_frame(padded, stride, frames_axis, begin, frames) for begin in range(3))
     return jnp.maximum(jnp.maximum(first, second), third)
 
 
-def pad_frames(x: jax.Array, before: int, after: int, value: float) -> jax.Array:
-    """Pads the frames of `[..., T, V]` with `value`."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)], constant_values=value)
+def every_frame(x: jax.Array, stride: int, frames_axis: int, begin: int = 0, length: int | None = None) -> jax.Array:
+    """One frame of each `stride`, from `begin` on, out of the next `length` (None: of all)."""
+    end = x.shape[frames_axis] if length is None else begin + length
+    return jax.lax.slice_in_dim(x, begin, end, stride, frames_axis % x.ndim)
+
+
+def pad_frames(x: jax.Array, before: int, after: int, value: float, frames_axis: int = -2) -> jax.Array:
+    """Pads the frames of `[..., T, V]` (`frames_axis=-1`: `[..., V, T]`) with `value`."""
+    widths = [(0, 0)] * x.ndim
+    widths[frames_axis] = (before, after)
+    return jnp.pad(x, widths, constant_values=value)
 
 
 def wide(x: jax.Array) -> jax.Array:
