@@ -14,6 +14,9 @@ _ACCELERATORS = ("jax_plugins", "libtpu")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
+# For programs that run once or a few times on little: optimising them would take four times as long to compile.
+HASTY = {"xla_backend_optimization_level": 0}
+
 
 def tune_cpu_compiler() -> None:
     """Adds to XLA_FLAGS what makes training faster on a CPU, unless the user set the same flag. No effect elsewhere."""

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
+from jax.sharding import PartitionSpec
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
+from mmcl_jax.backend import HASTY
 from mmcl_jax.metrics import Metrics, classification_metrics
+from mmcl_jax.predictor import Predictor
 from mmcl_jax.records import Records
 from mmcl_jax.run_log import check_evaluation
+from mmcl_jax.transforms import absent_stays_zero
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -27,14 +31,16 @@ class Evaluation(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def eval_step(variables: dict, batch: dict[str, jax.Array], *, task: experiment.SkeletonTask) -> jax.Array:
-    """Logits `[N, K]` of a batch of raw clips; running statistics, no augmentation."""
+def eval_step(
+    prepared: dict, batch: dict[str, jax.Array], *, task: experiment.SkeletonTask, predictor: Predictor
+) -> jax.Array:
+    """Logits `[N, K]` of a batch of raw clips; `prepared` by `predictor`, no augmentation."""
     unused_key = jax.random.key(0)
     transform = functools.partial(task.transform, key=unused_key)
     clips = jax.vmap(lambda clip, frames, bodies: transform(clip, frames, bodies))(
         batch["skeleton"], batch["frames"], batch["bodies"]
     )
-    return task.backbone.apply(variables, clips, train=False)[0]
+    return predictor.logits(prepared, clips, batch["bodies"])
 
 
 class Evaluator:
@@ -55,11 +61,26 @@ class Evaluator:
             part: self.task.records.select(config.data.protocol, part, held_out)
             for part in (("validation", "test") if held_out else ("test",))
         }
-        everywhere = sharding.replicated(mesh)
+        records, everywhere = self.task.records, sharding.replicated(mesh)
+        predictor = Predictor(self.task.backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
+        clip_shape = (records.max_bodies, config.data.window, records.num_joints, records.num_channels)
+        # Weights are arguments of both: every epoch evaluates with the programs of the first.
+        self._prepare = jax.jit(
+            functools.partial(predictor.prepare, clip_shape=clip_shape),
+            in_shardings=everywhere,
+            out_shardings=everywhere,
+            compiler_options=HASTY,
+        )
+        # Each device by itself: how many bodies its clips have is its own affair.
+        step = jax.shard_map(
+            functools.partial(eval_step, task=self.task, predictor=predictor),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), sharding.over_clips(mesh).spec),
+            out_specs=sharding.over_clips(mesh).spec,
+            check_vma=False,
+        )
         self._step = jax.jit(
-            functools.partial(eval_step, task=self.task),
-            in_shardings=(everywhere, sharding.over_clips(mesh)),
-            out_shardings=sharding.over_clips(mesh),
+            step, in_shardings=(everywhere, sharding.over_clips(mesh)), out_shardings=sharding.over_clips(mesh)
         )
 
     @property
@@ -77,9 +98,10 @@ class Evaluator:
             prefetch=data.prefetch,
             host_memory_mb=data.host_memory_mb,
         )
+        prepared = self._prepare(variables)
         scores = []
         for batch in batches:
-            logits = self._step(variables, sharding.place_batch(batch, self._mesh))
+            logits = self._step(prepared, sharding.place_batch(batch, self._mesh))
             scores.append((logits, batch["mask"]))
         gathered = [sharding.real_rows(logits, mask) for logits, mask in scores]
         scores = np.concatenate(gathered)

@@ -14,6 +14,7 @@ from absl import logging
 from flax import struct
 
 from mmcl_jax import checkpoints, distributed, experiment, losses, sharding
+from mmcl_jax.backend import HASTY
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -42,7 +43,6 @@ class TrainState(struct.PyTreeNode):
     totals: dict[str, jax.Array]
 
 
-_HASTY = {"xla_backend_optimization_level": 0}
 LOSSES = ("loss", "classification", "contrastive", "refinement")
 
 
@@ -54,8 +54,8 @@ def empty_totals() -> dict[str, jax.Array]:
 
 def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
-    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
-    state = jax.jit(functools.partial(random_state, task, config), compiler_options=_HASTY)()
+    # Hundreds of small random draws, run once.
+    state = jax.jit(functools.partial(random_state, task, config), compiler_options=HASTY)()
     if task.model.image_encoder is None or not config.model.image_encoder_weights:
         return state
     pretrained = pretrained_variables(config)

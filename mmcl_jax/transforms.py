@@ -60,6 +60,11 @@ class TransformOptions:
                 raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
 
 
+def absent_stays_zero(absent_body: str, sampling: str) -> bool:
+    """Whether a body that is not there is zero in every frame of a transformed test clip of any stream."""
+    return absent_body == "zeros" and sampling == "crop_resize"  # 'view_normalised' moves zeros too
+
+
 def make_transform(
     options: TransformOptions, layout: Layout, max_frames: int, train: bool, *, coordinates: int
 ) -> Transform:

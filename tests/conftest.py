@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 
+import jax
 import pytest
 
 from tests import runs
@@ -58,3 +59,17 @@ def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
     text = log.read_text()
     assert (workdir / "scores_test.npz").exists(), text
     return workdir
+
+
+@pytest.fixture
+def compilations():
+    """A function that returns how many programs JAX has compiled since the test began."""
+    compiled = []
+
+    def listen(event: str, _seconds: float, **_details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield lambda: len(compiled)
+    jax.monitoring.unregister_event_duration_listener(listen)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax import evaluate, train
+from mmcl_jax.backend import HASTY
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.blocks import cross_entropy_of_logits
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 def test_two_epochs_under_mmcl(backbone, tiny_records, tmp_path, monkeypatch):
     monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
     # What training compiles, compiled in a hurry: a few tiny steps run.
-    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=train._HASTY))
+    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
     config = runs.tiny_config(
         tiny_records, model__backbone=backbone, model__image_encoder="mean_colour", learning_rate=0.02
     )

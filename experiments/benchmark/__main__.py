@@ -12,6 +12,7 @@ from experiments.benchmark.report import Report
 # In this order in --help. Each is a module here with `add_arguments(parser)` and `run(options, report)`, importable
 # with nothing but jax, flax, optax, orbax, numpy and torch.
 BENCHMARKS: dict[str, str] = {
+    "infer": "the skeleton model alone, against PyTorch and ONNX Runtime",
     "data": "reading batches: clips per second and memory, beside a feeder that holds everything",
     "scale": "one device, several, two processes: clips per second of the same global batch",
 }

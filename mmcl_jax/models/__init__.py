@@ -10,7 +10,17 @@ an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its
 statistics, `batch_stats`; what it draws in training comes of the stream `dropout`. The first `coordinates` of a joint's
 C channels are its place, a confidence may follow; `options` is the `model` part of the config. Adding a backbone is one
 file, one line here and one test.
+
+A backbone that has these as well is predicted with faster (`mmcl_jax.predictor`):
+
+  embed(x, train): clips -> `[C'', N, M, T, V]`, all that depends on which body of a clip it is;
+  trunk(embedded, train): -> the features of bodies, each by itself, from the variables `blocks_*` alone;
+  fold(variables): -> variables of `clone(folded=True)`, the same function in evaluation without batch norms.
+
+`features` is then the trunk of the embedding, and `head` sees the features through their mean over M, T' and V alone.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -64,6 +74,11 @@ def _infogcn(num_classes: int, layout: graphs.Layout, coordinates: int, options)
         mmd_weights=tuple(options.mmd_weights),
         prior_gain=options.prior_gain,
     )
+
+
+def count_classes(params: Mapping) -> int:
+    """Number of classes of a backbone with these parameters: the logits come of `decoder`, or else of `fc`."""
+    return params["decoder" if "decoder" in params else "fc"]["bias"].size
 
 
 BACKBONES = {"ctrgcn": _ctrgcn, "ctrsgcn": _ctrsgcn, "hdgcn": _hdgcn, "infogcn": _infogcn}

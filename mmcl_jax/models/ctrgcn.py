@@ -93,34 +93,34 @@ class Topology(nn.Module):
         bias = self.param("relation_bias", nn.initializers.zeros, (2, subsets, width))
         mean = wide(x).mean(axis=self.frames_axis)
         relation = jnp.einsum("ipkr,inmv->pkrnmv", kernel, mean) + bias[..., None, None, None]
-        receiver, sender = relation
         kernel = self.param("lift_kernel", fan_out_normal(self.channels), (subsets, width, self.channels))
         bias = self.param("lift_bias", nn.initializers.zeros, (subsets, self.channels))
         # alpha scales the small kernel, not the large result: less work, and a more exact gradient for alpha.
         alpha = self.param("alpha", nn.initializers.zeros, (1,))
         shared = self.param("PA", lambda _key: jnp.asarray(self.adjacency))
-        lift = _lift_joints_first if self.frames_axis == -1 else _lift_distance
-        return tuple(
-            lift(kernel[k] * alpha, receiver[k], sender[k], bias[k] * alpha, shared[k], x.dtype) for k in range(subsets)
-        )
+        if self.frames_axis == -1:
+            return _lift_relations_last(kernel * alpha, relation, bias * alpha, shared, x.dtype)
+        receiver, sender = relation
+        distance = jnp.tanh(receiver[..., :, None] - sender[..., None, :]).astype(x.dtype)  # [K, R, N, M, U, V]
+        return tuple(_lift(kernel[k] * alpha, distance[k], bias[k] * alpha, shared[k]) for k in range(subsets))
 
 
-def _lift_distance(kernel, receiver, sender, bias, shared, dtype) -> jax.Array:
-    """A subset's topologies from relations `[R, N, M, V]`, for training."""
-    return _lift(kernel, jnp.tanh(receiver[..., :, None] - sender[..., None, :]).astype(dtype), bias, shared)
+def _lift_relations_last(kernel, relation, bias, shared, dtype) -> tuple[jax.Array, ...]:
+    """The topologies from relations `[2, K, R, N, M, V]`, without the gradients that `_lift` has.
 
-
-def _lift_joints_first(kernel, receiver, sender, bias, shared, dtype) -> jax.Array:
-    """The same without a gradient of its own, with relations last: 25 joints would leave half of tanh's vectors empty.
-
-    As a matrix: XLA for CPUs copies what a product over one clip and one body leaves in more axes.
+    Relations of all subsets are one last axis: 25 joints there would leave half of every vector of tanh empty. Products
+    are those of matrices: XLA for CPUs copies what a product over one clip and one body leaves in more axes.
     """
-    receiver, sender = jnp.moveaxis(receiver, 0, -1), jnp.moveaxis(sender, 0, -1)  # [N, M, V, R]
-    distance = jnp.tanh(receiver[:, :, :, None] - sender[:, :, None]).astype(dtype)
-    clips, bodies, joints = distance.shape[:3]
-    lifted = jnp.tensordot(kernel.astype(dtype), distance.reshape(-1, distance.shape[-1]), axes=(0, 1))
-    lifted = lifted.reshape(kernel.shape[1], clips, bodies, joints, joints)
-    return lifted + (bias[:, None, None] + shared).astype(dtype)[:, None, None]
+    (_, subsets, _, clips, bodies, joints), channels = relation.shape, kernel.shape[-1]
+    receiver, sender = jnp.moveaxis(relation.reshape(2, -1, clips, bodies, joints), 1, -1)
+    distance = jnp.tanh(receiver[:, :, :, None] - sender[:, :, None]).astype(dtype)  # [N, M, U, V, K * R]
+    distances = jnp.split(distance.reshape(-1, distance.shape[-1]), subsets, axis=1)
+    lifted = [jnp.tensordot(kernel[k].astype(dtype), distances[k], axes=(0, 1)) for k in range(subsets)]
+    return tuple(
+        lifted[k].reshape(channels, clips, bodies, joints, joints)
+        + (bias[k][:, None, None] + shared[k]).astype(dtype)[:, None, None]
+        for k in range(subsets)
+    )
 
 
 @jax.custom_vjp

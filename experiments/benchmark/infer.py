@@ -1,0 +1,199 @@
+"""The skeleton model alone, CTR-GCN at NTU RGB+D 120's shapes: the predictor against PyTorch and ONNX Runtime.
+
+All have the same random weights, and their logits are compared before anything is timed. 'As released' is the order in
+which the published code computes; 'mean first' the same function in the order that is faster, which this library has
+too. PyTorch and ONNX Runtime always compute both bodies; the predictor those that are there (absent_body='zeros').
+The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
+own products and convolutions. ONNX Runtime needs `pip install -r experiments/requirements.txt`; it is left out without.
+"""
+
+import argparse
+import functools
+import io
+import os
+import shutil
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmark import machine
+from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
+from experiments.benchmark.report import Report
+from experiments.multiply_adds import multiply_adds
+from mmcl_jax.backend import HASTY, tune_cpu_compiler
+from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
+from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.predictor import Predictor
+from mmcl_jax.torch_names import ctrgcn_entries
+from mmcl_jax.torch_weights import to_torch
+
+CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
+_LAYOUT = LAYOUTS["ntu"]
+_TWO_PEOPLE = 0.3  # share of a mixed batch
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default %(default)s)")
+    parser.add_argument("--base-channels", type=int, default=64, help="width of the first blocks (default %(default)s)")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave torch.compile out: it takes minutes to compile"
+    )
+
+
+def run(options: argparse.Namespace, report: Report) -> None:
+    backend = machine.measured(machine.backend)
+    ceilings = machine.measured(machine.measure_ceilings)
+    sizes = {name: f"{rate / 1e9:.0f} GFLOP/s" for name, rate in ceilings.products.items()}
+    report.table("Ceilings", ("what", "measured"), [*sizes.items(), ("copy", f"{ceilings.copy / 1e9:.1f} GB/s")])
+    for title, bodies, dtype in _cases(backend):
+        shared = {"bodies": bodies, "base_channels": options.base_channels}
+        timings = alternate(
+            _contenders(shared, dtype, backend, compiled=not options.no_compile),
+            rounds=options.rounds,
+            tolerance=_TOLERANCE[dtype],
+        )
+        report.timings(
+            title, timings, units=len(bodies), unit="clip", ceiling=ceilings.products[dtype], real_bodies=sum(bodies)
+        )
+
+
+def _cases(backend: str) -> list[tuple[str, tuple[int, ...], str]]:
+    """Title, number of people of each clip, type of the features."""
+    mixed = lambda count: tuple(2 if i < round(_TWO_PEOPLE * count) else 1 for i in range(count))  # noqa: E731
+    one, two = "One clip, one person", "One clip, two people"
+    if backend == "cpu":
+        batch = mixed(32)
+        return [
+            (one, (1,), "float32"),
+            (two, (2,), "float32"),
+            (f"32 clips, {batch.count(2)} of two people", batch, "float32"),
+        ]
+    batch = mixed(256)
+    cases = [(one, (1,)), (two, (2,)), (f"256 clips, {batch.count(2)} of two people", batch)]
+    return [(f"{title}, {dtype}", bodies, dtype) for dtype in ("float32", "bfloat16") for title, bodies in cases]
+
+
+def _contenders(shared: dict[str, Any], dtype: str, backend: str, *, compiled: bool) -> list[Contender]:
+    contenders = [Contender("this library", jax_program, {**shared, "dtype": dtype})]
+    for order, released in (("as released", True), ("mean first", False)):
+        torch_options = {**shared, "released": released}
+        contenders.append(
+            Contender(f"PyTorch eager, {order}", torch_program, {**torch_options, "dtype": dtype, "compiled": False})
+        )
+        if compiled:
+            contenders.append(
+                Contender(f"torch.compile, {order}", torch_program, {**torch_options, "dtype": dtype, "compiled": True})
+            )
+        if backend == "cpu":
+            contenders.append(Contender(f"ONNX Runtime, {order}", onnx_program, torch_options))
+    return contenders
+
+
+def make_model(base_channels: int) -> CTRGCN:
+    return CTRGCN(CLASSES, spatial_adjacency(_LAYOUT), base_channels)
+
+
+def random_variables(base_channels: int) -> dict:
+    """The model's variables, drawn from seed 0: every contender's weights."""
+    clip = jax.ShapeDtypeStruct((1, BODIES, FRAMES, _LAYOUT.num_joints, CHANNELS), jnp.float32)
+    init = functools.partial(make_model(base_channels).init, train=False)
+    rng = np.random.default_rng(0)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name in ("scale", "var", "alpha"):
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        deviation = leaf.shape[-2] ** -0.5 if "kernel" in name else 0.1
+        return rng.normal(0, deviation, leaf.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0), clip))
+
+
+def random_clips(bodies: tuple[int, ...]) -> np.ndarray:
+    """Clips `[N, M, T, V, C]` from seed 1; bodies that are not there are zero."""
+    shape = (len(bodies), BODIES, FRAMES, _LAYOUT.num_joints, CHANNELS)
+    clips = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    clips[np.arange(BODIES) >= np.array(bodies)[:, None]] = 0
+    return clips
+
+
+def jax_program(bodies: tuple[int, ...], base_channels: int, dtype: str) -> Program:
+    """This library's predictor."""
+    tune_cpu_compiler()
+    model = make_model(base_channels)
+    predictor = Predictor(model, skips_absent=True, dtype=None if dtype == "float32" else jnp.dtype(dtype))
+    clips, there = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))
+    prepare = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
+    prepared = prepare(random_variables(base_channels), clips.shape[1:])
+    predict = jax.jit(predictor.logits)
+    embedded = jax.ShapeDtypeStruct((CHANNELS, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
+    twin = functools.partial(model.clone(folded=True).apply, train=False, method="trunk")
+    one_body = 2 * multiply_adds(jax.make_jaxpr(twin)(prepared["variables"], embedded).jaxpr)
+    return Program(
+        lambda: jax.block_until_ready(predict(prepared, clips, there)),
+        np.asarray(predict(prepared, clips, there)),
+        {"flops": one_body * sum(bodies)},
+    )
+
+
+def _torch_model(bodies: tuple[int, ...], base_channels: int, released: bool):
+    """The PyTorch model in evaluation, its clips `[N, C, T, V, M]`, and the FLOPs of its products and convolutions."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from experiments.pytorch_baselines import gcn
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    kind = gcn.ReleasedCTRGCN if released else gcn.CTRGCN
+    model = kind(CLASSES, torch.tensor(spatial_adjacency(_LAYOUT)), BODIES, CHANNELS, base_channels).eval()
+    weights = to_torch(random_variables(base_channels), ctrgcn_entries(base_channels))
+    model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    clips = torch.tensor(random_clips(bodies).transpose(0, 4, 2, 3, 1).copy())
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(clips)
+    return model, clips, counter.get_total_flops()
+
+
+def torch_program(bodies: tuple[int, ...], base_channels: int, released: bool, dtype: str, compiled: bool) -> Program:
+    """PyTorch, on the GPU where there is one; bfloat16 is its autocast."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if compiled and device == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        raise UnavailableError("torch.compile needs a C++ compiler on a CPU; install g++")
+    model, clips, flops = _torch_model(bodies, base_channels, released)
+    model, clips = model.to(device), clips.to(device)
+    function = torch.compile(model) if compiled else model
+
+    @torch.inference_mode()
+    def work() -> Any:
+        with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
+            logits = function(clips)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return logits
+
+    return Program(work, work().float().cpu().numpy(), {"flops": flops, "threads": torch.get_num_threads()})
+
+
+def onnx_program(bodies: tuple[int, ...], base_channels: int, released: bool) -> Program:
+    """ONNX Runtime on the exported PyTorch model, on the CPU, with its own choice of threads."""
+    try:
+        import onnx  # noqa: F401  (the exporter needs it)
+        import onnxruntime
+    except ImportError as error:
+        raise UnavailableError(f"no {error.name}; pip install -r experiments/requirements.txt") from error
+    import torch
+
+    model, clips, flops = _torch_model(bodies, base_channels, released)
+    exported = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # that this exporter, which needs no further package, is the old one
+        torch.onnx.export(model, (clips,), exported, dynamo=False, input_names=["clips"], output_names=["logits"])
+    session = onnxruntime.InferenceSession(exported.getvalue(), providers=["CPUExecutionProvider"])
+    inputs = {"clips": clips.numpy()}
+    return Program(lambda: session.run(None, inputs), session.run(None, inputs)[0], {"flops": flops})

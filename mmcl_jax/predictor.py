@@ -1,0 +1,179 @@
+"""Classifying clips with a trained skeleton model, fast: what evaluation, export and the command line share.
+
+Three things make it faster than running the model, and none changes the logits by more than rounding:
+
+* batch norms are folded into the products before them (`fold` of the backbone);
+* bodies are independent until the features are pooled, so that they are computed a few at a time, which keeps them in
+  the processor's cache;
+* a body that is not there has the same features in every clip (`Predictor.skips_absent`): they are computed once for a
+  set of variables, and a clip with one person costs half.
+
+The loop over the bodies that are there has a length known only at run time: no mixture of clips compiles anew.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmcl_jax.backend import HASTY
+from mmcl_jax.models import BACKBONES, count_classes
+from mmcl_jax.models.layers import pooled
+from mmcl_jax.transforms import absent_stays_zero
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from mmcl_jax.graphs import Layout
+
+# Bodies at once on a CPU, where more gain nothing and leave the cache; on an accelerator, the share of all bodies.
+_BODIES_AT_ONCE = 2
+_ACCELERATOR_CHUNKS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """The pure functions of prediction. `prepare` once for a set of variables, then `logits`; both can be jitted.
+
+    Attributes:
+      backbone: of the contract in `mmcl_jax.models`, as it trains.
+      skips_absent: a body that is absent is zero in every frame of a clip that reaches `logits`. Not so for
+        `absent_body='copy'`, whose second body is a copy normalised by statistics of its own: all bodies are computed.
+      dtype: type of the features inside; logits are float32 at least. None: that of the clips.
+    """
+
+    backbone: Any
+    skips_absent: bool
+    dtype: Any = None
+
+    def prepare(self, variables: Mapping, clip_shape: tuple[int, int, int, int]) -> dict:
+        """What `logits` needs of the variables.
+
+        Args:
+          variables: `params` and `batch_stats` of the backbone.
+          clip_shape: `[M, T, V, C]` of the clips to come.
+
+        Returns:
+          `variables`, folded, and `absent`: pooled features of each absent body, `[M, C']`. Of a backbone without
+          `fold`, the variables as they are.
+        """
+        if not self._by_bodies:
+            return {"variables": variables}
+        folded = self.backbone.fold(variables)
+        if self.dtype is not None:
+            params = {
+                name: jax.tree.map(lambda leaf: leaf.astype(self.dtype), part) if name.startswith("blocks_") else part
+                for name, part in folded["params"].items()
+            }
+            folded = {**folded, "params": params}
+        bodies = clip_shape[0]
+        if not self.skips_absent:
+            return {"variables": folded, "absent": jnp.zeros((bodies, self.backbone.feature_width))}
+        dtype = jax.tree.leaves(variables)[0].dtype
+        embedded = self._embed(folded, jnp.zeros((1, *clip_shape), dtype))
+        return {"variables": folded, "absent": self._pooled(folded, embedded)}
+
+    def logits(self, prepared: Mapping, clips: jax.Array, bodies: jax.Array) -> jax.Array:
+        """Transformed clips `[N, M, T, V, C]`, int `[N]` how many of their bodies are there -> logits `[N, K]`."""
+        if not self._by_bodies:
+            return self.backbone.apply(prepared["variables"], clips, train=False)[0]
+        variables, absent = prepared["variables"], prepared["absent"]
+        count, most = clips.shape[:2]
+        there = jnp.arange(most) < bodies[:, None]
+        if self.skips_absent:
+            clips = jnp.where(there[:, :, None, None, None], clips, 0)  # whatever they hold
+        else:
+            there = jnp.ones_like(there)
+        there = there.reshape(-1)
+        embedded = self._embed(variables, clips)
+        order = jnp.argsort(~there, stable=True)
+        features = jnp.tile(absent, (count, 1))
+        done = jnp.zeros((), order.dtype)
+        sizes = _chunk_sizes(count * most)
+        for size in sizes:
+            # The last size rounds up: bodies after those that are there are absent ones, whose features stay right.
+            left = there.sum() - done
+            trips = (left + size - 1) // size if size == sizes[-1] else left // size
+            features = self._loop(variables, embedded, features, order, done, trips, size)
+            done = done + trips * size
+        features = features.reshape(count, most, 1, 1, -1)
+        logits, _ = self._twin.apply(variables, features, False, method="head")
+        return logits
+
+    @property
+    def _by_bodies(self) -> bool:
+        return hasattr(self.backbone, "fold")
+
+    @property
+    def _twin(self) -> Any:
+        return self.backbone.clone(folded=True)
+
+    def _embed(self, variables: Mapping, clips: jax.Array) -> jax.Array:
+        """Clips `[N, M, T, V, C]` -> bodies `[N * M, C, T, V]`."""
+        embedded = self._twin.apply(variables, clips, False, method="embed")
+        embedded = embedded.astype(self.dtype or embedded.dtype)
+        return jnp.moveaxis(embedded, 0, 2).reshape(-1, embedded.shape[0], *embedded.shape[3:])
+
+    def _pooled(self, variables: Mapping, bodies: jax.Array) -> jax.Array:
+        """Bodies `[B, C, T, V]` -> the means of their features over frames and joints, `[B, C']`."""
+        features = self._twin.apply(variables, bodies.swapaxes(0, 1)[:, :, None], False, method="trunk")
+        return pooled(features)
+
+    def _loop(self, variables, embedded, features, order, begin, trips, size: int) -> jax.Array:
+        """Replaces the features of bodies `order[begin : begin + trips * size]`, `size` at a time."""
+
+        def step(trip: jax.Array, features: jax.Array) -> jax.Array:
+            rows = jax.lax.dynamic_slice_in_dim(order, begin + trip * size, size)
+            return features.at[rows].set(self._pooled(variables, embedded[rows]).astype(features.dtype))
+
+        return jax.lax.fori_loop(0, trips, step, features)
+
+
+def _chunk_sizes(total: int) -> tuple[int, ...]:
+    """How many of at most `total` bodies are computed at once, largest first; each size is compiled by itself."""
+    if jax.default_backend() != "cpu":
+        return (-(-total // _ACCELERATOR_CHUNKS),)
+    if total <= 2 * _BODIES_AT_ONCE:
+        return tuple(range(min(total, _BODIES_AT_ONCE), 0, -1))  # one body too many would count
+    return (_BODIES_AT_ONCE,)
+
+
+def make_predictor(
+    variables: Mapping, config: "ConfigDict", *, layout: "Layout", coordinates: int = 3
+) -> Callable[..., jax.Array]:
+    """Returns the function that classifies clips with a trained skeleton model; no records are needed.
+
+    Args:
+      variables: `params` and `batch_stats` of the backbone, as `checkpoints.restore_skeleton` returns them.
+      config: of the run: its parts `model` and `data`.
+      layout: the skeletons', one of `mmcl_jax.graphs.LAYOUTS`.
+      coordinates: how many of a joint's channels are its place (the others are a confidence).
+
+    Returns:
+      predict(clips, bodies=None): clips `[N, M, T, V, C]` as the run's transform leaves them, and int `[N]` how many
+      of their bodies are there (None: all) -> logits `[N, K]`. It compiles for each new shape of the clips, and for
+      nothing else; with `absent_body='zeros'`, bodies that are not there cost nothing. Raises: ValueError for clips of
+      another layout or for more bodies than the clips hold.
+    """
+    backbone = BACKBONES[config.model.backbone](count_classes(variables["params"]), layout, coordinates, config.model)
+    predictor = Predictor(backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
+    logits = jax.jit(predictor.logits)
+    prepare = functools.lru_cache(
+        functools.partial(jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY), variables)
+    )
+
+    def predict(clips: jax.Array | np.ndarray, bodies: jax.Array | np.ndarray | None = None) -> jax.Array:
+        if clips.ndim != 5 or clips.shape[3] != layout.num_joints:
+            raise ValueError(f"clips {clips.shape}, expected [N, M, T, V, C] with V = {layout.num_joints}")
+        bodies = np.full(len(clips), clips.shape[1]) if bodies is None else np.asarray(bodies)
+        if bodies.shape != clips.shape[:1] or bodies.min() < 0 or bodies.max() > clips.shape[1]:
+            raise ValueError(
+                f"bodies {bodies.tolist()}, expected one number for each of {len(clips)} clips, 0 to {clips.shape[1]}"
+            )
+        return logits(prepare(clips.shape[1:]), clips, bodies.astype(np.int32))
+
+    return predict

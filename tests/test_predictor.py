@@ -1,0 +1,188 @@
+"""Prediction against the plain model: every backbone, mixtures of bodies, layouts, types, and what is compiled."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import common
+from mmcl_jax import graphs
+from mmcl_jax.backend import HASTY
+from mmcl_jax.models import BACKBONES, count_classes
+from mmcl_jax.predictor import Predictor, make_predictor
+from mmcl_jax.transforms import ABSENT_BODY, STREAMS, TransformOptions, absent_stays_zero, make_transform
+
+CLASSES, FRAMES = 7, 8
+hasty = functools.partial(jax.jit, compiler_options=HASTY)
+
+
+def tiny_config(backbone: str, **data):
+    config = common.get_config()
+    config.update_from_flattened_dict({"model.backbone": backbone, "model.base_channels": 4, "data.window": FRAMES})
+    config.data.update(data)
+    return config
+
+
+@functools.cache
+def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3):
+    """A model and variables in which nothing is as it is initialised: alpha, norms and statistics above all."""
+    config = tiny_config(backbone)
+    model = BACKBONES[backbone](CLASSES, graphs.LAYOUTS[layout], min(channels, 3), config.model)
+    clip = jnp.zeros((1, bodies, FRAMES, graphs.LAYOUTS[layout].num_joints, channels))
+    shapes = jax.eval_shape(lambda key: model.init(key, clip, train=False), jax.random.key(0))
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        if name in ("scale", "alpha"):  # of either sign: a max pool does not commute with a negative factor
+            return (rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape)).astype(np.float32)
+        fan_in = leaf.shape[-2] if leaf.ndim > 1 else 4
+        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+    # Statistics of some clips, as training would leave them: without, ten blocks amplify rounding at will.
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    clips = rng.normal(size=(4, *clip.shape[1:])).astype(np.float32)
+    key = {"dropout": jax.random.key(0)}
+    run = hasty(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"], rngs=key)[1]["batch_stats"])
+    seen = jax.tree.map(lambda new, old: (new - 0.9 * old) / 0.1, run(variables, clips), variables["batch_stats"])
+    return model, {"params": variables["params"], "batch_stats": {**variables["batch_stats"], **seen}}
+
+
+def mixed_clips(bodies, layout: str = "ntu", most: int = 2, channels: int = 3, seed: int = 1) -> np.ndarray:
+    """Clips of normal joints, absent bodies zero."""
+    shape = (len(bodies), most, FRAMES, graphs.LAYOUTS[layout].num_joints, channels)
+    clips = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    clips[np.arange(most) >= np.asarray(bodies)[:, None]] = 0
+    return clips
+
+
+def plain(model, variables, clips) -> np.ndarray:
+    return np.asarray(hasty(lambda v, x: model.apply(v, x, train=False)[0])(variables, clips))
+
+
+def assert_same(actual, expected, tolerance: float = 1e-5):
+    assert actual.shape == expected.shape
+    assert np.linalg.norm(actual - expected) <= tolerance * np.linalg.norm(expected)
+    assert np.linalg.norm(expected) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("backbone", "absent_body"), [*((backbone, "zeros") for backbone in sorted(BACKBONES)), ("ctrgcn", "copy")]
+)
+def test_logits_are_the_plain_models(backbone, absent_body):
+    model, variables = built(backbone)
+    bodies = np.array([1, 2, 1, 2, 1])  # seven bodies of ten: the last two at once are one, and one that is absent
+    clips = mixed_clips(bodies)
+    if absent_body == "copy":
+        clips[:, 1] = np.where((bodies == 2)[:, None, None, None], clips[:, 1], clips[:, 0])
+    predict = make_predictor(variables, tiny_config(backbone, absent_body=absent_body), layout=graphs.LAYOUTS["ntu"])
+    expected = plain(model, variables, clips)
+    assert_same(predict(clips, bodies), expected)
+    assert_same(predict(clips), expected)  # all computed, by the same program
+
+
+def test_single_clips_and_odd_batches():
+    model, variables = built("ctrgcn")
+    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+    for bodies in ((1,), (2,), (0,), (1, 1, 2)):
+        clips = mixed_clips(bodies)
+        assert_same(predict(clips, np.array(bodies)), plain(model, variables, clips))
+
+
+@pytest.mark.parametrize(("layout", "most", "channels"), [("nw_ucla", 1, 3), ("coco", 2, 2)])
+def test_other_layouts(layout, most, channels):
+    backbone = "infogcn" if layout == "coco" else "ctrgcn"
+    model, variables = built(backbone, layout, most, channels)
+    bodies = np.array([1, most, 1])
+    clips = mixed_clips(bodies, layout, most, channels)
+    layout, coordinates = graphs.LAYOUTS[layout], min(channels, 3)
+    predict = make_predictor(variables, tiny_config(backbone), layout=layout, coordinates=coordinates)
+    assert_same(predict(clips, bodies), plain(model, variables, clips))
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_folding_is_exact(backbone):
+    """In float64 nothing but rounding of 1e-12 is left: no factor is approximated, none forgotten."""
+    model, variables = built(backbone)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
+        clips, bodies = mixed_clips((1, 2)).astype(np.float64), np.array([1, 2])
+        predictor = Predictor(model, skips_absent=True)
+        prepared = hasty(predictor.prepare, static_argnums=1)(wide, clips.shape[1:])
+        actual = np.asarray(hasty(predictor.logits)(prepared, clips, bodies))
+        assert actual.dtype == np.float64
+        assert_same(actual, plain(model, wide, clips), 1e-11)
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_no_batch_norm_is_left(backbone):
+    model, variables = built(backbone)
+    shapes = jax.eval_shape(model.fold, variables)
+    assert shapes["batch_stats"].keys() <= {"z_prior"}
+    clip = jax.ShapeDtypeStruct((1, 2, FRAMES, 25, 3), jnp.float32)
+    with pytest.raises(ValueError, match="cannot train"):
+        jax.eval_shape(lambda v, x: model.clone(folded=True).apply(v, x, train=True), shapes, clip)
+
+
+def test_nothing_is_compiled_anew(compilations):
+    """Neither for other mixtures of bodies nor, in evaluation, for other weights."""
+    model, variables = built("ctrgcn")
+    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+    clips = [mixed_clips(bodies) for bodies in ([1] * 6, [2] * 6, [1, 2, 2, 1, 1, 2])]
+    predict(clips[0], np.array([1] * 6))
+    predictor = Predictor(model, skips_absent=True)
+    prepare, logits = hasty(predictor.prepare, static_argnums=1), hasty(predictor.logits)
+    logits(prepare(variables, clips[0].shape[1:]), clips[0], np.array([1] * 6))
+    other = jax.tree.map(lambda leaf: leaf * 1.01, variables)
+    before = compilations()
+    for clip, bodies in zip(clips, ([1] * 6, [2] * 6, [1, 2, 2, 1, 1, 2]), strict=True):
+        predict(clip, np.array(bodies))
+        logits(prepare(other, clip.shape[1:]), clip, np.array(bodies))
+    assert compilations() == before
+
+
+def test_absent_bodies_are_not_computed():
+    """What a body holds that is said to be absent changes nothing: the features that were computed once stand in."""
+    _, variables = built("ctrgcn")
+    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+    clips, bodies = mixed_clips((1, 1, 1)), np.array([1, 1, 1])  # an odd number: one absent body is computed too
+    filled = clips.copy()
+    filled[:, 1] = np.nan
+    np.testing.assert_array_equal(predict(filled, bodies), predict(clips, bodies))
+
+
+@pytest.mark.parametrize("sampling", ["crop_resize", "view_normalised"])
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("absent_body", ABSENT_BODY)
+def test_absent_stays_zero_is_true_of_the_transforms(sampling, stream, absent_body):
+    options = TransformOptions(sampling, FRAMES, (0.5, 1.0), 0.95, 0.3, True, absent_body, stream)
+    transform = make_transform(options, graphs.LAYOUTS["ntu"], 12, False, coordinates=3)
+    raw = np.random.default_rng(0).normal(size=(2, 12, 25, 3)).astype(np.float32)
+    raw[1] = 0
+    absent = transform(raw, jnp.int32(12), jnp.int32(1), jax.random.key(0))[1]
+    if absent_stays_zero(absent_body, sampling):
+        assert not np.any(absent)
+    elif "motion" not in stream and not (stream == "bone" and sampling == "view_normalised"):
+        assert np.any(absent)
+
+
+def test_bfloat16_features_stay_close():
+    model, variables = built("ctrgcn")
+    clips, bodies = mixed_clips((1, 2)), np.array([1, 2])
+    predictor = Predictor(model, skips_absent=True, dtype=jnp.bfloat16)
+    prepared = hasty(predictor.prepare, static_argnums=1)(variables, clips.shape[1:])
+    actual = hasty(predictor.logits)(prepared, clips, bodies)
+    assert actual.dtype == jnp.float32
+    assert_same(np.asarray(actual), plain(model, variables, clips), 5e-2)
+
+
+def test_clips_that_do_not_fit_are_refused():
+    _, variables = built("ctrgcn")
+    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+    assert count_classes(variables["params"]) == CLASSES
+    with pytest.raises(ValueError, match=r"expected \[N, M, T, V, C\] with V = 25"):
+        predict(np.zeros((1, 2, FRAMES, 20, 3), np.float32))
+    with pytest.raises(ValueError, match=r"bodies \[3\], expected one number for each of 1 clips, 0 to 2"):
+        predict(mixed_clips((2,)), np.array([3]))
