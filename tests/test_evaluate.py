@@ -63,7 +63,7 @@ def test_the_command_evaluates(copied_run, skeletons_alone, finished_run, compil
     runs.assert_same_arrays(runs.read_scores(copied_run), runs.read_scores(finished_run))
 
 
-def test_metrics_do_not_depend_on_the_batch_size(tiny_records):
+def test_metrics_do_not_depend_on_the_batch_size(tiny_records, compilations):
     mesh = sharding.data_mesh()
     changes = {"data__validation_subjects": (2,)}
     variables = None
@@ -75,6 +75,10 @@ def test_metrics_do_not_depend_on_the_batch_size(tiny_records):
         if variables is None:
             variables = jax.jit(evaluator.task.init, static_argnums=1)(jax.random.key(3), config.data.window)
         seen[batch_size] = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+    other, before = jax.tree.map(lambda leaf: leaf * 1.01, variables), compilations()
+    changed = evaluator.evaluate(other, "test")
+    assert compilations() == before  # for other weights neither
+    assert np.abs(changed.scores - seen[12]["test"].scores).max() > 1e-3
     records = evaluator.task.records
     for part, evaluation in seen[12].items():
         rows = records.select("xsub", part, (2,))

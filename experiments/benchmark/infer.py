@@ -149,7 +149,11 @@ def _torch_model(bodies: tuple[int, ...], base_channels: int, released: bool):
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     kind = gcn.ReleasedCTRGCN if released else gcn.CTRGCN
-    model = kind(CLASSES, torch.tensor(spatial_adjacency(_LAYOUT)), BODIES, CHANNELS, base_channels).eval()
+    model = (
+        kind(CLASSES, torch.tensor(spatial_adjacency(_LAYOUT)), BODIES, CHANNELS, base_channels)
+        .eval()
+        .requires_grad_(False)
+    )
     weights = to_torch(random_variables(base_channels), ctrgcn_entries(base_channels))
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     clips = torch.tensor(random_clips(bodies).transpose(0, 4, 2, 3, 1).copy())
