@@ -278,6 +278,11 @@ def wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def pooled(features: jax.Array) -> jax.Array:
+    """The mean over bodies, frames and joints, `[N, M, T, V, C]` -> `[N, C]`, in float32 at least."""
+    return wide(features).mean(axis=(1, 2, 3))
+
+
 def channel_product(kernel: jax.Array, x: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """A 1x1 convolution in the type of `x`: `[I, O]`, `[I, ...]`, `[O]` -> `[O, ...]`."""
     y = kernel.T.astype(x.dtype) @ x.reshape(x.shape[0], -1)  # flat, or XLA for CPUs would transpose the gradients
