@@ -8,7 +8,7 @@ Three things make it faster than running the model, and none changes the logits 
 * a body that is not there has the same features in every clip (`Predictor.skips_absent`): they are computed once for a
   set of variables, and a clip with one person costs half.
 
-The loop over the bodies that are there has a length known only at run time: no mixture of clips compiles anew.
+How many bodies are there is known only at run time: no mixture of clips compiles anew.
 """
 
 import dataclasses
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # Bodies at once on a CPU, where more gain nothing and leave the cache; on an accelerator, the share of all bodies.
 _BODIES_AT_ONCE = 2
 _ACCELERATOR_CHUNKS = 8
+# Up to so many bodies in all, each number of those that are there has code of its own, without a loop.
+_FEW_BODIES = 2 * _BODIES_AT_ONCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +94,11 @@ class Predictor:
         embedded = self._embed(variables, clips)
         order = jnp.argsort(~there, stable=True)
         features = jnp.tile(absent, (count, 1))
-        done = jnp.zeros((), order.dtype)
-        sizes = _chunk_sizes(count * most)
-        for size in sizes:
-            # The last size rounds up: bodies after those that are there are absent ones, whose features stay right.
-            left = there.sum() - done
-            trips = (left + size - 1) // size if size == sizes[-1] else left // size
-            features = self._loop(variables, embedded, features, order, done, trips, size)
-            done = done + trips * size
+        compute = functools.partial(self._replace, variables, embedded, order)
+        if count * most <= _FEW_BODIES:
+            features = _replace_few(compute, features, there.sum())
+        else:
+            features = _replace_many(compute, features, there.sum())
         features = features.reshape(count, most, 1, 1, -1)
         logits, _ = self._twin.apply(variables, features, False, method="head")
         return logits
@@ -123,23 +122,30 @@ class Predictor:
         features = self._twin.apply(variables, bodies.swapaxes(0, 1)[:, :, None], False, method="trunk")
         return pooled(features)
 
-    def _loop(self, variables, embedded, features, order, begin, trips, size: int) -> jax.Array:
-        """Replaces the features of bodies `order[begin : begin + trips * size]`, `size` at a time."""
-
-        def step(trip: jax.Array, features: jax.Array) -> jax.Array:
-            rows = jax.lax.dynamic_slice_in_dim(order, begin + trip * size, size)
-            return features.at[rows].set(self._pooled(variables, embedded[rows]).astype(features.dtype))
-
-        return jax.lax.fori_loop(0, trips, step, features)
+    def _replace(self, variables, embedded, order, features, begin, size: int) -> jax.Array:
+        """`features` `[B, C']` with those of the bodies `order[begin : begin + size]` computed."""
+        rows = jax.lax.dynamic_slice_in_dim(order, begin, size)
+        return features.at[rows].set(self._pooled(variables, embedded[rows]).astype(features.dtype))
 
 
-def _chunk_sizes(total: int) -> tuple[int, ...]:
-    """How many of at most `total` bodies are computed at once, largest first; each size is compiled by itself."""
-    if jax.default_backend() != "cpu":
-        return (-(-total // _ACCELERATOR_CHUNKS),)
-    if total <= 2 * _BODIES_AT_ONCE:
-        return tuple(range(min(total, _BODIES_AT_ONCE), 0, -1))  # one body too many would count
-    return (_BODIES_AT_ONCE,)
+def _replace_few(compute: Callable[..., jax.Array], features: jax.Array, there: jax.Array) -> jax.Array:
+    """Computes the first `there` bodies in pairs, and the last by itself if it is odd: not one too many."""
+    for begin in range(0, len(features) - 1, _BODIES_AT_ONCE):
+        pair = functools.partial(compute, begin=begin, size=_BODIES_AT_ONCE)
+        features = jax.lax.cond(there >= begin + _BODIES_AT_ONCE, pair, _unchanged, features)
+    single = functools.partial(compute, begin=there - 1, size=1)
+    return jax.lax.cond(there % _BODIES_AT_ONCE == 1, single, _unchanged, features)
+
+
+def _unchanged(features: jax.Array) -> jax.Array:
+    return features
+
+
+def _replace_many(compute: Callable[..., jax.Array], features: jax.Array, there: jax.Array) -> jax.Array:
+    """Computes the first `there` bodies; the last time also some that are absent, whose features stay right."""
+    size = _BODIES_AT_ONCE if jax.default_backend() == "cpu" else -(-len(features) // _ACCELERATOR_CHUNKS)
+    trips = (there + size - 1) // size
+    return jax.lax.fori_loop(0, trips, lambda trip, features: compute(features, trip * size, size), features)
 
 
 def make_predictor(

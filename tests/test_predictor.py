@@ -1,6 +1,7 @@
 """Prediction against the plain model: every backbone, mixtures of bodies, layouts, types, and what is compiled."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -68,38 +69,56 @@ def assert_same(actual, expected, tolerance: float = 1e-5):
     assert np.linalg.norm(expected) > 0.1
 
 
-@pytest.mark.parametrize(
-    ("backbone", "absent_body"), [*((backbone, "zeros") for backbone in sorted(BACKBONES)), ("ctrgcn", "copy")]
-)
-def test_logits_are_the_plain_models(backbone, absent_body):
-    model, variables = built(backbone)
-    bodies = np.array([1, 2, 1, 2, 1])  # seven bodies of ten: the last two at once are one, and one that is absent
-    clips = mixed_clips(bodies)
-    if absent_body == "copy":
-        clips[:, 1] = np.where((bodies == 2)[:, None, None, None], clips[:, 1], clips[:, 0])
-    predict = make_predictor(variables, tiny_config(backbone, absent_body=absent_body), layout=graphs.LAYOUTS["ntu"])
-    expected = plain(model, variables, clips)
-    assert_same(predict(clips, bodies), expected)
-    assert_same(predict(clips), expected)  # all computed, by the same program
+def predicted(model, variables, clips, bodies, *, skips_absent: bool = True, dtype=None) -> np.ndarray:
+    """What `make_predictor` computes, compiled in a hurry."""
+    predictor = Predictor(model, skips_absent, dtype)
+    prepared = hasty(predictor.prepare, static_argnums=1)(variables, clips.shape[1:])
+    return np.asarray(hasty(predictor.logits)(prepared, clips, np.asarray(bodies)))
 
 
-def test_single_clips_and_odd_batches():
+@functools.cache
+def full_predictor():
+    """CTR-GCN's, compiled as users compile it."""
+    return make_predictor(built("ctrgcn")[1], tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+
+
+def test_copied_bodies_are_computed():
     model, variables = built("ctrgcn")
-    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
-    for bodies in ((1,), (2,), (0,), (1, 1, 2)):
-        clips = mixed_clips(bodies)
-        assert_same(predict(clips, np.array(bodies)), plain(model, variables, clips))
+    clips = mixed_clips([1, 2])
+    clips[0, 1] = clips[0, 0]
+    actual = predicted(model, variables, clips, [1, 2], skips_absent=False)
+    assert_same(actual, plain(model, variables, clips))
+    config = tiny_config("ctrgcn", absent_body="copy")
+    assert not absent_stays_zero(config.data.absent_body, config.data.sampling)  # which is what make_predictor asks
+
+
+def test_make_predictor():
+    model, variables = built("ctrgcn")
+    bodies = np.array([1, 1, 1])  # an odd number: the last two at once are one, and one that is absent
+    clips = mixed_clips(bodies)
+    assert_same(full_predictor()(clips, bodies), plain(model, variables, clips))
+    assert_same(full_predictor()(clips), plain(model, variables, clips))  # all computed, by the same program
+
+
+def test_few_bodies():
+    """One to four bodies have code of their own: every number of those that are there, in every place."""
+    model, variables = built("ctrgcn")
+    predictor = Predictor(model, skips_absent=True)
+    logits = hasty(predictor.logits)
+    expected = hasty(lambda v, x: model.apply(v, x, train=False)[0])
+    prepared = hasty(predictor.prepare, static_argnums=1)(variables, (2, FRAMES, 25, 3))
+    for bodies in itertools.product(range(3), repeat=2):
+        clip = mixed_clips(bodies)
+        assert_same(np.asarray(logits(prepared, clip, np.array(bodies))), np.asarray(expected(variables, clip)))
 
 
 @pytest.mark.parametrize(("layout", "most", "channels"), [("nw_ucla", 1, 3), ("coco", 2, 2)])
 def test_other_layouts(layout, most, channels):
     backbone = "infogcn" if layout == "coco" else "ctrgcn"
     model, variables = built(backbone, layout, most, channels)
-    bodies = np.array([1, most, 1])
+    bodies = [1, most, 1]
     clips = mixed_clips(bodies, layout, most, channels)
-    layout, coordinates = graphs.LAYOUTS[layout], min(channels, 3)
-    predict = make_predictor(variables, tiny_config(backbone), layout=layout, coordinates=coordinates)
-    assert_same(predict(clips, bodies), plain(model, variables, clips))
+    assert_same(predicted(model, variables, clips, bodies), plain(model, variables, clips))
 
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
@@ -109,9 +128,7 @@ def test_folding_is_exact(backbone):
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
         clips, bodies = mixed_clips((1, 2)).astype(np.float64), np.array([1, 2])
-        predictor = Predictor(model, skips_absent=True)
-        prepared = hasty(predictor.prepare, static_argnums=1)(wide, clips.shape[1:])
-        actual = np.asarray(hasty(predictor.logits)(prepared, clips, bodies))
+        actual = predicted(model, wide, clips, bodies)
         assert actual.dtype == np.float64
         assert_same(actual, plain(model, wide, clips), 1e-11)
 
@@ -129,28 +146,26 @@ def test_no_batch_norm_is_left(backbone):
 def test_nothing_is_compiled_anew(compilations):
     """Neither for other mixtures of bodies nor, in evaluation, for other weights."""
     model, variables = built("ctrgcn")
-    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
-    clips = [mixed_clips(bodies) for bodies in ([1] * 6, [2] * 6, [1, 2, 2, 1, 1, 2])]
-    predict(clips[0], np.array([1] * 6))
+    mixtures = [[1, 1, 1], [2, 2, 2], [1, 2, 0]]
+    full_predictor()(mixed_clips(mixtures[0]), np.array(mixtures[0]))
     predictor = Predictor(model, skips_absent=True)
     prepare, logits = hasty(predictor.prepare, static_argnums=1), hasty(predictor.logits)
-    logits(prepare(variables, clips[0].shape[1:]), clips[0], np.array([1] * 6))
+    shape = mixed_clips(mixtures[0]).shape[1:]
+    logits(prepare(variables, shape), mixed_clips(mixtures[0]), np.array(mixtures[0]))
     other = jax.tree.map(lambda leaf: leaf * 1.01, variables)
     before = compilations()
-    for clip, bodies in zip(clips, ([1] * 6, [2] * 6, [1, 2, 2, 1, 1, 2]), strict=True):
-        predict(clip, np.array(bodies))
-        logits(prepare(other, clip.shape[1:]), clip, np.array(bodies))
+    for bodies in mixtures:
+        full_predictor()(mixed_clips(bodies), np.array(bodies))
+        logits(prepare(other, shape), mixed_clips(bodies), np.array(bodies))
     assert compilations() == before
 
 
 def test_absent_bodies_are_not_computed():
     """What a body holds that is said to be absent changes nothing: the features that were computed once stand in."""
-    _, variables = built("ctrgcn")
-    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
     clips, bodies = mixed_clips((1, 1, 1)), np.array([1, 1, 1])  # an odd number: one absent body is computed too
     filled = clips.copy()
     filled[:, 1] = np.nan
-    np.testing.assert_array_equal(predict(filled, bodies), predict(clips, bodies))
+    np.testing.assert_array_equal(full_predictor()(filled, bodies), full_predictor()(clips, bodies))
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -173,18 +188,15 @@ def test_absent_stays_zero_is_true_of_the_transforms(stream):
 
 def test_bfloat16_features_stay_close():
     model, variables = built("ctrgcn")
-    clips, bodies = mixed_clips((1, 2)), np.array([1, 2])
-    predictor = Predictor(model, skips_absent=True, dtype=jnp.bfloat16)
-    prepared = hasty(predictor.prepare, static_argnums=1)(variables, clips.shape[1:])
-    actual = hasty(predictor.logits)(prepared, clips, bodies)
-    assert actual.dtype == jnp.float32
-    assert_same(np.asarray(actual), plain(model, variables, clips), 5e-2)
+    clips = mixed_clips((2,))
+    actual = predicted(model, variables, clips, (2,), dtype=jnp.bfloat16)
+    assert actual.dtype == np.float32
+    assert_same(actual, plain(model, variables, clips), 5e-2)
 
 
 def test_clips_that_do_not_fit_are_refused():
-    _, variables = built("ctrgcn")
-    predict = make_predictor(variables, tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
-    assert count_classes(variables["params"]) == CLASSES
+    predict = full_predictor()
+    assert count_classes(built("ctrgcn")[1]["params"]) == CLASSES
     with pytest.raises(ValueError, match=r"expected \[N, M, T, V, C\] with V = 25"):
         predict(np.zeros((1, 2, FRAMES, 20, 3), np.float32))
     with pytest.raises(ValueError, match=r"bodies \[3\], expected one number for each of 1 clips, 0 to 2"):
