@@ -55,6 +55,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.temperature = 0.4  # tau of eq. 5
     config.loss.contrastive_group_size = config_dict.placeholder(int)  # clips contrasted together; None: the batch
 
+    # float32 | bfloat16: features, convolutions and products in training. Parameters, optimiser, batch-norm statistics,
+    # softmax, losses and text features stay float32, and so does evaluation, which is cheap beside training.
+    config.compute_dtype = "float32"
     config.num_epochs = 110
     config.batch_size = 200  # over all devices; an incomplete last batch of an epoch is dropped
     config.learning_rate = 0.1

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
 
 TEXT_SCALING = ("none", "standardise")
+# What training computes features in, and the `dtype` that its models have for it.
+COMPUTE_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
 class SkeletonTask:
-    """All that evaluation needs: the skeleton model and how clips reach it."""
+    """All that evaluation needs: the skeleton model, in float32, and how clips reach it."""
 
     records: Records
     backbone: object
@@ -91,7 +94,7 @@ class TrainingTask:
 
     Attributes:
       skeleton: records, backbone and training transform.
-      model: MMCL around the backbone.
+      model: MMCL around the backbone, computing in the config's `compute_dtype`.
       optimizer, schedule: SGD and its learning rate by step.
       rows: training clips.
       steps_per_epoch: whole batches.
@@ -183,6 +186,7 @@ def _check_values(config) -> None:
         ("loss.contrastive", config.loss.contrastive, CONTRASTIVE),
         ("data.text_scaling", config.data.text_scaling, TEXT_SCALING),
         ("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT),
+        ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
     ):
         if value not in known:
             raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
@@ -191,13 +195,23 @@ def _check_values(config) -> None:
 def _mmcl(config, skeleton: SkeletonTask, *, with_image: bool, with_text: bool) -> MMCL:
     trains_encoder = with_image and not config.model.image_encoder_frozen
     return MMCL(
-        backbone=skeleton.backbone,
-        image_encoder=image_encoder(config) if trains_encoder else None,
+        backbone=_computing(skeleton.backbone, config),
+        image_encoder=_computing(image_encoder(config), config) if trains_encoder else None,
         alignment=FeatureAlignment(skeleton.backbone.feature_width) if with_image else None,
         refinement=FeatureRefinement(config.model.refinement_terms, matrices=config.model.refinement_matrices)
         if with_text
         else None,
     )
+
+
+def _computing(module: nn.Module, config) -> nn.Module:
+    """A backbone or an image encoder as it trains: features in the type that the config names. Raises: ValueError."""
+    dtype = COMPUTE_DTYPES[config.compute_dtype]
+    if dtype is None:
+        return module
+    if not hasattr(module, "dtype"):
+        raise ValueError(f"compute_dtype {config.compute_dtype!r}: {type(module).__name__} has no field `dtype` for it")
+    return module.clone(dtype=dtype)
 
 
 def image_encoder(config):

@@ -1,13 +1,19 @@
 """What a config means: which text set, which images, which values are refused."""
 
+import functools
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmcl_jax import experiment, graphs
+from mmcl_jax.backend import HASTY
+from mmcl_jax.models import BACKBONES, blocks, inception, infogcn, resnet
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.records import RecordsError
-from tests.runs import tiny_config
+from tests.runs import MeanColour, tiny_config
 
 TEXT_SET = "stand_in/holding/token_ids"
 
@@ -89,6 +95,7 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"loss__contrastive_group_size": 5}, "contrastive_group_size 5 does not divide batch_size 8"),
         ({"loss__contrastive": "published"}, r"loss\.contrastive 'published' is not one of released, paper"),
         ({"data__text_scaling": "minmax"}, r"data\.text_scaling 'minmax' is not one of none, standardise"),
+        ({"compute_dtype": "float16"}, "compute_dtype 'float16' is not one of float32, bfloat16"),
         ({"data__stream": "velocity"}, "stream 'velocity' is not one of joint, bone"),
         ({"data__protocol": "xview"}, "protocol 'xview' is not one of"),
         ({"data__validation_subjects": (4,)}, r"validation subjects \[4\] are not among the training subjects"),
@@ -101,3 +108,87 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
 def test_values_that_do_not_fit_are_refused(tiny_records, changes, message):
     with pytest.raises(ValueError, match=message):
         experiment.build_training_task(tiny_config(tiny_records, **changes))
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Models of every kind of layer, but of few layers, which compile fast."""
+    for module in (blocks, infogcn):
+        monkeypatch.setattr(module, "WIDTHS", (1, 2))
+        monkeypatch.setattr(module, "STRIDES", (1, 2))
+    monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
+    wanted = ("Mixed_5b", "Mixed_6a")
+    monkeypatch.setattr(inception, "BLOCKS", {name: inception.BLOCKS[name] for name in wanted})
+
+
+def in_both_types(records, variables_of, compute, **changes) -> list[dict]:
+    """What `compute(model, variables)` returns for the same variables in float32 and in bfloat16."""
+    configs = [tiny_config(records, compute_dtype=dtype, **changes) for dtype in ("float32", "bfloat16")]
+    models = [experiment.build_training_task(config).model for config in configs]
+    variables = jax.jit(functools.partial(variables_of, models[0]), compiler_options=HASTY)(jax.random.key(0))
+    return [jax.jit(functools.partial(compute, model), compiler_options=HASTY)(variables) for model in models]
+
+
+def relative_errors(actual: dict, expected: dict) -> dict[str, float]:
+    """Of each entry, a tree of float32 arrays: norm of the difference over the norm."""
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((actual, expected))} == {"float32"}
+    norm = lambda tree: sum(float(jnp.square(leaf).sum()) for leaf in jax.tree.leaves(tree)) ** 0.5  # noqa: E731
+    difference = jax.tree.map(jnp.subtract, actual, expected)
+    return {name: norm(difference[name]) / norm(expected[name]) for name in expected}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_bfloat16_is_close_to_float32_and_parameters_keep_float32(tiny_records, shallow, backbone):
+    rng = np.random.default_rng(0)
+    text = np.array([[30_522, i, 102] for i in range(4)])  # token ids that bfloat16 cannot hold
+    arrays = rng.normal(size=(4, 2, 16, 25, 3)), rng.normal(size=(4, 8)), text
+    inputs = [array.astype(np.float32) for array in arrays]
+    types = []
+
+    def compute(model, variables):
+        def objective(params):
+            outputs, updates = model.apply(
+                {**variables, "params": params},
+                *inputs,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(1)},
+            )
+            del outputs["aux"]
+            return sum(jnp.sin(output).sum() for output in outputs.values()), outputs | updates
+
+        skeleton = {name: tree["backbone"] for name, tree in variables.items()}
+        features = model.backbone.apply(skeleton, inputs[0], train=True, method="features", mutable=["batch_stats"])[0]
+        types.append(features.dtype.name)
+        gradients, outputs = jax.grad(objective, has_aux=True)(variables["params"])
+        return {**outputs, "gradients": gradients}
+
+    changes = {"model__backbone": backbone, "model__image_encoder_frozen": True}
+    init = lambda model, key: model.init(key, *inputs, train=False)  # noqa: E731
+    expected, actual = in_both_types(tiny_records, init, compute, **changes)
+    assert types == ["float32", "bfloat16"]
+    errors = relative_errors(actual, expected)
+    assert 0 < errors.pop("gradients") < 0.06
+    assert 0 < max(errors.values()) < 0.01
+
+
+@pytest.mark.parametrize("encoder", IMAGE_ENCODERS)
+def test_image_encoders_compute_in_bfloat16(tiny_records, shallow, encoder):
+    images = np.random.default_rng(0).normal(size=(4, 75, 75, 3)).astype(np.float32)
+
+    def compute(model, variables):
+        features, updates = model.image_encoder.apply(variables, images, train=True, mutable=["batch_stats"])
+        return {"features": features, **updates}
+
+    init = lambda model, key: model.image_encoder.init(key, images, train=False)  # noqa: E731
+    expected, actual = in_both_types(tiny_records, init, compute, model__image_encoder=encoder)
+    errors = relative_errors(actual, expected)
+    assert 1e-4 < errors["features"] < 0.1
+    assert 1e-6 < errors["batch_stats"] < 0.02
+
+
+def test_an_encoder_that_cannot_compute_in_bfloat16_is_named(tiny_records, monkeypatch):
+    monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(MeanColour, image_size=8))
+    config = tiny_config(tiny_records, model__image_encoder="mean_colour", compute_dtype="bfloat16")
+    with pytest.raises(ValueError, match="compute_dtype 'bfloat16': MeanColour has no field `dtype`"):
+        experiment.build_training_task(config)

@@ -128,6 +128,15 @@ def test_an_older_workdir_is_refused_where_a_younger_key_is_not_at_its_default(t
         check_evaluation(tmp_path, other)
 
 
+def test_runs_that_are_older_than_compute_dtype_computed_in_float32(tmp_path):
+    RunLog(tmp_path, tiny_config("records"), "clips")
+    _lacking(tmp_path, "compute_dtype")
+    RunLog(tmp_path, tiny_config("records"), "clips")
+    _lacking(tmp_path, "compute_dtype")
+    with pytest.raises(WorkdirError, match=r"compute_dtype: 'float32' there \(older than this key"):
+        RunLog(tmp_path, tiny_config("records", compute_dtype="bfloat16"), "clips")
+
+
 def test_a_key_that_is_no_more_is_refused(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     stored = json.loads((tmp_path / "config.json").read_text())

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax import train
+from mmcl_jax.backend import HASTY
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from tests import runs
 
@@ -91,7 +93,7 @@ def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_pa
 
 def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(tiny_records, tmp_path, monkeypatch):
     monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
-    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=train._HASTY))
+    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
     compiled, counts = [], []  # names of programs; how many at the end of each step's log
 
     def note(event: str, _seconds: float, fun_name: str = "", **_others) -> None:
@@ -112,6 +114,24 @@ def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation
     assert sum("eval_step" in name for name in compiled) == 1, compiled
     assert counts[4] == counts[0] > 0, compiled[counts[0] :]  # the five steps to the first checkpoint
     assert len(compiled) == counts[12], compiled[counts[12] :]  # from the second epoch to the end
+
+
+def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
+    changes = {"compute_dtype": "bfloat16", "loss__contrastive_weight": 0.0, "model__backbone": "ctrsgcn"}
+    config = runs.tiny_config(tiny_records, **changes)
+    train.train(config, tmp_path)
+    first, last = (float(row["train_loss"]) for row in runs.read_rows(tmp_path))
+    assert 0 < last < first
+    saved = runs.read_checkpoint(tmp_path, runs.STEPS)
+    assert {leaf.dtype.name for leaf in saved.values()} == {"float32", "int32"}
+    scores = runs.read_scores(tmp_path)
+    assert np.isfinite(scores["scores"]).all()
+
+    shutil.rmtree(tmp_path / "checkpoints" / str(runs.STEPS))
+    train.train(config, tmp_path)
+    runs.assert_same_arrays(runs.read_checkpoint(tmp_path, runs.STEPS), saved)
+    runs.assert_same_arrays(runs.read_scores(tmp_path), scores)
 
 
 def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, tmp_path):

@@ -6,10 +6,11 @@ Contract: `BACKBONES[name](num_classes, layout, coordinates, options)` makes a L
   head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
 
 an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training,
-`classification_loss(logits, aux, labels)`, which needs no variables. Its collections are `params` and, if it keeps
-statistics, `batch_stats`; what it draws in training comes of the stream `dropout`. The first `coordinates` of a joint's
-C channels are its place, a confidence may follow; `options` is the `model` part of the config. Adding a backbone is one
-file, one line here and one test.
+`classification_loss(logits, aux, labels)`, which needs no variables. To train in bfloat16 it has a field `dtype`, the
+type of the features (None: the clips'); parameters, statistics and logits are float32 all the same. Its collections are
+`params` and, if it keeps statistics, `batch_stats`; what it draws in training comes of the stream `dropout`. The first
+`coordinates` of a joint's C channels are its place, a confidence may follow; `options` is the `model` part of the
+config. Adding a backbone is one file, one line here and one test.
 
 A backbone that has these as well is predicted with faster (`mmcl_jax.predictor`):
 

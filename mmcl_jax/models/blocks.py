@@ -22,6 +22,7 @@ from mmcl_jax.models.layers import (
     linear_uniform,
     make_norm,
     norm_affine,
+    pooled,
 )
 
 DILATIONS = (1, 2)
@@ -84,11 +85,11 @@ class MultiScaleTemporalConv(nn.Module):
             )(hidden[i * width : (i + 1) * width])
             for i, dilation in enumerate(DILATIONS)
         ]
-        pooled = frames_max_pool(hidden[-width:], self.stride, self.frames_axis)
+        largest = frames_max_pool(hidden[-width:], self.stride, self.frames_axis)
         if is_folded(self.norm):
             # No product comes before the pool, whose factor can be negative: it keeps its own.
-            return jnp.concatenate([*branches, norm(name="out_bn")(pooled, train), pointwise])
-        return norm(name="out_bn")(jnp.concatenate([*branches, pooled, pointwise]), train)
+            return jnp.concatenate([*branches, norm(name="out_bn")(largest, train), pointwise])
+        return norm(name="out_bn")(jnp.concatenate([*branches, largest, pointwise]), train)
 
     @staticmethod
     def fold(params: Mapping, batch_stats: Mapping) -> dict:
@@ -201,6 +202,8 @@ class TenBlocks(nn.Module):
       base_channels: channels of blocks 1-4; blocks 5-7 have twice, blocks 8-10 four times as many. A multiple of 4.
       batch_norm_group_size: clips that normalise together, None = the batch (see `layers.BatchNorm`).
       folded: the variables are those that `fold` returns.
+      dtype: type of features and products from the input's batch norm to pooling, None = the clips'; parameters and
+        statistics keep theirs.
     """
 
     num_classes: int
@@ -208,6 +211,7 @@ class TenBlocks(nn.Module):
     base_channels: int = 64
     batch_norm_group_size: int | None = None
     folded: bool = False
+    dtype: jnp.dtype | None = None
 
     temporal_conv: ClassVar[Callable[..., nn.Module]] = MultiScaleTemporalConv
     classification_loss = staticmethod(cross_entropy_of_logits)
@@ -258,7 +262,7 @@ class TenBlocks(nn.Module):
 
     def embed(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> `[C, N, M, T, V]`, normalised for each body and joint."""
-        return normalise_joints(self.data_bn, x, train)
+        return normalise_joints(self.data_bn, x, train).astype(self.dtype or x.dtype)
 
     def trunk(self, x: jax.Array, train: bool) -> jax.Array:
         """What `embed` made of some bodies -> their features."""
@@ -273,7 +277,7 @@ class TenBlocks(nn.Module):
     def head(self, features: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Features `[N, M, T', V, C']` -> logits `[N, num_classes]` and no auxiliary outputs."""
         del train  # the head behaves alike in both modes
-        return self.fc(features.mean(axis=(1, 2, 3))), {}
+        return self.fc(pooled(features)), {}
 
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Clips `[N, M, T, V, C]` -> logits `[N, num_classes]` and auxiliary outputs."""

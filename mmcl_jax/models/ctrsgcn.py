@@ -32,8 +32,9 @@ class GraphConv(nn.Module):
         kernel = self.param("kernel", init, (subsets, channels_in, self.channels))
         bias = self.param("bias", nn.initializers.zeros, (subsets, self.channels))
         # Joints first: the sum over the subsets is then part of one matrix product over the channels.
-        received = jnp.stack([x @ adjacency[k] for k in range(subsets)])
-        y = jnp.einsum("kio,kinmtv->onmtv", kernel, received) + bias.sum(axis=0)[:, None, None, None, None]
+        received = jnp.stack([x @ adjacency[k].astype(x.dtype) for k in range(subsets)])
+        y = jnp.einsum("kio,kinmtv->onmtv", kernel.astype(x.dtype), received)
+        y = y + bias.sum(axis=0).astype(x.dtype)[:, None, None, None, None]
         return add_residual(y, x, self.norm, train)
 
     @staticmethod

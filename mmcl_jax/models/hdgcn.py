@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.models.blocks import TenBlocks, add_residual, fold_down
-from mmcl_jax.models.layers import Conv1x1, fan_out_normal, fold_conv, norm_affine
+from mmcl_jax.models.layers import Conv1x1, fan_out_normal, fold_conv, norm_affine, wide
 
 JOINT_NEIGHBOURS = 5
 LAYER_NEIGHBOURS = 3
@@ -25,7 +25,7 @@ class GraphConv(nn.Module):
 
     Of each layer of the hierarchy, a quarter of the channels comes from each of its three subsets of edges, and a
     quarter from joints with similar features. These last channels are the same in every frame, so that they are
-    repeated over T at the very end.
+    repeated over T at the very end; they and the attention, which are small, are computed in float32 at least.
     """
 
     channels: int
@@ -39,16 +39,19 @@ class GraphConv(nn.Module):
         width = self.channels // (subsets + 1)
         reduced = Conv1x1(layers * width, fan_out=width, name="reduce")(x)
         reduced = nn.relu(self.norm(name="reduce_bn")(reduced, train)).reshape(layers, width, *x.shape[1:])
-        similar = EdgeConv(JOINT_NEIGHBOURS, self.norm, name="edge")(reduced.mean(axis=4), train)  # [L, width, N, M, V]
+        mean = wide(reduced).mean(axis=4)
+        similar = EdgeConv(JOINT_NEIGHBOURS, self.norm, name="edge")(mean, train)  # [L, width, N, M, V]
         linked = self._linked(reduced, train)  # [L, K * width, N, M, T, V]
         if self.attention:
-            most = jnp.concatenate([_largest(linked, 4), similar], axis=1)
+            most = jnp.concatenate([wide(_largest(linked, 4)), similar], axis=1)
             weights = LayerAttention(self.channels, self.adjacency, self.norm, name="attention")(most, train)
             # Lists of layers: XLA for CPUs adds their items much faster than it sums over an array's first axis.
-            linked = [y * w[: subsets * width, ..., None, None] for y, w in zip(linked, weights, strict=True)]
+            linked = [
+                y * w[: subsets * width, ..., None, None].astype(y.dtype) for y, w in zip(linked, weights, strict=True)
+            ]
             similar = [y * w[subsets * width :, ..., None] for y, w in zip(similar, weights, strict=True)]
         linked, similar = sum(linked), sum(similar)
-        similar = jnp.broadcast_to(similar[:, :, :, None], (width, *linked.shape[1:]))
+        similar = jnp.broadcast_to(similar[:, :, :, None].astype(x.dtype), (width, *linked.shape[1:]))
         return add_residual(jnp.concatenate([linked, similar]), x, self.norm, train)
 
     def _linked(self, x: jax.Array, train: bool) -> jax.Array:
@@ -59,8 +62,9 @@ class GraphConv(nn.Module):
         kernel = self.param("kernel", fan_out_normal(width), (layers, width, subsets, width))
         bias = self.param("bias", nn.initializers.zeros, (layers, subsets, width))
         # Channels first: neither product needs its operands transposed.
-        values = jnp.einsum("liko,linmtv->lkonmtv", kernel, x)
-        y = jnp.einsum("lkonmtv,lkuv->lkonmtu", values, adjacency) + bias[..., None, None, None, None]
+        values = jnp.einsum("liko,linmtv->lkonmtv", kernel.astype(x.dtype), x)
+        y = jnp.einsum("lkonmtv,lkuv->lkonmtu", values, adjacency.astype(x.dtype))
+        y = y + bias.astype(x.dtype)[..., None, None, None, None]
         return self.norm(name="linked_bn")(y.reshape(-1, *x.shape[2:]), train).reshape(layers, -1, *x.shape[2:])
 
     @staticmethod

@@ -37,9 +37,10 @@ class ImageEncoder(NamedTuple):
         return self.torch_statistics if weights else IMAGENET
 
 
-# The contract: `module(group_size=None)` makes a Linen module with collections `params` and `batch_stats`; calling it
-# as `(images, train)` takes ImageNet-normalised float32 `[N, image_size, image_size, 3]` to float32 `[N, D]`. An rng
-# named `dropout` is optional. Adding an encoder is one file, one line here and one test.
+# The contract: `module(group_size=None, dtype=float32)` makes a Linen module with collections `params` and
+# `batch_stats`; calling it as `(images, train)` takes ImageNet-normalised float32 `[N, image_size, image_size, 3]` to
+# float32 `[N, D]`, computing in `dtype`. An rng named `dropout` is optional. Adding an encoder is one file, one line
+# here and one test.
 IMAGE_ENCODERS = {
     "inception_v3": ImageEncoder(InceptionV3, 299, torch_names.inception_entries, UNIT),
     "resnet34": ImageEncoder(ResNet34, 224, torch_names.resnet34_entries),

@@ -29,6 +29,8 @@ from mmcl_jax.models.layers import (
     linear_uniform,
     make_norm,
     norm_affine,
+    pooled,
+    wide,
 )
 
 WIDTHS = (1, 1, 1, 2, 2, 2, 4, 4, 4)  # channels of the nine blocks, in multiples of base_channels
@@ -49,7 +51,7 @@ class SelfAttention(nn.Module):
         channels = x.shape[0]
         width = max(1, channels // 8)
         norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, reduction_axes=0, feature_axes=0, name="norm")
-        x = Conv1x1(2 * HEADS * width, initializers=_attention_init, name="queries_keys")(norm(x.astype(jnp.float32)))
+        x = Conv1x1(2 * HEADS * width, initializers=_attention_init, name="queries_keys")(norm(wide(x)))
         queries, keys = x.reshape(2, HEADS, width, *x.shape[1:])
         return nn.softmax(jnp.einsum("hdnmtu,hdnmtv->hnmtuv", queries * width**-0.5, keys))
 
@@ -79,7 +81,8 @@ class GraphConv(nn.Module):
         init = nn.initializers.normal((2.0 / (HEADS * channels_in * self.channels)) ** 0.5)
         kernel = self.param("kernel", init, (HEADS, channels_in, self.channels))
         bias = self.param("bias", nn.initializers.zeros, (HEADS, self.channels))
-        y = jnp.einsum("hio,hinmtv->onmtv", kernel, gathered) + bias.sum(axis=0)[:, None, None, None, None]
+        y = jnp.einsum("hio,hinmtv->onmtv", kernel.astype(x.dtype), gathered)
+        y = y + bias.sum(axis=0).astype(x.dtype)[:, None, None, None, None]
         return add_residual(y, x, self.norm, train)
 
     @staticmethod
@@ -148,6 +151,7 @@ class InfoGCN(nn.Module):
       mmd_weights: weights of the norm of the latent vectors' mean, and of the classes' distance from their priors.
       prior_gain: length of the rows of `z_prior` (where there are fewer rows than columns).
       folded: the variables are those that `fold` returns.
+      dtype: see `blocks.TenBlocks`.
     """
 
     num_classes: int
@@ -160,6 +164,7 @@ class InfoGCN(nn.Module):
     prior_gain: float = 3.0
     coordinates: int = 3
     folded: bool = False
+    dtype: jnp.dtype | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -210,7 +215,7 @@ class InfoGCN(nn.Module):
 
     def embed(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> `[base_channels, N, M, T, V]`, normalised for each body and joint."""
-        return normalise_joints(self.data_bn, self.embedding(x), train)
+        return normalise_joints(self.data_bn, self.embedding(x), train).astype(self.dtype or x.dtype)
 
     def trunk(self, x: jax.Array, train: bool) -> jax.Array:
         """What `embed` made of some bodies -> their features."""
@@ -224,7 +229,7 @@ class InfoGCN(nn.Module):
         Auxiliary outputs: `z` `[N, C']`, the latent vectors that were classified, and `z_prior` `[num_classes, C']`.
         With `latent_noise`, training draws from the random stream `dropout`.
         """
-        hidden = nn.relu(self.fc(features.mean(axis=(1, 2, 3))))
+        hidden = nn.relu(self.fc(pooled(features)))
         z, logvar = self.fc_mu(hidden), self.fc_logvar(hidden)
         if train and self.latent_noise:
             deviation = jnp.minimum(jnp.exp(self.latent_noise * logvar), _LARGEST_DEVIATION)

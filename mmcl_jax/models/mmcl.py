@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmcl_jax.models.layers import pooled
+
 REFINEMENT = ("diagonal", "full")
 
 
@@ -85,7 +87,7 @@ class MMCL(nn.Module):
         outputs = {"logits": logits, "aux": aux}
         if self.alignment is not None:
             encoded = image if self.image_encoder is None else self.image_encoder(image, train)
-            outputs["skeleton_features"] = features.mean(axis=(1, 2, 3))
+            outputs["skeleton_features"] = pooled(features)
             outputs["image_features"] = self.alignment(encoded)
         if self.refinement is not None:
             outputs["refined_logits"] = self.refinement(logits, text)
