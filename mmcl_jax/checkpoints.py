@@ -12,7 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-BACKBONE = "backbone"
+from mmcl_jax.steps import BACKBONE
+
 _ITEMS = ("skeleton", "auxiliary", "training")
 
 

@@ -14,9 +14,10 @@ from mmcl_jax import graphs, input_pipeline, optim, sharding
 from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
-from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, Statistics
+from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.steps import LossOptions, Recipe
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
 
 if TYPE_CHECKING:
@@ -94,26 +95,22 @@ class TrainingTask:
 
     Attributes:
       skeleton: records, backbone and training transform.
-      model: MMCL around the backbone, computing in the config's `compute_dtype`.
-      optimizer, schedule: SGD and its learning rate by step.
+      recipe: what its steps are made of: MMCL around the backbone, which computes in the config's
+        `compute_dtype`, the transform, SGD, the loss.
+      schedule: the learning rate by step.
       rows: training clips.
       steps_per_epoch: whole batches.
       text_set: text set for FRM; None without FRM.
-      text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
       image_size: side of FAM's images, pixels; None without FAM.
-      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of FAM's images; None without FAM.
     """
 
     skeleton: SkeletonTask
-    model: MMCL
-    optimizer: optax.GradientTransformation
+    recipe: Recipe
     schedule: optax.Schedule
     rows: np.ndarray
     steps_per_epoch: int
     text_set: str | None
-    text_statistics: tuple[np.ndarray, np.ndarray] | None
     image_size: int | None
-    image_statistics: Statistics | None
 
 
 def build_training_task(config: "ConfigDict") -> TrainingTask:
@@ -134,19 +131,25 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
             raise ValueError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")
     text_set = _training_text_set(config, records, rows) if with_text else None
     standardises = with_text and config.data.text_scaling == "standardise"
+    image_size = _image_size(config, records, rows) if with_image else None
+    recipe = Recipe(
+        model=_mmcl(config, skeleton, with_image=with_image, with_text=with_text),
+        transform=skeleton.transform,
+        optimizer=optim.sgd(schedule, config.momentum, config.weight_decay),
+        loss=LossOptions(**config.loss),
+        text_statistics=text_statistics(records, rows, text_set) if standardises else None,
+        image_statistics=IMAGE_ENCODERS[config.model.image_encoder].statistics(config.model.image_encoder_weights)
+        if with_image
+        else None,
+    )
     return TrainingTask(
         skeleton=skeleton,
-        model=_mmcl(config, skeleton, with_image=with_image, with_text=with_text),
-        optimizer=optim.sgd(schedule, config.momentum, config.weight_decay),
+        recipe=recipe,
         schedule=schedule,
         rows=rows,
         steps_per_epoch=epoch_steps,
         text_set=text_set,
-        text_statistics=text_statistics(records, rows, text_set) if standardises else None,
-        image_size=_image_size(config, records, rows) if with_image else None,
-        image_statistics=IMAGE_ENCODERS[config.model.image_encoder].statistics(config.model.image_encoder_weights)
-        if with_image
-        else None,
+        image_size=image_size,
     )
 
 

@@ -1,4 +1,4 @@
-"""FAM's images: normalisation, pretrained encoder weights, and features computed once where the encoder is frozen."""
+"""FAM's image encoder: its pretrained weights, and features computed once where the encoder is frozen."""
 
 import functools
 import pathlib
@@ -11,14 +11,10 @@ from absl import logging
 
 from mmcl_jax import distributed, experiment, input_pipeline, sharding, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.transforms import normalise_images
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-
-def normalise_images(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """uint8 RGB `[N, H, W, 3]` -> float32 with `mean` and `std`, of RGB in [0, 1], taken out (Norm of eq. 3)."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def pretrained_variables(config: "ConfigDict") -> dict:
@@ -81,7 +77,7 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
     records = task.skeleton.records
     fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))
     encode = jax.jit(
-        lambda variables, image: encoder.apply(variables, normalise_images(image, *task.image_statistics), False)
+        lambda variables, image: encoder.apply(variables, normalise_images(image, *task.recipe.image_statistics), False)
     )
     batches = input_pipeline.eval_batches(
         records,

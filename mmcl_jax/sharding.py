@@ -24,14 +24,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def over_clips(mesh: Mesh) -> NamedSharding:
-    """The sharding of batches: axis 0, the clips, divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def over_clips(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
+    """The sharding of batches: axis 0, the clips, divided over the devices; axis 1 of several batches `stacked`."""
+    return NamedSharding(mesh, PartitionSpec(None, "data") if stacked else PartitionSpec("data"))
 
 
-def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Places this process's slice of a global batch on its devices."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(over_clips(mesh), x), batch)
+def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, stacked: bool = False) -> dict[str, jax.Array]:
+    """Places this process's slice of a global batch, or of several `stacked`, on its devices."""
+    where = over_clips(mesh, stacked=stacked)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), batch)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -1,25 +1,24 @@
-"""Training: the state, the pure step, and the loop around it."""
+"""Training: a run of the steps of `steps.py`, with its checkpoints, evaluations and log."""
 
 import contextlib
 import functools
 import pathlib
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from flax import struct
 
-from mmcl_jax import checkpoints, distributed, experiment, losses, sharding
+from mmcl_jax import checkpoints, distributed, experiment, sharding, steps
 from mmcl_jax.backend import HASTY
 from mmcl_jax.evaluate import Evaluator, report
-from mmcl_jax.image_features import frozen_image_features, normalise_images, pretrained_variables
+from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.signals import StopSignal
+from mmcl_jax.steps import LOSSES, TrainState
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -29,34 +28,11 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the last good checkpoint stays."""
 
 
-class TrainState(struct.PyTreeNode):
-    """Everything that changes in training.
-
-    `totals` are float32 sums over the epoch so far of each loss and of correct clips, the number of steps summed, and
-    int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
-    """
-
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    totals: dict[str, jax.Array]
-
-
-LOSSES = ("loss", "classification", "contrastive", "refinement")
-
-
-def empty_totals() -> dict[str, jax.Array]:
-    """Totals at the start of an epoch."""
-    zeros = {name: jnp.zeros((), jnp.float32) for name in (*LOSSES, "correct", "steps")}
-    return {**zeros, "first_bad_step": jnp.full((), -1, jnp.int32)}
-
-
 def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
-    # Hundreds of small random draws, run once.
+    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
     state = jax.jit(functools.partial(random_state, task, config), compiler_options=HASTY)()
-    if task.model.image_encoder is None or not config.model.image_encoder_weights:
+    if task.recipe.model.image_encoder is None or not config.model.image_encoder_weights:
         return state
     pretrained = pretrained_variables(config)
     return state.replace(
@@ -72,116 +48,12 @@ def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
     image = text = None
     if task.image_size is not None:
         image = jnp.zeros((1, task.image_size, task.image_size, 3))
-        if task.model.image_encoder is None:
+        if task.recipe.model.image_encoder is None:
             encoder = experiment.image_encoder(config)
-            features = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), image, False)[0])
-            image = jnp.zeros(features.shape)
+            image = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), image, False)[0])
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
-    variables = task.model.init(jax.random.key(config.seed), clip, image, text, train=False)
-    params = dict(variables["params"])
-    batch_stats = {checkpoints.BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, task.optimizer.init(params), empty_totals())
-
-
-def train_step(
-    state: TrainState, batch: dict[str, jax.Array], *, task: experiment.TrainingTask, loss_options: Any, key: jax.Array
-) -> TrainState:
-    """One step of SGD on a batch of raw clips.
-
-    Args:
-      state: as it is before the step.
-      batch: see `input_pipeline`.
-      task: model, transform, optimiser.
-      loss_options: the config's `loss` part.
-      key: the run's augmentation key; each clip's own comes of its position, dropout's of the step.
-    """
-    clip_key, dropout_key = jax.random.split(key)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, clip_key))(batch["position"])
-    clips = jax.vmap(task.skeleton.transform)(batch["skeleton"], batch["frames"], batch["bodies"], keys)
-    image = batch.get("image")
-    if image is not None and task.model.image_encoder is not None:
-        image = normalise_images(image, *task.image_statistics)
-    text = batch.get("text")
-    if text is not None and task.text_statistics is not None:
-        mean, deviation = task.text_statistics
-        text = (text - mean) / deviation
-
-    def objective(params: Any):
-        outputs, updates = task.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            clips,
-            image,
-            text,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
-        )
-        terms = loss_terms(outputs, batch["label"], loss_options, task.model.backbone.classification_loss)
-        return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
-
-    gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = task.optimizer.update(gradients, state.opt_state, state.params)
-    params = jax.tree.map(lambda p, u: p + u, state.params, updates)
-    correct = (logits.argmax(axis=-1) == batch["label"]).mean()
-    return TrainState(
-        step=state.step + 1,
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-        totals=_add_totals(state.totals, {**terms, "correct": correct}, state.step),
-    )
-
-
-def loss_terms(
-    outputs: dict[str, Any], labels: jax.Array, options: Any, classification_loss: Callable[..., jax.Array]
-) -> dict[str, jax.Array]:
-    """The terms of eq. 10 and their weighted sum `loss`, from the outputs of `MMCL`; absent modules count zero.
-
-    Args:
-      outputs: of `MMCL`.
-      labels: int `[N]`.
-      options: the config's `loss` part.
-      classification_loss: the backbone's, of logits, auxiliary outputs and labels.
-    """
-    terms = {
-        "classification": classification_loss(outputs["logits"], outputs["aux"], labels),
-        "contrastive": jnp.zeros(()),
-        "refinement": jnp.zeros(()),
-    }
-    if "image_features" in outputs:
-        terms["contrastive"] = losses.contrastive(
-            outputs["skeleton_features"],
-            outputs["image_features"],
-            temperature=options.temperature,
-            variant=options.contrastive,
-            group_size=options.contrastive_group_size,
-        )
-    if "refined_logits" in outputs:
-        terms["refinement"] = losses.cross_entropy(outputs["refined_logits"], labels)
-    weighted = options.contrastive_weight * terms["contrastive"] + options.refinement_weight * terms["refinement"]
-    return {**terms, "loss": terms["classification"] + weighted}
-
-
-def _add_totals(totals: dict[str, jax.Array], values: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
-    added = {name: totals[name] + values[name] for name in (*LOSSES, "correct")}
-    bad_now = ~jnp.isfinite(values["loss"]) & (totals["first_bad_step"] < 0)
-    first_bad = jnp.where(bad_now, step, totals["first_bad_step"])
-    return {**added, "steps": totals["steps"] + 1, "first_bad_step": first_bad}
-
-
-def compile_step(task: experiment.TrainingTask, config: "ConfigDict", mesh: jax.sharding.Mesh):
-    """The jitted step: batch divided over the mesh, state on every device and donated."""
-    everywhere = sharding.replicated(mesh)
-    step = functools.partial(
-        train_step, task=task, loss_options=config.loss, key=jax.random.fold_in(jax.random.key(config.seed), 1)
-    )
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, sharding.over_clips(mesh)),
-        out_shardings=everywhere,
-        donate_argnums=0,
-    )
+    return steps.random_state(task.recipe, config.seed, (clip, image, text))
 
 
 def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
@@ -245,8 +117,8 @@ def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, l
 
     start, end = span
     once = {}  # what the next row of metrics.csv alone says
-    step_function = compile_step(task, config, mesh)
-    fresh_totals = jax.jit(empty_totals, out_shardings=sharding.replicated(mesh))
+    step_function = steps.compile_step(task.recipe, config.seed, mesh)
+    fresh_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
     bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
     with StopSignal(several=jax.process_count() > 1) as stop, bar:

@@ -254,3 +254,8 @@ def motion(clip: jax.Array, coordinates: int) -> jax.Array:
     differences = jnp.diff(clip[..., :coordinates], axis=1)
     differences = jnp.pad(differences, ((0, 0), (0, 1), (0, 0), (0, 0)))
     return jnp.concatenate([differences, clip[..., coordinates:]], axis=-1)
+
+
+def normalise_images(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """uint8 RGB `[N, H, W, 3]` -> float32 with `mean` and `std`, of RGB in [0, 1], taken out (Norm of eq. 3)."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

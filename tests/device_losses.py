@@ -14,6 +14,7 @@ import numpy as np
 
 from mmcl_jax import experiment, sharding, train
 from mmcl_jax.backend import tune_cpu_compiler
+from mmcl_jax.steps import compile_step, empty_totals
 from tests.runs import tiny_config
 
 
@@ -26,11 +27,11 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     task = experiment.build_training_task(config)
     batches = experiment.train_batches(task, config, (0, steps))
     meshes = {"one": sharding.data_mesh(jax.devices()[:1]), "eight": sharding.data_mesh(jax.devices())}
-    step = {name: train.compile_step(task, config, mesh) for name, mesh in meshes.items()}
+    step = {name: compile_step(task.recipe, config.seed, mesh) for name, mesh in meshes.items()}
     state = jax.tree.map(np.asarray, train.create_state(task, config))
     results = {"one": [], "eight": [], "update error": []}
     for batch in batches:
-        before, after = state.replace(totals=jax.tree.map(np.asarray, train.empty_totals())), {}
+        before, after = state.replace(totals=jax.tree.map(np.asarray, empty_totals())), {}
         for name, mesh in meshes.items():
             placed = jax.device_put(before, sharding.replicated(mesh))
             after[name] = jax.tree.map(np.asarray, step[name](placed, sharding.place_batch(batch, mesh)))

@@ -17,6 +17,8 @@ import numpy as np
 
 from mmcl_jax import distributed, experiment, sharding, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.backend import HASTY
+from mmcl_jax.steps import compile_step
 from tests.runs import MeanColour, tiny_config
 
 
@@ -34,7 +36,7 @@ def losses(records: str, steps: int) -> list[float]:
     mesh = sharding.data_mesh()
     batches = experiment.train_batches(task, config, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
-    train.jax.jit = functools.partial(train.jax.jit, compiler_options=train._HASTY)
+    train.jax.jit = functools.partial(train.jax.jit, compiler_options=HASTY)
     state = jax.tree.map(np.array, train.create_state(task, config))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree_util.tree_map_with_path(functools.partial(_off_the_kink, rng), state.params))
@@ -42,7 +44,7 @@ def losses(records: str, steps: int) -> list[float]:
         double = functools.partial(jax.tree.map, _double)
         state = sharding.replicate(double(state), mesh)
         totals = [0.0]
-        step = train.compile_step(task, config, mesh)
+        step = compile_step(task.recipe, config.seed, mesh)
         for number, batch in enumerate(batches):
             placed = sharding.place_batch(double(batch), mesh)
             if number == 0:

@@ -41,12 +41,15 @@ def test_two_text_sets_that_fit_are_an_error(tiny_records, tmp_path):
 def test_text_statistics_are_those_of_the_training_clips(tiny_records):
     task = experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="standardise"))
     features = np.stack([task.skeleton.records.text(int(row), TEXT_SET) for row in task.rows])
-    mean, deviation = task.text_statistics
+    mean, deviation = task.recipe.text_statistics
     standardised = (features - mean) / deviation
     assert features[:, 0].std() == 0  # the same first token for every clip
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(standardised.std(axis=0), [0, 1, 0], rtol=1e-5)
-    assert experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="none")).text_statistics is None
+    assert (
+        experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="none")).recipe.text_statistics
+        is None
+    )
 
 
 def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records, tmp_path):
@@ -62,13 +65,18 @@ def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records
     task = experiment.build_training_task(
         tiny_config(folder, loss__contrastive_weight=0.0, loss__refinement_weight=0.0)
     )
-    assert (task.text_set, task.image_size, task.model.alignment, task.model.refinement) == (None, None, None, None)
+    assert (task.text_set, task.image_size, task.recipe.model.alignment, task.recipe.model.refinement) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
     task = experiment.build_training_task(tiny_config(tiny_records, model__image_encoder_frozen=True))
-    assert task.model.image_encoder is None
-    assert task.model.alignment is not None
+    assert task.recipe.model.image_encoder is None
+    assert task.recipe.model.alignment is not None
     assert task.image_size == 96
 
 
@@ -124,7 +132,7 @@ def shallow(monkeypatch):
 def in_both_types(records, variables_of, compute, **changes) -> list[dict]:
     """What `compute(model, variables)` returns for the same variables in float32 and in bfloat16."""
     configs = [tiny_config(records, compute_dtype=dtype, **changes) for dtype in ("float32", "bfloat16")]
-    models = [experiment.build_training_task(config).model for config in configs]
+    models = [experiment.build_training_task(config).recipe.model for config in configs]
     variables = jax.jit(functools.partial(variables_of, models[0]), compiler_options=HASTY)(jax.random.key(0))
     return [jax.jit(functools.partial(compute, model), compiler_options=HASTY)(variables) for model in models]
 

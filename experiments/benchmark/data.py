@@ -141,13 +141,13 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
-    from mmcl_jax import backend, experiment, sharding, train
+    from mmcl_jax import backend, experiment, sharding, steps, train
 
     backend.tune_cpu_compiler()
     task = experiment.build_training_task(config)
     batches = _batches(config, task)
     mesh = sharding.data_mesh(jax.devices()[:1])
-    step = train.compile_step(task, config, mesh)
+    step = steps.compile_step(task.recipe, config.seed, mesh)
     state = sharding.replicate(train.create_state(task, config), mesh)
 
     def work() -> None:

@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import types
 
 import numpy as np
 
@@ -87,24 +86,24 @@ def _divide_cpu(devices: int) -> None:
 def _program(devices, batch_size: int, width: int) -> Program:
     try:
         from configs import ntu120
-        from mmcl_jax import train
+        from mmcl_jax import experiment  # noqa: F401
     except ImportError as error:
         raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
     import jax
 
-    from mmcl_jax import backend, distributed, sharding
+    from mmcl_jax import backend, distributed, sharding, steps
 
     backend.tune_cpu_compiler()
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.model.base_channels = width
     config.model.batch_norm_group_size = None
-    task, batch = _task(config), _random_clips(batch_size)
+    recipe, batch = _recipe(config), _random_clips(batch_size)
     mesh = sharding.data_mesh(devices)
-    state = sharding.replicate(train.create_state(task, config), mesh)
+    state = sharding.replicate(steps.initial_state(recipe, config.seed, batch), mesh)
     local = batch_size // jax.process_count()
     own = {name: array[jax.process_index() * local :][:local] for name, array in batch.items()}
     placed = sharding.place_batch(own, mesh)
-    step = distributed.compile_together(train.compile_step(task, config, mesh), state, placed)
+    step = distributed.compile_together(steps.compile_step(recipe, config.seed, mesh), state, placed)
     state = step(state, placed)
     first_loss = np.asarray(state.totals["loss"])
 
@@ -115,28 +114,18 @@ def _program(devices, batch_size: int, width: int) -> Program:
     return Program(work, first_loss[None], {"devices": len(devices), "processes": jax.process_count()})
 
 
-def _task(config):
-    from mmcl_jax import experiment, graphs, optim
+def _recipe(config):
+    from mmcl_jax import experiment, graphs, optim, steps
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
     from mmcl_jax.transforms import make_transform
 
     layout = graphs.LAYOUTS["ntu"]
-    backbone = BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)
-    shapes = types.SimpleNamespace(max_bodies=2, num_joints=layout.num_joints, num_channels=3)
-    transform = make_transform(experiment.transform_options(config), layout, _FRAMES, True, coordinates=3)
-    schedule = optim.stepwise_schedule(0.001, 1, (), 0.1, 1000)
-    return experiment.TrainingTask(
-        skeleton=experiment.SkeletonTask(shapes, backbone, transform, _CLASSES),
-        model=MMCL(backbone),
-        optimizer=optim.sgd(schedule, config.momentum, config.weight_decay),
-        schedule=schedule,
-        rows=np.arange(0),
-        steps_per_epoch=1000,
-        text_set=None,
-        text_statistics=None,
-        image_size=None,
-        image_statistics=None,
+    return steps.Recipe(
+        model=MMCL(BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)),
+        transform=make_transform(experiment.transform_options(config), layout, _FRAMES, True, coordinates=3),
+        optimizer=optim.sgd(optim.stepwise_schedule(0.001, 1, (), 0.1, 1000), config.momentum, config.weight_decay),
+        loss=steps.LossOptions(**config.loss),
     )
 
 

@@ -1,0 +1,252 @@
+"""The training step as pure functions of arrays, for whoever has a model and clips: a run, a benchmark, a test.
+
+Needs jax, flax, optax and numpy alone; where the clips come from is the caller's matter.
+
+    recipe = Recipe(MMCL(backbone), transform, optimizer, LossOptions(contrastive_weight=0, refinement_weight=0))
+    mesh = sharding.data_mesh()
+    state = sharding.replicate(initial_state(recipe, seed=0, batch=batch), mesh)
+    step = compile_step(recipe, seed=0, mesh=mesh)
+    state = step(state, sharding.place_batch(batch, mesh))
+
+A batch is what `input_pipeline` says: a dict of arrays of N raw clips.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from mmcl_jax import losses, sharding
+from mmcl_jax.backend import HASTY
+from mmcl_jax.models.mmcl import MMCL
+from mmcl_jax.transforms import Transform, normalise_images
+
+BACKBONE = "backbone"  # the skeleton model's subtree in the variables of MMCL
+LOSSES = ("loss", "classification", "contrastive", "refinement")
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that changes in training.
+
+    `totals` are float32 sums over the epoch so far of each loss and of correct clips, the number of steps summed, and
+    int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    totals: dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """The weights of eq. 10 and the form of its contrastive term.
+
+    Attributes:
+      contrastive_weight: lambda_1.
+      refinement_weight: lambda_2.
+      contrastive: 'released' or 'paper', see `losses.contrastive`.
+      temperature: tau of eq. 5.
+      contrastive_group_size: clips contrasted with each other; None: the whole batch.
+    """
+
+    contrastive_weight: float = 0.1
+    refinement_weight: float = 0.2
+    contrastive: str = "released"
+    temperature: float = 0.4
+    contrastive_group_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a training step is made of.
+
+    Attributes:
+      model: MMCL around a backbone.
+      transform: of raw clips, with augmentation.
+      optimizer: what gradients become.
+      loss: the weights of its terms.
+      text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
+      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of uint8 images; None: no images, or
+        their features.
+    """
+
+    model: MMCL
+    transform: Transform
+    optimizer: optax.GradientTransformation
+    loss: LossOptions
+    text_statistics: tuple[np.ndarray, np.ndarray] | None = None
+    image_statistics: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+
+
+def empty_totals() -> dict[str, jax.Array]:
+    """Totals at the start of an epoch."""
+    zeros = {name: jnp.zeros((), jnp.float32) for name in (*LOSSES, "correct", "steps")}
+    return {**zeros, "first_bad_step": jnp.full((), -1, jnp.int32)}
+
+
+def initial_state(recipe: Recipe, seed: int, batch: dict[str, Any]) -> TrainState:
+    """A random state for batches like `batch`, of which shapes and types alone count (one clip is enough)."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(batch))
+    inputs = jax.eval_shape(functools.partial(model_inputs, recipe=recipe), shapes, jax.random.key(0))
+    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
+    return jax.jit(functools.partial(random_state, recipe, seed, inputs), compiler_options=HASTY)()
+
+
+def random_state(recipe: Recipe, seed: int, inputs: tuple[Any, Any, Any]) -> TrainState:
+    """The random state for a model's `inputs`, of which the shapes alone count: clips, images and text, or None."""
+    inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+    variables = recipe.model.init(jax.random.key(seed), *inputs, train=False)
+    params = dict(variables["params"])
+    batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), empty_totals())
+
+
+def model_inputs(
+    batch: dict[str, jax.Array], key: jax.Array, *, recipe: Recipe
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """What the model sees of a batch in training: transformed clips, images (or their features) and text.
+
+    Each clip's own key comes of its position and `key`.
+    """
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["position"])
+    clips = jax.vmap(recipe.transform)(batch["skeleton"], batch["frames"], batch["bodies"], keys)
+    image = batch.get("image")
+    if image is not None and recipe.model.image_encoder is not None:
+        image = normalise_images(image, *recipe.image_statistics)
+    text = batch.get("text")
+    if text is not None and recipe.text_statistics is not None:
+        mean, deviation = recipe.text_statistics
+        text = (text - mean) / deviation
+    return clips, image, text
+
+
+def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe, key: jax.Array) -> TrainState:
+    """One step of SGD on a batch of raw clips.
+
+    Args:
+      state: as it is before the step.
+      batch: see `input_pipeline`.
+      recipe: model, transform, optimiser, loss.
+      key: the run's augmentation key; each clip's own comes of its position, dropout's of the step.
+    """
+    clip_key, dropout_key = jax.random.split(key)
+    inputs = model_inputs(batch, clip_key, recipe=recipe)
+
+    def objective(params: Any):
+        outputs, updates = recipe.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            *inputs,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
+        )
+        terms = loss_terms(outputs, batch["label"], recipe.loss, recipe.model.backbone.classification_loss)
+        return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
+
+    gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p + u, state.params, updates)
+    correct = (logits.argmax(axis=-1) == batch["label"]).mean()
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        totals=_add_totals(state.totals, {**terms, "correct": correct}, state.step),
+    )
+
+
+def loss_terms(
+    outputs: dict[str, Any], labels: jax.Array, options: LossOptions, classification_loss: Callable[..., jax.Array]
+) -> dict[str, jax.Array]:
+    """The terms of eq. 10 and their weighted sum `loss`, from the outputs of `MMCL`; absent modules count zero.
+
+    Args:
+      outputs: of `MMCL`.
+      labels: int `[N]`.
+      options: the weights.
+      classification_loss: the backbone's, of logits, auxiliary outputs and labels.
+    """
+    terms = {
+        "classification": classification_loss(outputs["logits"], outputs["aux"], labels),
+        "contrastive": jnp.zeros(()),
+        "refinement": jnp.zeros(()),
+    }
+    if "image_features" in outputs:
+        terms["contrastive"] = losses.contrastive(
+            outputs["skeleton_features"],
+            outputs["image_features"],
+            temperature=options.temperature,
+            variant=options.contrastive,
+            group_size=options.contrastive_group_size,
+        )
+    if "refined_logits" in outputs:
+        terms["refinement"] = losses.cross_entropy(outputs["refined_logits"], labels)
+    weighted = options.contrastive_weight * terms["contrastive"] + options.refinement_weight * terms["refinement"]
+    return {**terms, "loss": terms["classification"] + weighted}
+
+
+def _add_totals(totals: dict[str, jax.Array], values: dict[str, jax.Array], step: jax.Array) -> dict[str, jax.Array]:
+    added = {name: totals[name] + values[name] for name in (*LOSSES, "correct")}
+    bad_now = ~jnp.isfinite(values["loss"]) & (totals["first_bad_step"] < 0)
+    first_bad = jnp.where(bad_now, step, totals["first_bad_step"])
+    return {**added, "steps": totals["steps"] + 1, "first_bad_step": first_bad}
+
+
+def train_steps(
+    state: TrainState,
+    batches: dict[str, jax.Array],
+    clips: dict[str, jax.Array] | None = None,
+    *,
+    steps: int,
+    recipe: Recipe,
+    key: jax.Array,
+) -> TrainState:
+    """`steps` steps in one program, without a word to the host between them.
+
+    Args:
+      state: as it is before the steps.
+      batches: a batch; with several `steps` one a step, stacked: `[steps, N, ...]`. See `draw`.
+      clips: a resident dataset, where the batches are drawn of one.
+      steps: how many.
+      recipe, key: as in `train_step`.
+    """
+
+    def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, None]:
+        return train_step(state, draw(batch, clips), recipe=recipe, key=key), None
+
+    return step(state, batches)[0] if steps == 1 else jax.lax.scan(step, state, batches, length=steps)[0]
+
+
+def draw(batch: dict[str, jax.Array], clips: dict[str, jax.Array] | None) -> dict[str, jax.Array]:
+    """The batch itself, or of resident clips the rows that it names: `row` int32 and `position` uint32 `[N]`."""
+    if clips is None:
+        return batch
+    drawn = {name: values.at[batch["row"]].get(mode="promise_in_bounds") for name, values in clips.items()}
+    return {**drawn, "position": batch["position"]}
+
+
+def compile_step(
+    recipe: Recipe, seed: int, mesh: jax.sharding.Mesh, *, steps: int = 1, resident: bool = False
+) -> Callable[..., TrainState]:
+    """The jitted function (state, batches) -> state after `steps` steps; where clips are `resident`, (..., clips).
+
+    Batches are divided over the mesh; the state, which is donated, and resident clips are whole on every device.
+    """
+    everywhere = sharding.replicated(mesh)
+    batches = sharding.over_clips(mesh, stacked=steps > 1)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    return jax.jit(
+        functools.partial(train_steps, steps=steps, recipe=recipe, key=key),
+        in_shardings=(everywhere, batches, everywhere) if resident else (everywhere, batches),
+        out_shardings=everywhere,
+        donate_argnums=0,
+    )
