@@ -21,6 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.threads = 4  # reading clips
     config.data.prefetch = 64  # clips read ahead, at least a batch
     config.data.host_memory_mb = 1000  # what clips and batches in a process's memory may take: fewer are read ahead
+    config.data.storage = "float32"  # float32 | float16: skeletons before the transform; float16 halves what they take
+    config.data.device_resident = False  # True: clips are read once, live on every device, and batches are drawn there
     config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion
     config.data.window = 64  # frames that the model sees
     config.data.sampling = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
@@ -66,6 +68,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.drop_factor = 0.1
     config.momentum = 0.9  # Nesterov
     config.weight_decay = 4e-4  # on every parameter
+
+    # Steps in one program, without a word to the host between them. It ends where something is logged, saved or
+    # evaluated; what is left to there goes in single steps. So at best a divisor of log_every_steps.
+    config.steps_per_dispatch = 1
 
     config.eval_batch_size = 64  # over all devices
     config.eval_every_epochs = 1  # the last epoch is always evaluated

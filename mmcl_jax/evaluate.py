@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -11,10 +12,13 @@ from jax.sharding import PartitionSpec
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.backend import HASTY
+from mmcl_jax.input_pipeline import Batch, Fields
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor
 from mmcl_jax.records import Records
+from mmcl_jax.resident import load
 from mmcl_jax.run_log import check_evaluation
+from mmcl_jax.steps import draw
 from mmcl_jax.transforms import absent_stays_zero
 
 if TYPE_CHECKING:
@@ -32,9 +36,15 @@ class Evaluation(NamedTuple):
 
 
 def eval_step(
-    prepared: dict, batch: dict[str, jax.Array], *, task: experiment.SkeletonTask, predictor: Predictor
+    prepared: dict,
+    batch: dict[str, jax.Array],
+    resident: dict[str, jax.Array] | None = None,
+    *,
+    task: experiment.SkeletonTask,
+    predictor: Predictor,
 ) -> jax.Array:
-    """Logits `[N, K]` of a batch of raw clips; `prepared` by `predictor`, no augmentation."""
+    """Logits `[N, K]` of a batch of raw clips, or of `resident` clips' rows; `prepared` by `predictor`, no augmentation."""
+    batch = draw(batch, resident)
     unused_key = jax.random.key(0)
     transform = functools.partial(task.transform, key=unused_key)
     clips = jax.vmap(lambda clip, frames, bodies: transform(clip, frames, bodies))(
@@ -51,8 +61,17 @@ class Evaluator:
       task: the skeleton model and its records.
     """
 
-    def __init__(self, config: "ConfigDict", mesh: jax.sharding.Mesh, records: Records | None = None):
-        """`records` are read instead of those that the config names. Raises: RecordsError, ValueError."""
+    def __init__(
+        self,
+        config: "ConfigDict",
+        mesh: jax.sharding.Mesh,
+        records: Records | None = None,
+        *,
+        resident: bool = False,
+    ):
+        """`records` are read instead of those that the config names; where clips shall be `resident`, a part's are put
+        on the devices at its first evaluation and stay there. Raises: RecordsError, ValueError.
+        """
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
         self.task = experiment.build_skeleton_task(config, train=False, records=records)
         self._config, self._mesh = config, mesh
@@ -61,7 +80,8 @@ class Evaluator:
             part: self.task.records.select(config.data.protocol, part, held_out)
             for part in (("validation", "test") if held_out else ("test",))
         }
-        records, everywhere = self.task.records, sharding.replicated(mesh)
+        records, everywhere, over_clips = self.task.records, sharding.replicated(mesh), sharding.over_clips(mesh)
+        self._clips: dict[str, dict[str, jax.Array]] | None = {} if resident else None
         predictor = Predictor(self.task.backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
         clip_shape = (records.max_bodies, config.data.window, records.num_joints, records.num_channels)
         # Weights are arguments of both: every epoch evaluates with the programs of the first.
@@ -71,37 +91,33 @@ class Evaluator:
             out_shardings=everywhere,
             compiler_options=HASTY,
         )
+        inputs = (everywhere, over_clips, everywhere) if resident else (everywhere, over_clips)
         # Each device by itself: how many bodies its clips have is its own affair.
         step = jax.shard_map(
             functools.partial(eval_step, task=self.task, predictor=predictor),
             mesh=mesh,
-            in_specs=(PartitionSpec(), sharding.over_clips(mesh).spec),
-            out_specs=sharding.over_clips(mesh).spec,
+            in_specs=tuple(over.spec for over in inputs),
+            out_specs=over_clips.spec,
             check_vma=False,
         )
-        self._step = jax.jit(
-            step, in_shardings=(everywhere, sharding.over_clips(mesh)), out_shardings=sharding.over_clips(mesh)
-        )
+        self._step = jax.jit(step, in_shardings=inputs, out_shardings=over_clips)
 
     @property
     def parts(self) -> tuple[str, ...]:
         return tuple(self._rows)
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The clips of all parts."""
+        return np.concatenate(list(self._rows.values()))
+
     def evaluate(self, variables: Any, part: str) -> Evaluation:
         """Scores every clip of `part` once. Every process returns the same."""
         rows, data = self._rows[part], self._config.data
-        batches = input_pipeline.eval_batches(
-            self.task.records,
-            rows,
-            batch_size=self._config.eval_batch_size,
-            threads=data.threads,
-            prefetch=data.prefetch,
-            host_memory_mb=data.host_memory_mb,
-        )
         prepared = self._prepare(variables)
         scores = []
-        for batch in batches:
-            logits = self._step(prepared, sharding.place_batch(batch, self._mesh))
+        for batch, clips in self._batches(part):
+            logits = self._step(prepared, sharding.place_batch(batch, self._mesh), *clips)
             scores.append((logits, batch["mask"]))
         gathered = [sharding.real_rows(logits, mask) for logits, mask in scores]
         scores = np.concatenate(gathered)
@@ -114,6 +130,23 @@ class Evaluator:
             labels,
             records.class_names(data.protocol),
         )
+
+    def _batches(self, part: str) -> Iterator[tuple[Batch, tuple[dict[str, jax.Array], ...]]]:
+        """Batches of a part, with the resident clips that they are drawn of, if there are any."""
+        rows, size, reading = self._rows[part], self._config.eval_batch_size, experiment.reading(self._config)
+        wanted = Fields(storage=self._config.data.storage)
+        if self._clips is None:
+            for batch in input_pipeline.eval_batches(
+                self.task.records, rows, batch_size=size, fields=wanted, **reading
+            ):
+                yield batch, ()
+            return
+        if part not in self._clips:
+            self._clips[part] = load(self.task.records, rows, wanted, self._mesh, part_size=size, **reading)
+        order = input_pipeline.eval_order(len(rows), size)
+        for step in range(-(-len(rows) // size)):
+            places, positions, mask = order(step)
+            yield {"row": places.astype(np.int32), "position": positions, "mask": mask}, (self._clips[part],)
 
 
 def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:

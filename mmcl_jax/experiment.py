@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import graphs, input_pipeline, optim, sharding
+from mmcl_jax import graphs, input_pipeline, optim, resident, sharding
 from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
@@ -121,6 +121,7 @@ def build_training_task(config: "ConfigDict") -> TrainingTask:
     records = skeleton.records
     rows = records.select(config.data.protocol, "train", config.data.validation_subjects)
     epoch_steps = steps_per_epoch(len(rows), config.data.repeats, config.batch_size)
+    _check_dispatch(config, epoch_steps)
     schedule = optim.stepwise_schedule(
         config.learning_rate, config.warmup_epochs, config.drop_epochs, config.drop_factor, epoch_steps
     )
@@ -174,6 +175,7 @@ def _check_values(config) -> None:
         ("data.threads", config.data.threads),
         ("model.refinement_terms", config.model.refinement_terms),
         ("data.host_memory_mb", config.data.host_memory_mb),
+        ("steps_per_dispatch", config.steps_per_dispatch),
     ):
         if value < 1:
             raise ValueError(f"{name} {value} is not a positive number")
@@ -188,11 +190,26 @@ def _check_values(config) -> None:
     for name, value, known in (
         ("loss.contrastive", config.loss.contrastive, CONTRASTIVE),
         ("data.text_scaling", config.data.text_scaling, TEXT_SCALING),
+        ("data.storage", config.data.storage, input_pipeline.STORAGE),
         ("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT),
         ("compute_dtype", config.compute_dtype, COMPUTE_DTYPES),
     ):
         if value not in known:
             raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
+def _check_dispatch(config, epoch_steps: int) -> None:
+    """A dispatch ends where something is logged or saved: a longer one would never come. Raises: ValueError."""
+    for name, steps in (
+        ("the steps of an epoch", epoch_steps),
+        ("log_every_steps", config.log_every_steps),
+        ("checkpoint_every_steps", config.checkpoint_every_steps),
+    ):
+        if 0 < steps < config.steps_per_dispatch:
+            raise ValueError(
+                f"steps_per_dispatch {config.steps_per_dispatch} is more than {name}, {steps}, and no dispatch goes "
+                f"beyond; give it {steps} or a divisor of that"
+            )
 
 
 def _mmcl(config, skeleton: SkeletonTask, *, with_image: bool, with_text: bool) -> MMCL:
@@ -266,30 +283,71 @@ def train_batches(
 ) -> Iterator[Batch]:
     """The batches of a run from the first of `steps` to before the second, as the config says; see `fields`."""
     start, end = steps
+    order = {"seed": config.seed, "batch_size": config.batch_size, "repeats": config.data.repeats}
+    if config.data.device_resident:
+        draw = input_pipeline.train_order(len(task.rows), **order)
+        drawn = (draw(step) for step in range(start, end))
+        return ({"row": places.astype(np.int32), "position": positions} for places, positions in drawn)
     return input_pipeline.train_batches(
         task.skeleton.records,
         task.rows,
-        fields(task, image_features),
-        seed=config.seed,
-        batch_size=config.batch_size,
-        repeats=config.data.repeats,
+        fields(task, config, image_features),
+        **order,
         start_step=start,
         end_step=end,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        host_memory_mb=config.data.host_memory_mb,
+        steps_per_dispatch=config.steps_per_dispatch,
+        **reading(config),
     )
 
 
-def fields(task: TrainingTask, image_features: dict[int, np.ndarray] | None) -> Fields:
-    """What the training batches hold beside skeletons; `image_features` by row where the encoder is frozen."""
+def reading(config: "ConfigDict") -> dict[str, int]:
+    """How records are read, as the functions of `input_pipeline` take it."""
+    data = config.data
+    return {"threads": data.threads, "prefetch": data.prefetch, "host_memory_mb": data.host_memory_mb}
+
+
+def resident_clips(
+    task: TrainingTask,
+    config: "ConfigDict",
+    mesh: jax.sharding.Mesh,
+    image_features: dict[int, np.ndarray] | None = None,
+) -> dict[str, jax.Array] | None:
+    """The training clips on the devices, of which the batches name rows; None where batches bring their clips."""
+    if not config.data.device_resident:
+        return None
+    wanted = fields(task, config, image_features)
+    records, part_size = task.skeleton.records, config.batch_size
+    return resident.load(records, task.rows, wanted, mesh, part_size=part_size, **reading(config))
+
+
+def check_room(task: TrainingTask, test_rows: np.ndarray, config: "ConfigDict", mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError where clips shall live on the devices and do not fit; `test_rows` bring skeletons alone."""
+    if not config.data.device_resident:
+        return
+    features = None
+    if task.image_size is not None and config.model.image_encoder_frozen:
+        features = dict.fromkeys(task.rows.tolist(), np.zeros(image_feature_shape(task, config), np.float32))
+    records = task.skeleton.records
+    sizes = resident.size(records, task.rows, fields(task, config, features))
+    tested = resident.size(records, test_rows, Fields(storage=config.data.storage))
+    resident.check_room({**sizes, "test clips": sum(tested.values())}, config.data.storage, mesh)
+
+
+def image_feature_shape(task: TrainingTask, config: "ConfigDict") -> tuple[int, ...]:
+    """Shape of the features that the config's image encoder makes of one image."""
+    encoder, image = image_encoder(config), jnp.zeros((1, task.image_size, task.image_size, 3))
+    return jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), image, False)[0]).shape[1:]
+
+
+def fields(task: TrainingTask, config: "ConfigDict", image_features: dict[int, np.ndarray] | None) -> Fields:
+    """What the training batches hold; `image_features` by row where the encoder is frozen."""
     records = task.skeleton.records
     image = None
     if image_features is not None:
         image = image_features.__getitem__
     elif task.image_size is not None:
         image = _ImageReader(records, task.image_size)
-    return Fields(image=image, text=task.text_set)
+    return Fields(image=image, text=task.text_set, storage=config.data.storage)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,10 +83,8 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         records,
         task.rows,
         batch_size=config.eval_batch_size,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        host_memory_mb=config.data.host_memory_mb,
         fields=fields,
+        **experiment.reading(config),
     )
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [

@@ -4,9 +4,10 @@ The global training batch is a pure function of (seed, step): each epoch is a pe
 reads its contiguous slice of the batch, and `position`, the clip's place in the whole training sequence, keys its
 augmentation. No iterator state needs saving.
 
-A batch is a dict of arrays with N clips each: `skeleton` float32 `[N, M, T, V, C]`, padded with zeros; `frames`,
-`bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 on fillers;
-and as asked for, `image` uint8 `[N, S, S, 3]` or float32 `[N, D]`, and `text` float32 `[N, D]`.
+A batch is a dict of arrays with N clips each: `skeleton` float32 or float16 `[N, M, T, V, C]`, padded with zeros;
+`frames`, `bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 on fillers;
+and as asked for, `image` uint8 `[N, S, S, 3]` or float32 `[N, D]`, and `text` float32 `[N, D]`. Where the clips are
+on the devices already (`resident`), a batch names them alone: `row` int32 `[N]`, their places among them.
 """
 
 import dataclasses
@@ -16,22 +17,27 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from mmcl_jax.records import Records
+from mmcl_jax.records import Records, RecordsError
 
 Batch = dict[str, np.ndarray]
+STORAGE = {"float32": np.float32, "float16": np.float16}
 
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """What a run reads beside skeletons.
+    """What a run reads of a clip: its skeleton, and what else.
 
     Attributes:
       image: function of a clip's row that returns its image or image features; None: no images.
       text: the text set; None: no text.
+      storage: what skeletons are kept in up to the transform, which computes in float32. 'float16' halves them, and
+        rounds a coordinate by at most 2^-11 of its size: joints within 1, 2 and 4 metres of the origin by at most
+        0.25, 0.5 and 1 mm an axis, where a depth sensor errs by more than 10. (Next to 0 by at most 2^-25.)
     """
 
     image: Callable[[int], np.ndarray] | None = None
     text: str | None = None
+    storage: str = "float32"
 
 
 def clip_order(num_clips: int, repeats: int, seed: int, epoch: int) -> np.ndarray:
@@ -52,6 +58,41 @@ def steps_per_epoch(num_clips: int, repeats: int, batch_size: int) -> int:
     return steps
 
 
+def train_order(
+    num_clips: int, *, seed: int, batch_size: int, repeats: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Returns the function of a step that gives this process's slice of the global batch.
+
+    Of each clip its place among the `num_clips`, int64 `[N]`, and its position in the whole training, uint32 `[N]`.
+    """
+    epoch_steps = steps_per_epoch(num_clips, repeats, batch_size)
+    order = functools.lru_cache(maxsize=2)(lambda epoch: clip_order(num_clips, repeats, seed, epoch))
+    local = batch_size // jax.process_count()
+    places = np.arange(local) + local * jax.process_index()
+
+    def at(step: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch, epoch_step = divmod(step, epoch_steps)
+        return order(epoch)[epoch_step * batch_size + places], (step * batch_size + places).astype(np.uint32)
+
+    return at
+
+
+def eval_order(num_clips: int, batch_size: int) -> Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The same of batches that cover the clips once, in order; fillers are the first clip.
+
+    Beside place and position float32 `mask`: 0 on fillers.
+    """
+    local = batch_size // jax.process_count()
+    places = np.arange(local) + local * jax.process_index()
+
+    def at(step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        position = step * batch_size + places
+        real = position < num_clips
+        return np.where(real, position, 0), position.astype(np.uint32), real.astype(np.float32)
+
+    return at
+
+
 def train_batches(
     records: Records,
     rows: np.ndarray,
@@ -65,25 +106,23 @@ def train_batches(
     threads: int,
     prefetch: int,
     host_memory_mb: int | None = None,
+    steps_per_dispatch: int = 1,
 ) -> Iterator[Batch]:
     """Yields this process's slice of the global batches of steps `start_step` to `end_step - 1`.
 
     Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
     """
-    epoch_steps = steps_per_epoch(len(rows), repeats, batch_size)
-    order = functools.lru_cache(maxsize=2)(lambda epoch: clip_order(len(rows), repeats, seed, epoch))
+    order = train_order(len(rows), seed=seed, batch_size=batch_size, repeats=repeats)
     local = batch_size // jax.process_count()
 
     def load(number: int) -> Batch:
         step, place = divmod(number, local)
-        step += start_step
-        place += local * jax.process_index()
-        epoch, epoch_step = divmod(step, epoch_steps)
-        row = rows[order(epoch)[epoch_step * batch_size + place]]
-        return {**_read_clip(records, row, fields), "position": np.uint32(step * batch_size + place)}
+        places, positions = order(start_step + step)
+        return {**read_clip(records, rows[places[place]], fields), "position": positions[place]}
 
     clips = (end_step - start_step) * local
-    return _batched(load, clips, local, threads, read_ahead(load, clips, local, prefetch, host_memory_mb))
+    ahead = read_ahead(load, clips, local, prefetch, host_memory_mb, steps_per_dispatch)
+    return _batched(load, clips, local, threads, ahead)
 
 
 def eval_batches(
@@ -100,26 +139,57 @@ def eval_batches(
 
     Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
     """
-    steps = -(-len(rows) // batch_size)
+    order = eval_order(len(rows), batch_size)
     local = batch_size // jax.process_count()
 
     def load(number: int) -> Batch:
         step, place = divmod(number, local)
-        position = step * batch_size + local * jax.process_index() + place
-        real = position < len(rows)
-        clip = _read_clip(records, rows[position if real else 0], fields)
-        return {**clip, "position": np.uint32(position), "mask": np.float32(real)}
+        places, positions, mask = order(step)
+        clip = read_clip(records, rows[places[place]], fields)
+        return {**clip, "position": positions[place], "mask": mask[place]}
 
-    clips = steps * local
+    clips = -(-len(rows) // batch_size) * local
     return _batched(load, clips, local, threads, read_ahead(load, clips, local, prefetch, host_memory_mb))
 
 
+def in_parts(
+    records: Records,
+    rows: np.ndarray,
+    fields: Fields,
+    *,
+    size: int,
+    threads: int,
+    prefetch: int,
+    host_memory_mb: int | None = None,
+) -> Iterator[tuple[int, Batch]]:
+    """Yields the clips `rows` in parts of `size`, each with the place of its first clip; alike in every process.
+
+    The last part begins early enough to be whole. Raises: ValueError, as `train_batches`.
+    """
+    size = min(size, len(rows))
+    begins = [min(begin, len(rows) - size) for begin in range(0, len(rows), size)]
+
+    def load(number: int) -> Batch:
+        part, place = divmod(number, size)
+        return read_clip(records, rows[begins[part] + place], fields)
+
+    clips = len(begins) * size
+    parts = _batched(load, clips, size, threads, read_ahead(load, clips, size, prefetch, host_memory_mb))
+    return zip(begins, parts, strict=True)
+
+
 def read_ahead(
-    load: Callable[[int], Batch], clips: int, batch_size: int, prefetch: int, host_memory_mb: int | None
+    load: Callable[[int], Batch],
+    clips: int,
+    batch_size: int,
+    prefetch: int,
+    host_memory_mb: int | None,
+    steps_per_dispatch: int = 1,
 ) -> int:
     """How many clips to read ahead: `prefetch`, at least a batch, and as many as `host_memory_mb` MB allow.
 
-    Beside them memory holds a batch being assembled, twice, and the one before it on its way to the device.
+    Beside them memory holds the batches of a dispatch being assembled, twice, and those before on their way to the
+    device.
 
     Raises:
       ValueError: there is no room for one clip beside those.
@@ -128,12 +198,14 @@ def read_ahead(
     if host_memory_mb is None or not clips:
         return wanted
     size = sum(np.asarray(value).nbytes for value in load(0).values())
-    room = host_memory_mb * 10**6 // size - 3 * batch_size
+    held = 3 * batch_size * steps_per_dispatch
+    room = host_memory_mb * 10**6 // size - held
     if room < 1:
-        least = -(-(3 * batch_size + 1) * size // 10**6)
+        least = -(-(held + 1) * size // 10**6)
+        dispatched = f", {steps_per_dispatch} a dispatch" if steps_per_dispatch > 1 else ""
         raise ValueError(
             f"data.host_memory_mb {host_memory_mb} is too little for a process's batches of {batch_size} clips of "
-            f"{size // 1000} KB; give it {least} or more, or lower the batch size"
+            f"{size // 1000} KB{dispatched}; give it {least} or more, or lower the batch size"
         )
     return min(wanted, room)
 
@@ -147,10 +219,20 @@ def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads:
     return iter(dataset.batch(batch_size, drop_remainder=True))
 
 
-def _read_clip(records: Records, row: int, fields: Fields) -> Batch:
+def read_clip(records: Records, row: int, fields: Fields) -> Batch:
+    """One clip as batches hold it, without what is the batch's: position and mask.
+
+    Raises: RecordsError where the records hold no such clip, or float16 cannot.
+    """
     skeleton = records.skeleton(row)
     bodies, frames = skeleton.shape[:2]
-    padded = np.zeros((records.max_bodies, records.max_frames, *skeleton.shape[2:]), np.float32)
+    storage = STORAGE[fields.storage]
+    if storage is np.float16 and np.abs(skeleton).max() > np.finfo(storage).max:
+        raise RecordsError(
+            f"{records.root}: clip {records.index['name'][row]} has coordinates up to {np.abs(skeleton).max():g} "
+            f"{records.info.units}, float16 ends at {np.finfo(storage).max:g}; use --config.data.storage=float32"
+        )
+    padded = np.zeros((records.max_bodies, records.max_frames, *skeleton.shape[2:]), storage)
     padded[:bodies, :frames] = skeleton
     clip = {
         "skeleton": padded,

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import itertools
 import pathlib
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -49,8 +51,7 @@ def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
     if task.image_size is not None:
         image = jnp.zeros((1, task.image_size, task.image_size, 3))
         if task.recipe.model.image_encoder is None:
-            encoder = experiment.image_encoder(config)
-            image = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), image, False)[0])
+            image = jnp.zeros((1, *experiment.image_feature_shape(task, config)))
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
     return steps.random_state(task.recipe, config.seed, (clip, image, text))
@@ -69,7 +70,8 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     began = time.perf_counter()
     mesh = sharding.data_mesh()
     task = experiment.build_training_task(config)
-    evaluator = Evaluator(config, mesh)
+    evaluator = Evaluator(config, mesh, resident=config.data.device_resident)
+    experiment.check_room(task, evaluator.rows, config, mesh)
     log = RunLog(workdir, config, task.skeleton.records.fingerprint())
     manager = checkpoints.open_manager(workdir)
     state = _restore_or_create(manager, task, config, mesh)
@@ -85,8 +87,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     )
     features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
     batches = experiment.train_batches(task, config, (start, end), features)
+    clips = experiment.resident_clips(task, config, mesh, features) if start < end else None
     with contextlib.closing(log):
-        state = _loop(state, batches, (start, end), began, task, config, mesh, evaluator, manager, log)
+        state = _loop(state, batches, clips, (start, end), began, task, config, mesh, evaluator, manager, log)
         checkpoints.finish(manager)
         skeleton = backbone_variables(state)
         for part in evaluator.parts:
@@ -112,27 +115,62 @@ def backbone_variables(state: TrainState) -> dict:
     }
 
 
-def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, log) -> TrainState:
+def dispatches(span: tuple[int, int], steps_per_epoch: int, config: "ConfigDict") -> Iterator[tuple[int, int]]:
+    """How the steps of `span` are divided into programs: yields (step, how many from it on).
+
+    That is `steps_per_dispatch`, or one where fewer are left to a step after which something is logged, saved or
+    evaluated: so there are two programs at most, and each is compiled at its first use.
+    """
+    step, end = span
+    intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]
+    while step < end:
+        ends = [(step // interval + 1) * interval for interval in intervals if interval]
+        count = config.steps_per_dispatch if step + config.steps_per_dispatch <= min(*ends, end) else 1
+        yield step, count
+        step += count
+
+
+class _Dispatcher:
+    """Takes steps, one program for each number of them."""
+
+    def __init__(self, task: experiment.TrainingTask, config: "ConfigDict", mesh, clips: dict[str, jax.Array] | None):
+        """`clips`: those that are on the devices; None: batches bring theirs."""
+        self._compile = functools.partial(
+            steps.compile_step, task.recipe, config.seed, mesh, resident=clips is not None
+        )
+        self._mesh = mesh
+        self._clips = () if clips is None else (clips,)
+        self._programs: dict[int, Callable[..., TrainState]] = {}
+
+    def __call__(self, state: TrainState, batches: list[dict[str, np.ndarray]]) -> TrainState:
+        """The state after a step on each of the batches, which it gives away."""
+        count = len(batches)
+        joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
+        batches.clear()
+        arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
+        if count not in self._programs:
+            self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
+        return self._programs[count](*arguments)
+
+
+def _loop(state, batches, clips, span, began, task, config, mesh, evaluator, manager, log) -> TrainState:
     from tqdm import tqdm
 
     start, end = span
     once = {}  # what the next row of metrics.csv alone says
-    step_function = steps.compile_step(task.recipe, config.seed, mesh)
+    take_steps = _Dispatcher(task, config, mesh, clips)
     fresh_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(mesh))
     epoch_began = time.perf_counter()
     bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
     with StopSignal(several=jax.process_count() > 1) as stop, bar:
-        for step in range(start, end):
-            batch = sharding.place_batch(next(batches), mesh)
-            if step == start:
-                step_function = distributed.compile_together(step_function, state, batch)
-            state = step_function(state, batch)
-            bar.update()
-            done = step + 1
+        for step, count in dispatches(span, task.steps_per_epoch, config):
+            state = take_steps(state, list(itertools.islice(batches, count)))
+            bar.update(count)
+            done = step + count
             ends_epoch = done % task.steps_per_epoch == 0
-            if done % config.log_every_steps == 0 or ends_epoch or done == start + 1:
-                bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(step))))
-            if done == start + 1:
+            if done % config.log_every_steps == 0 or ends_epoch or step == start:
+                bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(done - 1))))
+            if step == start:
                 once["first_step_seconds"] = time.perf_counter() - began
                 logging.info("first step done after %.1f s: records, state, compilation", once["first_step_seconds"])
             if ends_epoch:
@@ -145,7 +183,7 @@ def _loop(state, batches, span, began, task, config, mesh, evaluator, manager, l
                 _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
                 state = state.replace(totals=fresh_totals())
                 epoch_began = time.perf_counter()
-            every, stopping = config.checkpoint_every_steps, stop.stops([done])
+            every, stopping = config.checkpoint_every_steps, stop.stops(range(step + 1, done + 1))
             if ends_epoch or (every and done % every == 0) or stopping:
                 _check_finite(state, manager)
                 _check_parameters(state, manager)

@@ -83,6 +83,7 @@ def make_transform(
     parents = layout.parents
 
     def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
+        clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for keeping clips, not for sums
         if options.absent_body == "copy":
             clip = copy_first_body(clip, bodies)
         if options.centre or options.sampling == "view_normalised":
