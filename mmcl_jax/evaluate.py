@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
-from jax.sharding import PartitionSpec
 
 from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.backend import HASTY
@@ -43,7 +42,7 @@ def eval_step(
     task: experiment.SkeletonTask,
     predictor: Predictor,
 ) -> jax.Array:
-    """Logits `[N, K]` of a batch of raw clips, or of `resident` clips' rows; `prepared` by `predictor`, no augmentation."""
+    """Logits `[N, K]` of a batch of raw clips, or of rows of `resident` ones; `prepared` by `predictor`."""
     batch = draw(batch, resident)
     unused_key = jax.random.key(0)
     transform = functools.partial(task.transform, key=unused_key)
