@@ -8,8 +8,10 @@ function matrixGrid({ size, value, shade, tell, label, names = [] }) {
   let scale = 1, left = 0, top = 0, chosen = null, moved = false, spread = 0;
   const pointers = new Map();
 
-  const margin = () => (cell() >= 11 && names.length ? Math.min(130, canvas.clientWidth * 0.3) : 0);
-  const room = () => Math.min(canvas.clientWidth, canvas.clientHeight);
+  // Names stand beside rows that are high enough for them; the whole matrix fits beside the names.
+  const named = () => names.length && (Math.min(canvas.clientWidth, canvas.clientHeight) * scale) / size >= 16;
+  const margin = () => (named() ? Math.min(130, canvas.clientWidth * 0.3) : 0);
+  const room = () => Math.min(canvas.clientWidth - margin(), canvas.clientHeight);
   const cell = () => (room() * scale) / size;
   function keep() {
     scale = Math.max(1, Math.min(scale, Math.max(1, size / 4)));

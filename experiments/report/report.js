@@ -9,8 +9,8 @@ const scored = data.scored.map((place) => [data.runs[place], place]);
 function table(heads, rows) {
   const numeric = (cell) => typeof cell === "number" || /^[-+–]?[\d.]*( %)?$/.test(cell);
   return make("div", { class: "wide scroll", tabindex: "0" }, make("table", {},
-    make("thead", {}, make("tr", {}, heads.map((head) => make("th", {}, head)))),
-    make("tbody", {}, rows.map((row) => make("tr", {}, row.map((cell) => make("td", numeric(cell) ? { class: "number" } : {}, cell)))))));
+    make("thead", {}, make("tr", {}, heads.map((head, place) => make("th", rows.length && numeric(rows[0][place].textContent ?? rows[0][place]) ? { class: "number" } : {}, head)))),
+    make("tbody", {}, rows.map((row) => make("tr", {}, row.map((cell) => make("td", numeric(cell.textContent ?? cell) ? { class: "number" } : {}, cell)))))));
 }
 
 // A choice among several above what `show(place)` makes.
