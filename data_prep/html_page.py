@@ -13,6 +13,11 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from data_prep import builders
+
+SCRIPT = pathlib.Path(__file__).with_name("html_page.js")
+STYLE = pathlib.Path(__file__).with_name("html_page.css")
+
 
 def fill(
     template: pathlib.Path, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]
@@ -41,3 +46,25 @@ def fill(
     }
     marks = "|".join(map(re.escape, parts))
     return re.sub(marks, lambda mark: parts[mark.group()], template.read_text(encoding="utf-8"))
+
+
+def check_replaceable(out: pathlib.Path, mark: str) -> None:
+    """Raises: PreparationError where `out` is something else than an earlier page, which begins with `mark` in it."""
+    try:
+        with out.open("rb") as stream:
+            found = mark.encode() in stream.read(2000)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+    if not found:
+        raise builders.PreparationError(f"{out}: exists and is no page of this command; choose another --out")
+
+
+def write(out: pathlib.Path, page: str) -> None:
+    """Writes a page, whole or not at all. Raises: PreparationError."""
+    try:
+        with builders.clear_disk_errors(out.parent):
+            builders.write_whole(out, page.encode())
+    except OSError as error:
+        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error

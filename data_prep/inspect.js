@@ -1,31 +1,6 @@
 // Builds the page of inspect.py from the JSON in it. Whatever text that holds becomes text nodes, never markup.
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
-
-// An element: attributes (`class` and others; a function is a listener), then children: elements, text, null for none.
-function make(tag, attributes = {}, ...children) {
-  const element = tag === "svg" || tag === "rect" ? document.createElementNS("http://www.w3.org/2000/svg", tag)
-    : document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    if (typeof value === "function") element.addEventListener(name, value);
-    else if (name === "style") element.style.cssText = value; // the policy admits styles set by this script
-    else element.setAttribute(name, value);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-const count = (number) => number.toLocaleString("en");
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
-const percent = (part, whole) => `${whole ? ((100 * part) / whole).toFixed(1) : 0} %`;
-
-function section(id, title, ...children) {
-  document.getElementById("sections").append(make("a", { href: `#${id}` }, title));
-  const made = make("section", { id }, make("h2", {}, title), ...children);
-  document.getElementById("main").append(made);
-  return made;
-}
-
 function overview() {
   const facts = data.facts.filter(([name]) => name !== "preprocessing");
   const tiles = facts.slice(0, 6), rest = facts.slice(6);

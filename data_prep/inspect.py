@@ -40,7 +40,6 @@ _COUNTED_ANSWERS = 20_000  # answers read, at most, for the counts
 _BINS = 24  # of the histogram of lengths
 _WIDE = 8  # a feature of more numbers is summed up
 _TEMPLATE = pathlib.Path(__file__).with_name("inspect.html")
-_STYLE = pathlib.Path(__file__).with_name("inspect.css")
 _SCRIPT = pathlib.Path(__file__).with_name("inspect.js")
 _MARK = '<meta name="generator" content="mmcl_jax data_prep.inspect">'  # in the template: a page may be replaced
 
@@ -335,7 +334,7 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
     out = (
         pathlib.Path(out) if out is not None else opened.root.resolve().with_name(opened.root.resolve().name + ".html")
     )
-    _check_page(out)
+    html_page.check_replaceable(out, _MARK)
     labels = opened.index["label"]
     number = clips or min(CLIPS, len(np.unique(labels)))
     rows = named_rows(opened, names) if names else sample(labels, number)
@@ -343,32 +342,16 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
         _TEMPLATE,
         f"{opened.root.resolve().name}: records",
         page_data(opened, rows),
-        scripts=(skeleton_player.SCRIPT, _SCRIPT),
-        styles=(skeleton_player.STYLE, _STYLE),
+        scripts=(html_page.SCRIPT, skeleton_player.SCRIPT, _SCRIPT),
+        styles=(skeleton_player.STYLE, html_page.STYLE),
     )
-    try:
-        with builders.clear_disk_errors(out.parent):
-            builders.write_whole(out, page.encode())
-    except OSError as error:
-        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+    html_page.write(out, page)
     print(f"{out}: {len(rows)} of {len(opened)} clips, {len(page) / 1e6:.1f} MB; open it in a browser")
     return out
 
 
-def _check_page(out: pathlib.Path) -> None:
-    """Raises: PreparationError where `out` is something else than an earlier page."""
-    try:
-        with out.open("rb") as stream:
-            found = _MARK.encode() in stream.read(2000)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
-    if not found:
-        raise builders.PreparationError(f"{out}: exists and is no page of this command; choose another --out")
-
-
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An option's positive whole number. Raises: ArgumentTypeError."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
@@ -380,7 +363,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", action="append", default=[], metavar="CLIP", help="a clip to show; may be repeated")
     parser.add_argument(
         "--clips",
-        type=_positive,
+        type=positive,
         help=f"how many to show (default: one of each class, at most {CLIPS}; {MANY_CLIPS} make about 10 MB)",
     )
     parser.add_argument("--out", help="the page to write (default: DIR.html)")

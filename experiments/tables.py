@@ -258,13 +258,23 @@ def _progress(row: Row, sweep: Sweep) -> str:
     return f"{finished} of {len(runs)} runs done{epochs}" if finished or begun else "not run"
 
 
+def class_gains(baseline: scores.Scores, other: scores.Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracy by class of two runs on the same clips, over the classes that occur.
+
+    Returns:
+      (classes, counts, accuracies, gains): int `[J]`, clips of each, percent `[2, J]` before and after, points `[J]`.
+    """
+    before, after = (classification_metrics(file.scores, file.labels).confusion for file in (baseline, other))
+    counts = before.sum(axis=1)
+    there = np.flatnonzero(counts)
+    accuracies = np.stack([100 * np.diag(confusion)[there] / counts[there] for confusion in (before, after)])
+    return there, counts[there], accuracies, accuracies[1] - accuracies[0]
+
+
 def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str:
     """Table 1: accuracy by class of two runs on the same clips, those that gained most and those that lost most."""
     before, after = (classification_metrics(file.scores, file.labels) for file in (baseline, other))
-    counts = before.confusion.sum(axis=1)
-    there = np.flatnonzero(counts)
-    shares = [100 * np.diag(metrics.confusion)[there] / counts[there] for metrics in (before, after)]
-    gains = shares[1] - shares[0]
+    there, counts, shares, gains = class_gains(baseline, other)
     order = np.argsort(-gains, kind="stable")
     gained = [place for place in order if gains[place] > 0][:most]
     lost = [place for place in order[::-1] if gains[place] < 0][:most]
@@ -272,7 +282,7 @@ def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str
         (
             there[i] + 1,
             baseline.class_names[there[i]],
-            counts[there[i]],
+            counts[i],
             *(f"{s[i]:.2f}" for s in shares),
             f"{gains[i]:+.2f}",
         )
@@ -283,7 +293,7 @@ def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str
         f"{markdown_table(columns, rows)}\n\nAll classes: {(gains > 0).sum()} gained, {(gains < 0).sum()} lost, "
         f"{(gains == 0).sum()} stayed; top-1 {100 * before.top1:.2f} -> {100 * after.top1:.2f} %, mean class "
         f"{100 * before.mean_class:.2f} -> {100 * after.mean_class:.2f} %. One clip of a class is "
-        f"{100 / counts[there].max():.2f} to {100 / counts[there].min():.2f} points."
+        f"{100 / counts.max():.2f} to {100 / counts.min():.2f} points."
     )
 
 

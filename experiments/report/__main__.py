@@ -1,0 +1,40 @@
+"""A run, or several beside each other, as one web page that holds everything itself (no network, no server).
+
+    python -m experiments.report RUN [RUN ...] [--out report.html] [--clips N] [--records DIR]
+
+RUN is the --workdir of a training, finished or not: what is missing is said on the page. Runs are compared with the
+first that has scores. Figures are the last epoch's, never the best one's.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from data_prep import builders, html_page
+from data_prep.inspect import positive
+from experiments.report.page import MARK, make_page, page_data
+from experiments.report.runs import ReportError, read_runs
+from experiments.scores import ScoresError
+from mmcl_jax.run_log import WorkdirError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a training's --workdir")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report.html"), help="the page to write")
+    parser.add_argument("--clips", type=positive, default=24, help="hardest clips shown (default 24)")
+    parser.add_argument("--records", type=pathlib.Path, help="the records, where they moved since the training")
+    options = parser.parse_args(arguments)
+    with builders.plain_errors():
+        html_page.check_replaceable(options.out, MARK)
+        try:
+            runs = read_runs(options.runs)
+        except (ReportError, ScoresError, WorkdirError) as error:
+            raise SystemExit(f"error: {error}") from error
+        page = make_page(page_data(runs, options.clips, options.records))
+        html_page.write(options.out, page)
+    print(f"{options.out}: {len(runs)} runs, {len(page.encode()) / 1e6:.2f} MB; open it in a browser")
+
+
+if __name__ == "__main__":
+    main()

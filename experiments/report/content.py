@@ -1,0 +1,69 @@
+"""What scores say: confusions, accuracy by class, gains, and the clips that are hardest."""
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep import skeleton_player
+from experiments import scores, tables
+from mmcl_jax import records
+from mmcl_jax.metrics import classification_metrics
+
+_SKELETON_VALUES = 2_500_000  # of all clips together: about 5 MB
+
+
+def confusion(file: scores.Scores, most: int = 30) -> dict:
+    """Counts as [true, predicted, count] where there are any, and the most frequent confusions among them."""
+    metrics = classification_metrics(file.scores, file.labels)
+    matrix = metrics.confusion
+    cells = [[int(row), int(column), int(matrix[row, column])] for row, column in np.argwhere(matrix)]
+    wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    summary = {name: float(getattr(metrics, name)) for name in ("clips", "loss", "top1", "top5", "mean_class")}
+    return {"cells": cells, "pairs": wrong[:most], "counts": matrix.sum(axis=1).tolist(), **summary}
+
+
+def gains(baseline: scores.Scores, other: scores.Scores) -> list[list]:
+    """[class, clips, percent before, percent after, points], greatest gain first."""
+    classes, counts, (before, after), points = tables.class_gains(baseline, other)
+    order = np.argsort(-points, kind="stable")
+    return [[int(classes[i]), int(counts[i]), *(round(float(x[i]), 2) for x in (before, after, points))] for i in order]
+
+
+def losses(file: scores.Scores) -> np.ndarray:
+    """Cross entropy of the true class of each clip, `[N]`."""
+    highest = file.scores.max(axis=1)
+    log_sum = highest + np.log(np.exp(file.scores - highest[:, None]).sum(axis=1))
+    return log_sum - file.scores[np.arange(len(file.labels)), file.labels]
+
+
+def hardest(files: list[scores.Scores], number: int) -> list[dict]:
+    """The clips with the greatest loss, mean over runs, hardest first, each with every run's five likeliest classes."""
+    every = [losses(file) for file in files]
+    order = np.argsort(-np.mean(every, axis=0), kind="stable")[:number]
+    clips = []
+    for place in order:
+        top = []
+        for file, loss in zip(files, every, strict=True):
+            row = file.scores[place]
+            shares = np.exp(row - row.max())
+            shares /= shares.sum()
+            best = np.argsort(-row, kind="stable")[:5]
+            top.append({"loss": float(loss[place]), "top5": [[int(k), round(float(shares[k]), 4)] for k in best]})
+        clips.append({"name": str(files[0].names[place]), "label": int(files[0].labels[place]), "runs": top})
+    return clips
+
+
+def add_skeletons(clips: list[dict], opened: records.Records) -> dict:
+    """Adds to each clip its skeleton, or the problem with it; returns what the player has to know of all."""
+    rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
+    skeletons = []
+    for clip in tqdm(clips, unit="clip", desc="hardest clips"):
+        try:
+            if clip["name"] not in rows:
+                raise records.RecordsError(f"{opened.root}: no clip of this name; name the run's own with --records")
+            skeleton = opened.skeleton(rows[clip["name"]])
+        except records.RecordsError as error:
+            clip["problem"] = str(error)
+            continue
+        clip["skeleton"] = skeleton_player.encode(skeleton, opened.info, _SKELETON_VALUES // len(clips))
+        skeletons.append(skeleton)
+    return skeleton_player.layout(opened.info, skeleton_player.upward(opened.info, skeletons))

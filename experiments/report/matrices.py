@@ -1,0 +1,100 @@
+"""Matrices that a run learned: topologies that its graph convolutions share, and FRM's refinement."""
+
+import re
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from configs import common
+from experiments.report.runs import Run
+from mmcl_jax import checkpoints, graphs
+from mmcl_jax.models import BACKBONES, count_classes
+
+_TOPOLOGIES = ("PA", "shared_topology")
+
+
+def matrices(run: Run, layout: graphs.Layout | None, coordinates: int) -> dict:
+    """Learned matrices of the newest checkpoint, and those that they began as.
+
+    Args:
+      run: with checkpoints.
+      layout: of its records; None: not known, and so neither what CTR-GCN and HD-GCN began as.
+      coordinates: of a joint.
+
+    Raises: CheckpointError.
+    """
+    step, variables = checkpoints.read_variables(run.workdir)
+    params = variables["params"][checkpoints.BACKBONE]
+    flat = flatten_dict(params)
+    blocks = sorted((path for path in flat if path[-1] in _TOPOLOGIES), key=_block_number)
+    return {
+        "step": int(step),
+        "topologies": _topologies(flat, blocks, _initial(run, params, layout, coordinates)) if blocks else None,
+        "refinement": _refinement(variables["params"].get("refinement")),
+    }
+
+
+def _block_number(path: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", "/".join(path)))
+
+
+def _topologies(flat: dict, blocks: list[tuple[str, ...]], initial: np.ndarray | None) -> dict:
+    shape = np.shape(flat[blocks[0]])
+    if blocks[0][-1] == "shared_topology":
+        initial = np.broadcast_to(np.eye(shape[-1]), shape)
+    if initial is not None and initial.shape != shape:
+        initial = None
+    kinds = ("layer", "subset") if len(shape) == 4 else ("head" if blocks[0][-1] == "shared_topology" else "subset",)
+    slices = [
+        ", ".join(f"{kind} {number + 1}" for kind, number in zip(kinds, place, strict=True))
+        for place in np.ndindex(shape[:-2])
+    ]
+    listed = []
+    for path in blocks:
+        alpha = flat.get((*path[:-1], "alpha"))
+        listed.append(
+            {
+                "name": f"block {_block_number(path)[0] + 1}",
+                "alpha": None if alpha is None else round(float(np.ravel(alpha)[0]), 5),
+                "learned": _lists(flat[path]),
+            }
+        )
+    return {"slices": slices, "initial": None if initial is None else _lists(initial), "blocks": listed}
+
+
+def _initial(run: Run, params: dict, layout: graphs.Layout | None, coordinates: int) -> np.ndarray | None:
+    """What the backbone's `PA` began as: a run may be older than some keys, whose defaults are taken."""
+    if layout is None:
+        return None
+    options = common.get_config().model
+    for key, value in run.config.get("model", {}).items():
+        if key in options:
+            options[key] = value
+    try:
+        return getattr(
+            BACKBONES[options.backbone](count_classes(params), layout, coordinates, ConfigDict(options)),
+            "adjacency",
+            None,
+        )
+    except (KeyError, ValueError, TypeError):  # a config of another version: what is learned is shown all the same
+        return None
+
+
+def _refinement(stored: dict | None) -> list[dict]:
+    """FRM's matrices [K, K]; where only diagonals are learned, `diagonal` [K]. They begin as the identity."""
+    if stored is None:
+        return []
+    learned = np.asarray(stored["matrices"], np.float64)
+    key = "diagonal" if learned.ndim == 2 else "matrix"
+    return [{"name": f"term {term + 1}", key: _round(values)} for term, values in enumerate(learned)]
+
+
+def _lists(stacked: np.ndarray) -> list[list]:
+    """Each matrix of [..., V, V], row after row."""
+    stacked = np.asarray(stacked, np.float64)
+    return [_round(matrix) for matrix in stacked.reshape(-1, *stacked.shape[-2:])]
+
+
+def _round(values: np.ndarray) -> list:
+    return np.round(np.where(np.isfinite(values), values, 0.0), 4).tolist()
