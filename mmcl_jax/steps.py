@@ -212,6 +212,9 @@ def train_steps(
 ) -> TrainState:
     """`steps` steps in one program, without a word to the host between them.
 
+    Several are as many single steps but for rounding, as XLA fuses a loop's body in another way: two of them move the
+    parameters to within 1e-4 of where single ones do, relative to the way there (tested; 5e-6 is usual).
+
     Args:
       state: as it is before the steps.
       batches: a batch; with several `steps` one a step, stacked: `[steps, N, ...]`. See `draw`.

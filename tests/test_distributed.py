@@ -101,6 +101,16 @@ def test_a_run_whose_processes_are_killed_and_stopped_ends_as_one_left_alone(tin
 
 
 @pytest.mark.hosts
+def test_two_processes_train_alike_on_streamed_and_on_resident_clips(tiny_records, compiled, tmp_path, started):
+    for name, changes in (("streamed", {}), ("resident", {"data__device_resident": True})):
+        (tmp_path / name).mkdir()
+        _run(_command(tiny_records, tmp_path / name / "run", **changes), compiled, tmp_path / name, started)
+    streamed, resident = (tmp_path / name / "run" for name in ("streamed", "resident"))
+    runs.assert_same_arrays(runs.read_checkpoint(resident, 2 * STEPS), runs.read_checkpoint(streamed, 2 * STEPS))
+    runs.assert_same_arrays(runs.read_scores(resident), runs.read_scores(streamed))
+
+
+@pytest.mark.hosts
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [

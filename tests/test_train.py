@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -91,10 +92,16 @@ def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_pa
     assert np.median(results["update error"]) <= 1e-4, results["update error"]
 
 
-def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(tiny_records, tmp_path, monkeypatch):
+@pytest.fixture
+def hasty_with_mean_colours(monkeypatch):
     monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
-    compiled, counts = [], []  # names of programs; how many at the end of each step's log
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """Names of the programs that were compiled, and how many there were at the end of each step's log."""
+    compiled, counts = [], []
 
     def note(event: str, _seconds: float, fun_name: str = "", **_others) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
@@ -103,17 +110,71 @@ def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation
     logged = train.RunLog.steps
     monkeypatch.setattr(train.RunLog, "steps", lambda *given: (counts.append(len(compiled)), logged(*given))[1])
     jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        changes = {"log_every_steps": 1, "checkpoint_every_steps": 5}
-        config = runs.tiny_config(tiny_records, model__image_encoder="mean_colour", **changes)
-        train.train(config, tmp_path / "run")
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
+    yield compiled, counts
+    jax.monitoring.unregister_event_duration_listener(note)
+
+
+def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(
+    tiny_records, tmp_path, hasty_with_mean_colours, programs
+):
+    changes = {"log_every_steps": 1, "checkpoint_every_steps": 5}
+    config = runs.tiny_config(tiny_records, model__image_encoder="mean_colour", **changes)
+    train.train(config, tmp_path / "run")
+    compiled, counts = programs
     assert len(counts) == runs.STEPS
     assert sum("train_step" in name for name in compiled) == 1, compiled
     assert sum("eval_step" in name for name in compiled) == 1, compiled
     assert counts[4] == counts[0] > 0, compiled[counts[0] :]  # the five steps to the first checkpoint
     assert len(compiled) == counts[12], compiled[counts[12] :]  # from the second epoch to the end
+
+
+def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
+    tiny_records, tmp_path, hasty_with_mean_colours, programs, monkeypatch
+):
+    changes = {"log_every_steps": 5, "checkpoint_every_steps": 5, "steps_per_dispatch": 3, "data__storage": "float16"}
+    config = functools.partial(runs.tiny_config, tiny_records, model__image_encoder="mean_colour", **changes)
+    train.train(config(data__device_resident=True), tmp_path)
+    compiled, counts = programs
+    assert len(counts) == 7  # after steps 3, 5, 10, 12, 15, 20, 24
+    assert sum("train_step" in name for name in compiled) == 2, compiled  # three steps, and one
+    assert sum("eval_step" in name for name in compiled) == 1, compiled
+    assert len(compiled) == counts[4], compiled[counts[4] :]  # from the second epoch to the end
+    saved, scores, rows = (
+        runs.read_checkpoint(tmp_path, runs.STEPS),
+        runs.read_scores(tmp_path),
+        runs.read_rows(tmp_path),
+    )
+    assert runs.saved_steps(tmp_path) == [20, runs.STEPS]
+
+    shutil.rmtree(tmp_path / "checkpoints" / str(runs.STEPS))
+    logged = train.RunLog.steps
+    with monkeypatch.context() as patch:
+        patch.setattr(train.RunLog, "steps", lambda *given: (signal.raise_signal(signal.SIGTERM), logged(*given))[1])
+        with pytest.raises(SystemExit) as left:
+            train.train(config(), tmp_path)
+    assert left.value.code == 0
+    assert runs.saved_steps(tmp_path) == [20, 23]  # at the end of the dispatch
+    train.train(config(), tmp_path)
+    runs.assert_same_arrays(runs.read_checkpoint(tmp_path, runs.STEPS), saved)
+    runs.assert_same_arrays(runs.read_scores(tmp_path), scores)
+    assert runs.read_rows(tmp_path)[0] == rows[0]
+    for name in ("train_loss", "test_loss", "test_top1"):
+        assert runs.read_rows(tmp_path)[1][name] == rows[1][name]
+
+
+@pytest.mark.parametrize("start", [0, 7, 12, 29])
+@pytest.mark.parametrize(("together", "log_every", "save_every"), [(1, 50, 0), (4, 6, 0), (4, 8, 10), (5, 50, 7)])
+def test_dispatches_end_where_something_is_logged_saved_or_evaluated(start, together, log_every, save_every):
+    config = types.SimpleNamespace(
+        steps_per_dispatch=together, log_every_steps=log_every, checkpoint_every_steps=save_every
+    )
+    divided = list(train.dispatches((start, 36), 12, config))
+    assert [step + i for step, count in divided for i in range(count)] == list(range(start, 36))
+    assert {count for _, count in divided} <= {1, together}
+    for every in filter(None, (12, log_every, save_every)):
+        assert not any(end % every == 0 for step, count in divided for end in range(step + 1, step + count)), every
+    if together == 4 and not save_every:
+        assert [count for _, count in divided][-3:] == [4, 1, 1]
 
 
 def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, monkeypatch):
