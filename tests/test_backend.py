@@ -85,7 +85,7 @@ def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_rec
     assert programs() == written
     (program,) = written
     program.write_bytes(program.read_bytes()[:1000])
-    assert "Error reading persistent compilation cache entry for 'jit_train_step'" in run("third")
+    assert "Error reading persistent compilation cache entry for 'jit_train_steps'" in run("third")
     expected = runs.read_checkpoint(tmp_path / "first", runs.STEPS_PER_EPOCH)
     for name in ("second", "third"):
         runs.assert_same_arrays(runs.read_checkpoint(tmp_path / name, runs.STEPS_PER_EPOCH), expected)

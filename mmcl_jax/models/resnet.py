@@ -23,7 +23,7 @@ class BasicBlock(nn.Module):
     features: int
     downsample: bool
     group_size: int | None
-    dtype: jnp.dtype
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
