@@ -1,4 +1,4 @@
-"""One self-contained web page: a template, scripts, styles and a block of JSON. It loads nothing from anywhere.
+"""One self-contained web page: a frame, scripts, styles and a block of JSON. It loads nothing from anywhere.
 
 Text reaches the page within the JSON alone, from which the page's own script makes text nodes, never markup. A content
 security policy admits the scripts by their digests, and nothing else: even a text that got out of its place could not
@@ -15,17 +15,16 @@ from collections.abc import Sequence
 
 from data_prep import builders
 
+_FRAME = pathlib.Path(__file__).with_name("html_page.html")
 SCRIPT = pathlib.Path(__file__).with_name("html_page.js")
 STYLE = pathlib.Path(__file__).with_name("html_page.css")
 
 
-def fill(
-    template: pathlib.Path, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]
-) -> str:
+def fill(command: str, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]) -> str:
     """The page.
 
     Args:
-      template: HTML with the marks <!--title-->, <!--policy-->, /*style*/, <!--data--> and <!--scripts-->, each once.
+      command: whose page it is, as `python -m` takes it.
       title: of the page.
       data: what JSON can hold; the page's scripts find it in the element `data`.
       scripts: JavaScript files, in order.
@@ -38,6 +37,7 @@ def fill(
     # Within a script element '<' may begin its end; JSON can spell it otherwise. NaN would be no JSON.
     block = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
+        "<!--generator-->": _generator(command),
         "<!--title-->": html.escape(title.encode(errors="replace").decode()),
         "<!--policy-->": f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         "/*style*/": "\n".join(path.read_text(encoding="utf-8") for path in styles),
@@ -45,14 +45,19 @@ def fill(
         "<!--scripts-->": "\n".join(f"<script>{code}</script>" for code in codes),
     }
     marks = "|".join(map(re.escape, parts))
-    return re.sub(marks, lambda mark: parts[mark.group()], template.read_text(encoding="utf-8"))
+    return re.sub(marks, lambda mark: parts[mark.group()], _FRAME.read_text(encoding="utf-8"))
 
 
-def check_replaceable(out: pathlib.Path, mark: str) -> None:
-    """Raises: PreparationError where `out` is something else than an earlier page, which begins with `mark` in it."""
+def _generator(command: str) -> str:
+    """Tells a command's pages, which it may replace, from other files."""
+    return f'<meta name="generator" content="mmcl_jax {command}">'
+
+
+def check_replaceable(out: pathlib.Path, command: str) -> None:
+    """Raises: PreparationError where `out` is something else than an earlier page of the command."""
     try:
         with out.open("rb") as stream:
-            found = mark.encode() in stream.read(2000)
+            found = _generator(command).encode() in stream.read(2000)
     except FileNotFoundError:
         return
     except OSError as error:

@@ -5,7 +5,7 @@ function overview() {
   const facts = data.facts.filter(([name]) => name !== "preprocessing");
   const tiles = facts.slice(0, 6), rest = facts.slice(6);
   document.getElementById("title").textContent = data.records;
-  document.getElementById("preprocessing").textContent = data.facts.find(([name]) => name === "preprocessing")[1];
+  document.getElementById("note").textContent = data.facts.find(([name]) => name === "preprocessing")[1];
   const tile = ([name, value]) => make("div", { class: "tile" }, make("span", { class: "quiet small" }, name), make("b", {}, value));
   section("overview", "Overview",
     make("div", { class: "tiles" }, tiles.map(tile)),

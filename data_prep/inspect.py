@@ -39,9 +39,8 @@ _LISTED = 1000  # rows of a list, at most
 _COUNTED_ANSWERS = 20_000  # answers read, at most, for the counts
 _BINS = 24  # of the histogram of lengths
 _WIDE = 8  # a feature of more numbers is summed up
-_TEMPLATE = pathlib.Path(__file__).with_name("inspect.html")
 _SCRIPT = pathlib.Path(__file__).with_name("inspect.js")
-_MARK = '<meta name="generator" content="mmcl_jax data_prep.inspect">'  # in the template: a page may be replaced
+_COMMAND = "data_prep.inspect"
 
 
 def sample(labels: np.ndarray, number: int) -> np.ndarray:
@@ -334,12 +333,12 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
     out = (
         pathlib.Path(out) if out is not None else opened.root.resolve().with_name(opened.root.resolve().name + ".html")
     )
-    html_page.check_replaceable(out, _MARK)
+    html_page.check_replaceable(out, _COMMAND)
     labels = opened.index["label"]
     number = clips or min(CLIPS, len(np.unique(labels)))
     rows = named_rows(opened, names) if names else sample(labels, number)
     page = html_page.fill(
-        _TEMPLATE,
+        _COMMAND,
         f"{opened.root.resolve().name}: records",
         page_data(opened, rows),
         scripts=(html_page.SCRIPT, skeleton_player.SCRIPT, _SCRIPT),

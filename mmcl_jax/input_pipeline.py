@@ -112,7 +112,8 @@ def train_batches(
 
     Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
     """
-    order = train_order(len(rows), seed=seed, batch_size=batch_size, repeats=repeats)
+    # Clips are read one by one, of a few batches at once: each batch's order is made once.
+    order = functools.lru_cache(8)(train_order(len(rows), seed=seed, batch_size=batch_size, repeats=repeats))
     local = batch_size // jax.process_count()
 
     def load(number: int) -> Batch:
@@ -139,7 +140,7 @@ def eval_batches(
 
     Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
     """
-    order = eval_order(len(rows), batch_size)
+    order = functools.lru_cache(8)(eval_order(len(rows), batch_size))
     local = batch_size // jax.process_count()
 
     def load(number: int) -> Batch:

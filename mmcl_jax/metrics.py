@@ -29,6 +29,14 @@ class Metrics(NamedTuple):
     confusion: np.ndarray
 
 
+def cross_entropies(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Cross entropy of each clip's true class, `[N]`, of logits `[N, K]` and int labels `[N]`, in float64."""
+    scores = scores.astype(np.float64)
+    highest = scores.max(axis=1)
+    log_sum = highest + np.log(np.exp(scores - highest[:, None]).sum(axis=1))
+    return log_sum - scores[np.arange(len(labels)), labels]
+
+
 def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     """Computes the metrics of logits `[N, K]` and int labels `[N]`, in float64. Ties go to the lower class.
 
@@ -44,15 +52,13 @@ def classification_metrics(scores: np.ndarray, labels: np.ndarray) -> Metrics:
     scores = scores.astype(np.float64)
     clips, classes = scores.shape
     rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)[np.arange(clips), labels]
-    highest = scores.max(axis=1)
-    log_sum = highest + np.log(np.exp(scores - highest[:, None]).sum(axis=1))
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
     occurring = confusion.sum(axis=1) > 0
     per_class = np.diag(confusion)[occurring] / confusion.sum(axis=1)[occurring]
     return Metrics(
         clips=clips,
-        loss=float((log_sum - scores[np.arange(clips), labels]).mean()),
+        loss=float(cross_entropies(scores, labels).mean()),
         top1=float((rank < 1).mean()),
         top5=float((rank < 5).mean()),
         mean_class=float(per_class.mean()),

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from data_prep import html_page, inspect
+from data_prep import html_page
 
 HOSTILE = "</script><script>alert(1)</script><!-- /*style*/ <!--title--> & \"'\u2028\ud800"
 
@@ -42,7 +42,7 @@ def page(tmp_path) -> str:
     script, style = tmp_path / "page.js", tmp_path / "page.css"
     script.write_text('"use strict"; // <!--data-->\n')
     style.write_text("body { margin: 0 }")
-    return html_page.fill(inspect._TEMPLATE, HOSTILE, {HOSTILE: [HOSTILE, 1.5]}, [script], [style])
+    return html_page.fill("data_prep.inspect", HOSTILE, {HOSTILE: [HOSTILE, 1.5]}, [script], [style])
 
 
 def test_text_stays_text(page):
@@ -71,4 +71,4 @@ def test_the_page_loads_nothing(page):
 
 def test_numbers_that_json_does_not_know_are_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        html_page.fill(inspect._TEMPLATE, "", [float("nan")], [], [])
+        html_page.fill("data_prep.inspect", "", [float("nan")], [], [])

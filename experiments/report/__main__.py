@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from data_prep import builders, html_page
 from data_prep.inspect import positive
-from experiments.report.page import MARK, make_page, page_data
+from experiments.report.page import COMMAND, make_page, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
 from mmcl_jax.run_log import WorkdirError
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--records", type=pathlib.Path, help="the records, where they moved since the training")
     options = parser.parse_args(arguments)
     with builders.plain_errors():
-        html_page.check_replaceable(options.out, MARK)
+        html_page.check_replaceable(options.out, COMMAND)
         try:
             runs = read_runs(options.runs)
         except (ReportError, ScoresError, WorkdirError) as error:

@@ -6,7 +6,7 @@ from tqdm import tqdm
 from data_prep import skeleton_player
 from experiments import scores, tables
 from mmcl_jax import records
-from mmcl_jax.metrics import classification_metrics
+from mmcl_jax.metrics import classification_metrics, cross_entropies
 
 _SKELETON_VALUES = 2_500_000  # of all clips together: about 5 MB
 
@@ -28,16 +28,9 @@ def gains(baseline: scores.Scores, other: scores.Scores) -> list[list]:
     return [[int(classes[i]), int(counts[i]), *(round(float(x[i]), 2) for x in (before, after, points))] for i in order]
 
 
-def losses(file: scores.Scores) -> np.ndarray:
-    """Cross entropy of the true class of each clip, `[N]`."""
-    highest = file.scores.max(axis=1)
-    log_sum = highest + np.log(np.exp(file.scores - highest[:, None]).sum(axis=1))
-    return log_sum - file.scores[np.arange(len(file.labels)), file.labels]
-
-
 def hardest(files: list[scores.Scores], number: int) -> list[dict]:
     """The clips with the greatest loss, mean over runs, hardest first, each with every run's five likeliest classes."""
-    every = [losses(file) for file in files]
+    every = [cross_entropies(file.scores, file.labels) for file in files]
     order = np.argsort(-np.mean(every, axis=0), kind="stable")[:number]
     clips = []
     for place in order:

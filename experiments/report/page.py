@@ -9,7 +9,7 @@ from experiments.report.runs import CURVES, Run
 from mmcl_jax import checkpoints, records
 
 _HERE = pathlib.Path(__file__).parent
-MARK = '<meta name="generator" content="mmcl_jax experiments.report">'  # in the template: a page may be replaced
+COMMAND = "experiments.report"
 
 
 def page_data(runs: list[Run], clips: int, moved: pathlib.Path | None = None) -> dict:
@@ -69,7 +69,7 @@ def _run(run: Run, opened: records.Records | None) -> dict:
 def make_page(data: dict) -> str:
     """The page, HTML."""
     return html_page.fill(
-        _HERE / "report.html",
+        COMMAND,
         " and ".join(run["name"] for run in data["runs"]) + ": report",
         data,
         scripts=(
