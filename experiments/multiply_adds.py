@@ -10,12 +10,13 @@ def multiply_adds(jaxpr) -> int:
 
     Products with padding count, elementwise operations and sums do not.
 
-    Raises: ValueError for a loop or branch, whose work the program does not tell.
+    Raises: ValueError for a loop, or for branches of unequal work, which the program does not tell.
     """
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        if name in ("while", "cond"):
+        branches = {multiply_adds(branch.jaxpr) for branch in params["branches"]} if name == "cond" else set()
+        if name == "while" or len(branches) > 1:
             raise ValueError(f"the multiply-adds of {name!r} depend on the data; they cannot be counted")
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
@@ -26,6 +27,6 @@ def multiply_adds(jaxpr) -> int:
             # Kernel values that one output value sees: all of them, over the number of output channels.
             features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
             total += equation.outvars[0].aval.size * (kernel.size // features)
-        inner = sum(multiply_adds(part) for part in jaxprs_in_params(params))
+        inner = sum(branches) if branches else sum(multiply_adds(part) for part in jaxprs_in_params(params))
         total += inner * (params["length"] if name == "scan" else 1)
     return total

@@ -1,14 +1,19 @@
 """The benchmark's harness: turns, ratios, comparison of outputs, contenders that cannot run or fail; its tables."""
 
+import argparse
 import json
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from experiments.benchmark import data
+from experiments.benchmark import data, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from tests.runs import ROOT
 
 
 def sleeping(seconds: float, output: float = 1.0) -> Program:
@@ -17,6 +22,10 @@ def sleeping(seconds: float, output: float = 1.0) -> Program:
 
 def absent() -> Program:
     raise UnavailableError("no such library; pip install it")
+
+
+def four_at_once() -> Program:
+    return Program(lambda: time.sleep(0.04), repeats=4)
 
 
 def broken() -> Program:
@@ -75,6 +84,88 @@ def test_report_prints_and_writes_the_same(tmp_path, capsys):
     stored = json.loads((tmp_path / "figures.json").read_text())
     assert stored["tables"][0]["timings"][1]["seconds"] == [0.2, 0.4]
     assert stored["machine"]["numpy"] == np.__version__
+
+
+def test_a_unit_s_time_is_its_share_of_a_run_and_copies_have_their_ceiling(capsys):
+    (timing,) = alternate([Contender("four at once", four_at_once)], rounds=2, turn_seconds=0.05)
+    assert 0.01 <= timing.median < 0.04
+    timing = Timing("ours", np.array([0.1]), {"flops": 100, "bytes": 30})
+    Report("command").timings("a title", [timing], units=2, unit="clip", ceiling=2000.0, copy_ceiling=1000.0)
+    printed = capsys.readouterr().out
+    assert "| ceiling | copy ceiling |" in printed
+    assert "| ours | 100.00 | 20.0 | 1 | 50% | 30% |" in printed
+
+
+# Shallow models, compiled in no time; nothing but jax, flax, optax, orbax, numpy and torch.
+_PROGRAM = """
+import json, pathlib, sys
+absent = "grain array_record ml_collections tensorflow_datasets tensorboardX tqdm PIL onnx onnxruntime transformers"
+sys.modules |= dict.fromkeys(absent.split())
+import numpy as np
+from experiments.benchmark import __main__ as command, infer, train
+from experiments.pytorch_baselines import gcn
+from mmcl_jax.models import blocks, inception
+for module in (blocks, gcn):
+    module.WIDTHS, module.STRIDES = (1, 2), (1, 2)
+for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
+    del inception.BLOCKS[name]
+found = {}
+for name, dtype, repeats in (("ctrgcn", "bfloat16", 2), ("mmcl", "float32", 1)):
+    case, inputs = train.Case(name, 4, 4, 75, dtype), pathlib.Path(sys.argv[1]) / "inputs.npz"
+    train.write_inputs(case, inputs)
+    shared = {"case": case, "repeats": repeats}
+    programs = [
+        train.jax_program(**shared, clips=None),
+        train.torch_program(**shared, inputs=inputs, released=False, compiled=False),
+        train.torch_program(**shared, inputs=inputs, released=True, compiled=False),
+    ]
+    for program in programs:
+        program.run()
+    found[name] = [[*program.outputs.tolist(), program.details["flops"]] for program in programs]
+shared = {"bodies": (2, 1), "base_channels": 4, "variables": infer.random_variables(4), "dtype": "float32"}
+programs = [infer.jax_program(**shared), infer.torch_program(**shared, released=True, compiled=False)]
+found["infer"] = [program.outputs.tolist() for program in programs]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_infer_and_train_need_nothing_but_jax_flax_optax_and_torch(tmp_path):
+    pytest.importorskip("torch")
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    for name, tolerance in (("ctrgcn", train._TOLERANCE["bfloat16"]), ("mmcl", 1e-5)):
+        (ours, our_flops), *others = found[name]
+        for loss, flops in others:
+            assert abs(loss / ours - 1) < tolerance
+            assert 0.8 < flops / our_flops < 1.5
+    ours, theirs = np.array(found["infer"])
+    assert np.linalg.norm(theirs - ours) < 1e-4 * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["this library", "PyTorch eager, mean first", "PyTorch eager, as released", "torch.compile, mean first"]),
+        (["--no-eager", "--no-compile"], ["this library", "PyTorch eager, as released"]),
+        (["--no-released"], ["this library", "PyTorch eager, mean first", "torch.compile, mean first"]),
+    ],
+)
+def test_contenders_of_training_can_be_left_out(arguments, names, tmp_path):
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    case = train.Case("ctrgcn", 4, 4, 75, "float32")
+    contenders = train._contenders(case, 1, tmp_path, parser.parse_args(arguments))
+    assert [contender.name for contender in contenders] == names
 
 
 def test_walks_become_records_that_both_feeders_read(tmp_path):

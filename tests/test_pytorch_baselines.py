@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from experiments.pytorch_baselines.gcn import CTRGCN, CTRSGCN, ReleasedCTRGCN
+from experiments.pytorch_baselines.inception import InceptionV3
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, make_optimizer, mmcl_loss, training_step
 from mmcl_jax import losses
 from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
-from mmcl_jax.torch_names import ctrgcn_entries, mmcl_entries
+from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
+from mmcl_jax.torch_weights import IGNORED
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,
@@ -138,3 +140,20 @@ def test_a_step_with_a_cnn_trains_everything():
     assert values[-1] < values[0]
     after = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert not any(torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+
+def test_inception_has_torchvision_s_names_and_size():
+    model = InceptionV3()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 23_834_568  # without the auxiliary head
+    assert list(model.state_dict()) == [entry.key for entry in inception_entries() if entry.collection != IGNORED]
+
+
+@require_golden
+def test_inception_s_published_logits():
+    reference, expected = load("inception_v3")
+    weights = filled_state_dict(reference)
+    model = InceptionV3()
+    model.load_state_dict({name: torch.from_numpy(weights[name]) for name in model.state_dict()})
+    with torch.inference_mode():
+        logits = model.eval()(torch.from_numpy(model_input(reference)))
+    assert relative_error(logits.numpy(), expected["eval_logits"]) <= 1e-4

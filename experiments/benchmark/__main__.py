@@ -13,6 +13,7 @@ from experiments.benchmark.report import Report
 # with nothing but jax, flax, optax, orbax, numpy and torch.
 BENCHMARKS: dict[str, str] = {
     "infer": "the skeleton model alone, against PyTorch and ONNX Runtime",
+    "train": "training steps of CTR-GCN and MMCL, against PyTorch",
     "data": "reading batches: clips per second and memory, beside a feeder that holds everything",
     "scale": "one device, several, two processes: clips per second of the same global batch",
 }

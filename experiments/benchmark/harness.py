@@ -29,11 +29,13 @@ class Program:
       run: one unit of work; returns when the work is done, not when it is dispatched.
       outputs: what the work computes, for comparison with the other contenders; None: nothing to compare.
       details: figures about the program, of plain Python types (`flops`, `bytes`, `threads`, ...).
+      repeats: how many units of work one `run` is: several steps of a dispatch, say. Times are a unit's.
     """
 
     run: Callable[[], Any]
     outputs: np.ndarray | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    repeats: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +179,7 @@ def _serve(contender: Contender, pipe) -> None:
         program.run()
         pipe.send(("", program.outputs, program.details))
         while (seconds := pipe.recv()) is not None:
-            pipe.send(_turn(program.run, seconds))
+            pipe.send(_turn(program.run, seconds) / program.repeats)
         pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     except Exception:
         pipe.send(_Failure(traceback.format_exc()))

@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     backend = machine.measured(machine.backend)
-    ceilings = machine.measured(machine.measure_ceilings)
-    sizes = {name: f"{rate / 1e9:.0f} GFLOP/s" for name, rate in ceilings.products.items()}
-    report.table("Ceilings", ("what", "measured"), [*sizes.items(), ("copy", f"{ceilings.copy / 1e9:.1f} GB/s")])
+    ceilings = report.ceilings()
     variables = machine.measured(functools.partial(random_variables, options.base_channels))
     for title, bodies, dtype in _cases(backend):
         shared = {"bodies": bodies, "base_channels": options.base_channels, "variables": variables}

@@ -33,8 +33,23 @@ class Report:
         rows = [dict(zip(columns, row, strict=True)) for row in rows]
         self._contents["tables"].append({"title": title, "rows": rows, **figures})
 
+    def ceilings(self) -> machine.Ceilings:
+        """Measures what the machine can do at most, prints and returns it."""
+        ceilings = machine.measured(machine.measure_ceilings)
+        rates = [(name, f"{rate / 1e9:.0f} GFLOP/s") for name, rate in ceilings.products.items()]
+        self.table("Ceilings", ("what", "measured"), [*rates, ("copy", f"{ceilings.copy / 1e9:.1f} GB/s")])
+        return ceilings
+
     def timings(
-        self, title: str, timings: Sequence[Timing], *, units: int, unit: str, ceiling: float | None = None, **figures
+        self,
+        title: str,
+        timings: Sequence[Timing],
+        *,
+        units: int,
+        unit: str,
+        ceiling: float | None = None,
+        copy_ceiling: float | None = None,
+        **figures: Any,
     ) -> None:
         """A table of contenders, each beside the first.
 
@@ -44,21 +59,26 @@ class Report:
           units: how many `unit`s one run works on.
           unit: 'clip'.
           ceiling: FLOP/s of the machine's matrix product; fractions of it where a contender's details say `flops`.
+          copy_ceiling: bytes/s of the machine's copies; with it a column more, where details say `bytes`.
           figures: go into the JSON.
         """
         first = timings[0]
+        ceilings = {"ceiling": ("flops", ceiling)}
+        if copy_ceiling is not None:
+            ceilings["copy ceiling"] = ("bytes", copy_ceiling)
         rows = []
         for timing in timings:
             if timing.unavailable:
-                rows.append((timing.name, "-", "-", f"not run: {timing.unavailable}", "-"))
+                rows.append((timing.name, "-", "-", f"not run: {timing.unavailable}", *["-"] * len(ceilings)))
                 continue
             median, low, high = timing.ratio_to(first)
-            flops = timing.details.get("flops")
-            fraction = f"{flops / timing.median / ceiling:.0%}" if flops and ceiling else "-"
+            amounts = [(timing.details.get(what), rate) for what, rate in ceilings.values()]
+            fractions = [f"{amount / timing.median / rate:.0%}" if amount and rate else "-" for amount, rate in amounts]
             ratio = "1" if timing is first else f"{median:.2f} ({low:.2f} to {high:.2f})"
             seconds = timing.median
-            rows.append((timing.name, f"{1e3 * seconds:.2f}", f"{units / seconds:.1f}", ratio, fraction))
-        columns = ("contender", "ms, median", f"{unit}s / s", f"times the time of {first.name} (quartiles)", "ceiling")
+            rows.append((timing.name, f"{1e3 * seconds:.2f}", f"{units / seconds:.1f}", ratio, *fractions))
+        ratio = f"times the time of {first.name} (quartiles)"
+        columns = ("contender", "ms, median", f"{unit}s / s", ratio, *ceilings)
         stored = [
             {
                 "name": timing.name,
@@ -69,7 +89,9 @@ class Report:
             }
             for timing in timings
         ]
-        self.table(title, columns, rows, timings=stored, units=units, ceiling=ceiling, **figures)
+        self.table(
+            title, columns, rows, timings=stored, units=units, ceiling=ceiling, copy_ceiling=copy_ceiling, **figures
+        )
 
     def write(self, path: pathlib.Path) -> None:
         """Writes everything as JSON."""
