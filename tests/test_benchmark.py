@@ -109,6 +109,7 @@ for module in (blocks, gcn):
     module.WIDTHS, module.STRIDES = (1, 2), (1, 2)
 for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
     del inception.BLOCKS[name]
+train.WINDOW = 16
 found = {}
 for name, dtype, repeats in (("ctrgcn", "bfloat16", 2), ("mmcl", "float32", 1)):
     case, inputs = train.Case(name, 4, 4, 75, dtype), pathlib.Path(sys.argv[1]) / "inputs.npz"
