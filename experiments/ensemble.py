@@ -145,8 +145,15 @@ def fit(files: Sequence[Scores], paths: Sequence[str], method: str, normalise: b
 
 
 def summary(files: Sequence[Scores], weights: Weights, normalise: bool) -> tuple[str, Scores]:
-    """A Markdown table of each stream and of all together, and the fused scores."""
-    fused = fuse([file.scores for file in files], weights.values, normalise)
+    """A Markdown table of each stream and of all together, and the fused scores.
+
+    Raises: ScoresError for weights whose scores float32, in which they are stored, cannot hold.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        fused = fuse([file.scores for file in files], weights.values, normalise)
+        held = np.isfinite(fused.astype(np.float32)).all()
+    if not held:
+        raise ScoresError(f"weights {weights.values.tolist()}: too large for these scores; only their ratios count")
     shares = weights.values / weights.values.sum()
     rows = [
         (file.stream or file.path.stem, file.path, f"{weight:.4g}", f"{share:.3f}", *accuracies(file.scores, file))
@@ -252,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             weights = fit(files, options.fit, options.fit_method, options.normalise, options.fit_on_test)
         else:
             weights = read_weights(options.weights or "equal", files)
+        if options.out and options.out.resolve() in {file.path.resolve() for file in files}:
+            raise ScoresError(f"--out={options.out}: is one of the files that are fused; give it another name")
         text, fused = summary(files, weights, options.normalise)
         print(text)
         if options.out:

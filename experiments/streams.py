@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import ensemble, scores
-from experiments.launch import LaunchError, Run, Stopped, split_overrides
+from experiments.launch import LaunchError, Run, Stopped, read_config, split_overrides
 from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.summarise import summarise
@@ -33,8 +33,13 @@ HD_STREAMS = ("hd_joint", "hd_bone")
 
 
 def stream_run(config: str, stream: str, workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Run:
-    """The run of one stream, see above; `overrides` hold for all streams, but for what makes this one."""
+    """The run of one stream, see above; `overrides` hold for all streams, but for what makes this one.
+
+    Raises: LaunchError.
+    """
     file, colon, arguments = config.partition(":")
+    if (named := read_config(config).data.stream) not in STREAMS:
+        raise LaunchError(f"--config={config}: {named!r} is none of the streams {', '.join(STREAMS)}")
     sees = stream.removeprefix("hd_")
     replaced = [sees if argument in STREAMS else argument for argument in arguments.split(",")]
     own = [("data.stream", sees), *([("model.graph", "hierarchical")] if stream != sees else [])]

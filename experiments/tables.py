@@ -362,6 +362,8 @@ def _sweeps(numbers: list[int], options: argparse.Namespace, rest: list[str]) ->
     every = [run for rows in chosen.values() for row in rows for seed in sweep.seeds for run in sweep.runs(row, seed)]
     runs = list({run.workdir: run for run in every}.values())
     if options.list:
+        for run in runs:
+            run.read_config()  # a command that cannot run is not printed
         print("\n".join(map(str, runs)))
         return
     failed = run_all(runs) if options.run else []
@@ -376,9 +378,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     first, *others = options.arguments
+    if first in ("1", "7"):
+        given = [f"--{name}" for name in ("rows", "text", "list", "run") if getattr(options, name)]
+        if given or rest:
+            parser.error(f"table {first} is no sweep; leave {(given or rest)[0]} out")
+    if options.most < 1:
+        parser.error(f"--most={options.most}: expected a positive number")
     try:
         if first == "1":
-            if len(others) != 2 or rest:
+            if len(others) != 2:
                 parser.error("table 1 takes two score files or workdirs: the baseline's and the other's")
             print(gains_table(*scores.read_together(others), options.most))
         elif options.arguments == ["7"]:

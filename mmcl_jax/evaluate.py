@@ -13,12 +13,11 @@ from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
 from mmcl_jax.backend import HASTY
 from mmcl_jax.input_pipeline import Batch, Fields
 from mmcl_jax.metrics import Metrics, classification_metrics
-from mmcl_jax.predictor import Predictor
+from mmcl_jax.predictor import Predictor, predictor_of
 from mmcl_jax.records import Records
 from mmcl_jax.resident import load
 from mmcl_jax.run_log import check_evaluation
 from mmcl_jax.steps import draw
-from mmcl_jax.transforms import absent_stays_zero
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -81,7 +80,7 @@ class Evaluator:
         }
         records, everywhere, over_clips = self.task.records, sharding.replicated(mesh), sharding.over_clips(mesh)
         self._clips: dict[str, dict[str, jax.Array]] | None = {} if resident else None
-        predictor = Predictor(self.task.backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
+        predictor = predictor_of(self.task.backbone, config)
         clip_shape = (records.max_bodies, config.data.window, records.num_joints, records.num_channels)
         # Weights are arguments of both: every epoch evaluates with the programs of the first.
         self._prepare = jax.jit(

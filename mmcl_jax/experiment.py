@@ -179,6 +179,8 @@ def _check_values(config) -> None:
     ):
         if value < 1:
             raise ValueError(f"{name} {value} is not a positive number")
+    if config.checkpoint_every_steps < 0:
+        raise ValueError(f"checkpoint_every_steps {config.checkpoint_every_steps} is negative; 0: after epochs only")
     for name, value in (
         ("loss.contrastive_weight", config.loss.contrastive_weight),
         ("loss.refinement_weight", config.loss.refinement_weight),

@@ -1,4 +1,4 @@
-"""Classifying clips with a trained skeleton model, fast: what evaluation, export and the command line share.
+"""Classifying clips with a trained skeleton model, fast: what evaluation computes, and `make_predictor` for others.
 
 Three things make it faster than running the model, and none changes the logits by more than rounding:
 
@@ -148,6 +148,11 @@ def _replace_many(compute: Callable[..., jax.Array], features: jax.Array, there:
     return jax.lax.fori_loop(0, trips, lambda trip, features: compute(features, trip * size, size), features)
 
 
+def predictor_of(backbone: Any, config: "ConfigDict") -> Predictor:
+    """The predictor of a run's skeleton model; absent bodies are skipped where the run's transform leaves them zero."""
+    return Predictor(backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
+
+
 def make_predictor(
     variables: Mapping, config: "ConfigDict", *, layout: "Layout", coordinates: int = 3
 ) -> Callable[..., jax.Array]:
@@ -166,7 +171,7 @@ def make_predictor(
       another layout or for more bodies than the clips hold.
     """
     backbone = BACKBONES[config.model.backbone](count_classes(variables["params"]), layout, coordinates, config.model)
-    predictor = Predictor(backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
+    predictor = predictor_of(backbone, config)
     logits = jax.jit(predictor.logits)
     prepare = functools.lru_cache(
         functools.partial(jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY), variables)

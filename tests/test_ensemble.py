@@ -101,6 +101,7 @@ def test_published_weights_are_presets(tmp_path, preset, weights):
         ("0,0", "at least one positive"),
         ("best", "not equal, ntu120_xsub, nw_ucla, or comma-separated numbers"),
         ("1,,2", "comma-separated numbers"),
+        ("1e308,1e308", "too large for these scores"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(two, weights, message):
@@ -186,6 +187,12 @@ def test_files_to_fit_on_must_match_the_streams(noisy, two):
         ensemble.main([*noisy["test"], "--fit", *noisy["validation"][:2]])
     with pytest.raises(SystemExit, match="of other classes than"):
         ensemble.main([*two, "--fit", *noisy["validation"][:2]])
+
+
+def test_no_file_that_is_fused_is_written_over(two):
+    with pytest.raises(SystemExit, match=r"joint\.npz: is one of the files that are fused"):
+        ensemble.main([*two, f"--out={two[0]}"])
+    assert read_scores(two[0]).scores.tolist() == score_files.contents()["scores"].tolist()
 
 
 @pytest.mark.parametrize("more", [["--weights=equal", "--fit", "x"], ["--fit_on_test"], ["--out=fused.txt"]])

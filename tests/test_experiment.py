@@ -109,6 +109,7 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"data__validation_subjects": (4,)}, r"validation subjects \[4\] are not among the training subjects"),
         ({"data__records": ""}, "records is empty; name the folder"),
         ({"log_every_steps": 0}, "log_every_steps 0 is not a positive number"),
+        ({"checkpoint_every_steps": -1}, "checkpoint_every_steps -1 is negative"),
         ({"model__refinement_terms": 0}, r"model\.refinement_terms 0 is not a positive number"),
         ({"batch_size": 128}, "batch_size 128 is more than the 96 clips of an epoch"),
     ],

@@ -40,6 +40,8 @@ def test_nothing_starts_where_the_config_does_not_fit(tmp_path):
         streams.main([*arguments, "--config.seeed=1"])
     with pytest.raises(SystemExit, match="'--seed=1' is no option"):
         streams.main([*arguments, "--seed=1"])
+    with pytest.raises(SystemExit, match="'jiont' is none of the streams joint, bone"):
+        streams.main(["--config=configs/demo.py:jiont", arguments[1]])
     assert not (tmp_path / "runs").exists()
 
 

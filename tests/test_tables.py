@@ -103,13 +103,34 @@ def test_mean_and_deviation_over_seeds():
         (["6", "--runs"], "'--runs' is no option"),
         (["2"], "2"),
         (["7", "6"], "2"),
-        (["1", "a.npz"], "2"),
-        (["1", "a.npz", "b.npz"], "a.npz: no such file"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, message, tmp_path):
+@pytest.mark.parametrize("action", ["--run", "--list"])
+def test_what_does_not_fit_is_refused(arguments, message, action, tmp_path, capsys):
     with pytest.raises(SystemExit, match=message):
-        tables.main([*arguments, f"--workdir={tmp_path}", "--run"])
+        tables.main([*arguments, f"--workdir={tmp_path}", action])
+    assert not capsys.readouterr().out.startswith("python")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["1", "a.npz"], "takes two score files"),
+        (["1", "a.npz", "b.npz", "--run"], "table 1 is no sweep; leave --run out"),
+        (["1", "a.npz", "b.npz", "--most=0"], "--most=0: expected a positive number"),
+        (["7", "--rows=1"], "table 7 is no sweep; leave --rows out"),
+        (["7", "--config.seed=1"], "leave --config.seed=1 out"),
+    ],
+)
+def test_tables_that_are_no_sweeps_take_no_option_of_one(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tables.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_gains_of_files_that_are_not_there():
+    with pytest.raises(SystemExit, match=r"a\.npz: no such file"):
+        tables.main(["1", "a.npz", "b.npz"])
 
 
 def test_gains_by_class(tmp_path, capsys):
