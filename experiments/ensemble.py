@@ -251,9 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--fit finds the weights; leave --weights out")
     if options.fit_on_test and not options.fit:
         parser.error("--fit_on_test is for --fit; name the files to fit on with it")
-    if options.out and options.out.suffix != ".npz":
-        parser.error(f"--out={options.out}: expected a name that ends in .npz")
+    if options.out and options.fit_on_test:
+        parser.error("--out with --fit_on_test: a score file cannot say that its weights saw the test; leave one out")
     try:
+        if options.out:
+            scores.check_out(options.out)
         files = scores.read_together(options.files)
         if options.fit:
             weights = fit(files, options.fit, options.fit_method, options.normalise, options.fit_on_test)

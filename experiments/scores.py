@@ -87,6 +87,14 @@ def read_together(paths: list[str | os.PathLike], part: str = "test") -> list[Sc
     return [dataclasses.replace(file, labels=labelled[0].labels, class_names=names) for file in ordered]
 
 
+def check_out(path: pathlib.Path) -> None:
+    """Raises ScoresError where a score file should not be written to `path`, before anything is computed."""
+    if path.suffix != ".npz":
+        raise ScoresError(f"--out={path}: expected a name that ends in .npz")
+    if (path.parent / "config.json").exists():
+        raise ScoresError(f"--out={path}: the folder is a run's, whose own scores lie there; name another")
+
+
 def write_scores(path: str | os.PathLike, scores: Scores) -> None:
     """Writes a score file in our format, whole or not at all. `scores.labels` and `class_names` must be there."""
     path = pathlib.Path(path)

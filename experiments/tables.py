@@ -47,7 +47,8 @@ TEXT_SETS = {
     "foot": "blip/foot",
     "holding": "blip/holding",
 }
-_EXPECTED = (LaunchError, WorkdirError, ScoresError, RecordsError, OSError)
+_RUN_ERRORS = (LaunchError, WorkdirError, ScoresError)  # of one run; the others may be fine
+_EXPECTED = (*_RUN_ERRORS, RecordsError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,26 +221,41 @@ def fusion_weights(run: Run, streams: Sequence[str]) -> np.ndarray | None:
     return np.array([preset[stream] for stream in streams])
 
 
-def sweep_table(table: Table, rows: Sequence[Row], sweep: Sweep) -> str:
-    """Markdown of the rows, those whose runs are not done shown as such."""
-    measured = {id(row): {seed: sweep.accuracy(row, seed) for seed in sweep.seeds} for row in table.rows}
+def sweep_table(table: Table, rows: Sequence[Row], sweep: Sweep) -> tuple[str, list[str]]:
+    """Markdown of the rows, those whose runs are not done shown as such; and what of them cannot be read, in words."""
+    failed: list[str] = []
+    baselines = [
+        next(other for other in table.rows if (other.backbone, other.streams[0]) == (row.backbone, row.streams[0]))
+        for row in rows
+    ]
+    needed = {id(row): row for row in (*rows, *baselines)}
+    measured = {key: _accuracies(row, sweep, failed) for key, row in needed.items()}
     lines = []
-    for row in rows:
-        baseline = next(
-            other for other in table.rows if (other.backbone, other.streams[0]) == (row.backbone, row.streams[0])
-        )
+    for row, baseline in zip(rows, baselines, strict=True):
         found = {seed: value for seed, value in measured[id(row)].items() if value is not None}
         gains = "-"
         if baseline is not row:
             base = measured[id(baseline)]
-            gains = _spread([value - base[seed] for seed, value in found.items() if base[seed] is not None], "+")
+            gains = _spread([value - base[seed] for seed, value in found.items() if base.get(seed) is not None], "+")
         shown = _spread(list(found.values()))
         missing = len(sweep.seeds) - len(found)
         if missing:
             shown = f"{shown} ({_progress(row, sweep)})" if found else _progress(row, sweep)
         lines.append((*row.cells, shown, gains, f"{row.published:.2f}"))
     columns = (*table.columns, "top-1 %", "gain", "published")
-    return markdown_table(columns, lines)
+    return markdown_table(columns, lines), failed
+
+
+def _accuracies(row: Row, sweep: Sweep, failed: list[str]) -> dict[int, float | None]:
+    """Percent by seed, None where runs are missing or, which goes into `failed`, cannot be read."""
+    found: dict[int, float | None] = {}
+    for seed in sweep.seeds:
+        found[seed] = None
+        try:
+            found[seed] = sweep.accuracy(row, seed)
+        except _RUN_ERRORS as error:
+            failed.append(str(error))
+    return found
 
 
 def _spread(values: list[float], sign: str = "") -> str:
@@ -252,6 +268,13 @@ def _spread(values: list[float], sign: str = "") -> str:
 
 def _progress(row: Row, sweep: Sweep) -> str:
     runs = [run for seed in sweep.seeds for run in sweep.runs(row, seed)]
+    try:
+        return _count(runs)
+    except _RUN_ERRORS:
+        return "cannot be read, see below"
+
+
+def _count(runs: Sequence[Run]) -> str:
     finished = sum(run.is_finished() for run in runs)
     begun = [run for run in runs if not run.is_finished() and run.epochs_done()]
     epochs = "".join(f", one at epoch {run.epochs_done()} of {run.read_config().num_epochs}" for run in begun)
@@ -307,7 +330,7 @@ def run_all(runs: Sequence[Run]) -> list[str]:
                 print("finished already")
             else:
                 run.execute()
-        except (LaunchError, WorkdirError, ScoresError) as error:
+        except _RUN_ERRORS as error:
             print(f"error: {error}", flush=True)
             failed.append(str(error))
     return failed
@@ -332,7 +355,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     numbers = text.split(",")
-    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+    if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
         raise LaunchError(f"{option}={text}: expected different whole numbers, as 0,1,2")
     return tuple(map(int, numbers))
 
@@ -369,9 +392,11 @@ def _sweeps(numbers: list[int], options: argparse.Namespace, rest: list[str]) ->
     failed = run_all(runs) if options.run else []
     for number, rows in chosen.items():
         print(f"\n**Table {number}. {TABLES[number].caption}** (`{options.config}`)\n")
-        print(sweep_table(TABLES[number], rows, sweep))
+        text, unreadable = sweep_table(TABLES[number], rows, sweep)
+        print(text)
+        failed += unreadable
     if failed:
-        sys.exit("error: " + "\nerror: ".join(failed))
+        sys.exit("error: " + "\nerror: ".join(dict.fromkeys(failed)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,14 +21,12 @@ refined by the text through the fixed FRM (eq. 8).
 
 import argparse
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import ml_collections
 import numpy as np
 
@@ -102,7 +100,7 @@ class MappedRecords:
         label = np.full(len(target), -1)
         label[self._rows] = [by_label[number] for number in target.index["label"][self._rows].tolist()]
         self.index = {**target.index, "label": label}
-        self.info = source.info
+        self.info, self.root = source.info, target.root
         self.max_frames, self.max_bodies = target.max_frames, source.max_bodies
         self.num_joints, self.num_channels = source.info.joint_shape
 
@@ -294,10 +292,7 @@ def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: Mapped
     config.data.validation_subjects = ()  # of the source; the target has other subjects
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh, records)
-    shapes = jax.eval_shape(functools.partial(evaluator.task.init, window=config.data.window), jax.random.key(0))
-    everywhere = sharding.replicated(mesh)
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
-    step, variables = checkpoints.restore_skeleton(workdir, template)
+    step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
     return step, evaluator.evaluate(variables, "test")
 
 
@@ -405,6 +400,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     backend.tune_cpu_compiler()
     try:
+        if options.out:
+            scores.check_out(options.out)
         run(options, split_overrides(rest))
     except _EXPECTED as error:
         sys.exit(f"error: {error}")

@@ -109,6 +109,15 @@ class Evaluator:
         """The clips of all parts."""
         return np.concatenate(list(self._rows.values()))
 
+    def template(self) -> Any:
+        """Shapes, dtypes and places of the variables that `evaluate` takes, for restoring them."""
+        initialise = functools.partial(self.task.init, window=self._config.data.window)
+        everywhere = sharding.replicated(self._mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+            jax.eval_shape(initialise, jax.random.key(0)),
+        )
+
     def evaluate(self, variables: Any, part: str) -> Evaluation:
         """Scores every clip of `part` once. Every process returns the same."""
         rows, data = self._rows[part], self._config.data
@@ -155,11 +164,7 @@ def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
     check_evaluation(workdir, config)
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh)
-    template = jax.eval_shape(functools.partial(evaluator.task.init, window=config.data.window), jax.random.key(0))
-    template = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)), template
-    )
-    step, variables = checkpoints.restore_skeleton(workdir, template)
+    step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
     for part in evaluator.parts:
         report(evaluator.evaluate(variables, part), part, workdir, step=step)
 

@@ -342,7 +342,10 @@ def joint_mapping(source: Layout, target: Layout, rules: str = "") -> np.ndarray
     own = {_plain(name): joint for joint, name in enumerate(source.joints)}
     by_rule = {}
     for text in (_kinect_rules(source, target), rules):  # the caller's replace ours
-        for name, terms in _parse_rules(text):
+        parsed = _parse_rules(text)
+        for name, terms in parsed:
+            if [other for other, _ in parsed].count(name) > 1:
+                raise ValueError(f"joint rule for {name!r}: there are several; leave one")
             if name not in map(_plain, target.joints):
                 raise ValueError(f"joint rule for {name!r}: not one of the joints {', '.join(target.joints)}")
             strangers = [term for term in terms if term not in own]

@@ -79,7 +79,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 def _is_ours(entry) -> bool:
     """Libraries log every step of a save or a read, and a failure dozens of times; the reader gets one error."""
-    return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets"))
+    return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
 
 
 if __name__ == "__main__":

@@ -167,24 +167,55 @@ def make_predictor(
     Returns:
       predict(clips, bodies=None): clips `[N, M, T, V, C]` as the run's transform leaves them, and int `[N]` how many
       of their bodies are there (None: all) -> logits `[N, K]`. It compiles for each new shape of the clips, and for
-      nothing else; with `absent_body='zeros'`, bodies that are not there cost nothing. Raises: ValueError for clips of
-      another layout or for more bodies than the clips hold.
+      nothing else; with `absent_body='zeros'`, bodies that are not there cost nothing. Raises: ValueError for clips
+      that are not the model's, or for more bodies than they hold.
+
+    Raises:
+      ValueError: no such backbone, or variables of another.
     """
+    if config.model.backbone not in BACKBONES:
+        raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
+    if "params" not in variables or not {"decoder", "fc"} & set(variables["params"]):
+        raise ValueError(
+            f"variables of {', '.join(variables)}: no skeleton model's; expected params with a classifier, and "
+            "batch_stats, as checkpoints.restore_skeleton returns them"
+        )
     backbone = BACKBONES[config.model.backbone](count_classes(variables["params"]), layout, coordinates, config.model)
     predictor = predictor_of(backbone, config)
     logits = jax.jit(predictor.logits)
-    prepare = functools.lru_cache(
-        functools.partial(jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY), variables)
-    )
+    prepare_jitted = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
+
+    @functools.lru_cache
+    def prepare(clip_shape: tuple[int, int, int, int]) -> dict:
+        _check_fit(backbone, variables, clip_shape)
+        return prepare_jitted(variables, clip_shape)
 
     def predict(clips: jax.Array | np.ndarray, bodies: jax.Array | np.ndarray | None = None) -> jax.Array:
-        if clips.ndim != 5 or clips.shape[3] != layout.num_joints:
-            raise ValueError(f"clips {clips.shape}, expected [N, M, T, V, C] with V = {layout.num_joints}")
+        if clips.ndim != 5 or not len(clips) or clips.shape[3] != layout.num_joints:
+            raise ValueError(f"clips {clips.shape}, expected [N, M, T, V, C] with N > 0 and V = {layout.num_joints}")
         bodies = np.full(len(clips), clips.shape[1]) if bodies is None else np.asarray(bodies)
-        if bodies.shape != clips.shape[:1] or bodies.min() < 0 or bodies.max() > clips.shape[1]:
+        whole = bodies.dtype.kind in "iu" and bodies.shape == clips.shape[:1]
+        if not whole or bodies.min() < 0 or bodies.max() > clips.shape[1]:
+            most = clips.shape[1]
             raise ValueError(
-                f"bodies {bodies.tolist()}, expected one number for each of {len(clips)} clips, 0 to {clips.shape[1]}"
+                f"bodies {bodies.tolist()}, expected a whole number for each of {len(clips)} clips, 0 to {most}"
             )
         return logits(prepare(clips.shape[1:]), clips, bodies.astype(np.int32))
 
     return predict
+
+
+def _check_fit(backbone: Any, variables: Mapping, clip_shape: tuple[int, int, int, int]) -> None:
+    """Raises ValueError where `backbone` has other variables for clips `[M, T, V, C]`, and names the first."""
+    clip = jax.ShapeDtypeStruct((1, *clip_shape), np.float32)
+    expected = jax.eval_shape(functools.partial(backbone.init, train=False), jax.random.key(0), clip)
+    (wanted, given) = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(tree))}
+        for tree in (expected, variables)
+    )
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                f"variables{name} {given.get(name, 'not there')}, expected {wanted.get(name, 'none')} for clips "
+                f"[M, T, V, C] {list(clip_shape)}: the weights are of another model, or the clips are not its clips"
+            )

@@ -84,7 +84,7 @@ def check_room(sizes: dict[str, int], storage: str, mesh: jax.sharding.Mesh) -> 
     for device in mesh.local_devices:
         free = _free_memory(device)
         if free is not None and sum(sizes.values()) > free:
-            raise ValueError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} free")
+            raise ValueError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
 
 
 def _free_memory(device: jax.Device) -> int | None:

@@ -21,7 +21,7 @@ from mmcl_jax.distributed import check_same
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# Keys that change neither the batches nor the result: a resumed run may differ in them.
+# Keys that change neither the batches nor, but for rounding, the result: a resumed run may differ in them.
 _FREE = (
     "data.records",
     "data.threads",

@@ -195,7 +195,23 @@ def test_no_file_that_is_fused_is_written_over(two):
     assert read_scores(two[0]).scores.tolist() == score_files.contents()["scores"].tolist()
 
 
-@pytest.mark.parametrize("more", [["--weights=equal", "--fit", "x"], ["--fit_on_test"], ["--out=fused.txt"]])
+def test_fused_scores_are_not_written_anywhere(two, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    with pytest.raises(SystemExit, match=r"scores_test\.npz: the folder is a run's"):
+        ensemble.main([*two, f"--out={tmp_path / 'run' / 'scores_test.npz'}"])
+    with pytest.raises(SystemExit, match=r"fused\.txt: expected a name that ends in \.npz"):
+        ensemble.main([*two, "--out=fused.txt"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--weights=equal", "--fit", "x"],
+        ["--fit_on_test"],
+        ["--fit", "x", "y", "--fit_on_test", "--out=fused.npz"],
+    ],
+)
 def test_options_that_contradict_each_other_are_refused(two, more):
     with pytest.raises(SystemExit, match="2"):
         ensemble.main([*two, *more])

@@ -348,6 +348,7 @@ def test_confidence_is_never_extrapolated():
         ("= head", "'= head' is not of the form"),
         ("neck = 0.5 head", "weights sum to 0.5, not to 1"),
         ("neck = 0.5 head + 0.5 tail", "'tail' is not one of the joints hip centre"),
+        ("neck = head, head = neck, Neck = head", "'neck': there are several"),
         ("tail = head", "'tail': not one of the joints base of spine"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from mmcl_jax import graphs
 from mmcl_jax.backend import HASTY
-from mmcl_jax.models import BACKBONES, count_classes
+from mmcl_jax.models import BACKBONES
 from mmcl_jax.predictor import Predictor, make_predictor
 from mmcl_jax.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 
@@ -98,6 +98,41 @@ def test_make_predictor():
     clips = mixed_clips(bodies)
     assert_same(full_predictor()(clips, bodies), plain(model, variables, clips))
     assert_same(full_predictor()(clips), plain(model, variables, clips))  # all computed, by the same program
+
+
+@pytest.mark.parametrize(
+    ("shape", "bodies", "message"),
+    [
+        ((3, FRAMES, 25, 3), [1], r"data_bn.*expected .* for clips .*3, .*the clips are not its clips"),
+        ((2, FRAMES, 25, 2), [1], r"data_bn"),
+        ((2, FRAMES, 20, 3), [1], "V = 25"),
+        ((2, FRAMES, 25, 3), [3], r"bodies \[3\], expected a whole number for each of 1 clips, 0 to 2"),
+        ((2, FRAMES, 25, 3), [1.5], "expected a whole number"),
+        ((2, FRAMES, 25, 3), [1, 1], "for each of 1 clips"),
+    ],
+)
+def test_clips_that_are_not_the_models_are_refused(shape, bodies, message):
+    with pytest.raises(ValueError, match=message):
+        full_predictor()(np.zeros((1, *shape), np.float32), bodies)
+
+
+def test_no_clips_are_refused():
+    with pytest.raises(ValueError, match="N > 0"):
+        full_predictor()(np.zeros((0, 2, FRAMES, 25, 3), np.float32))
+
+
+def test_weights_of_another_model_are_refused():
+    _, variables = built("ctrgcn")
+    clips, layout = np.zeros((1, 2, FRAMES, 25, 3), np.float32), graphs.LAYOUTS["ntu"]
+    with pytest.raises(ValueError, match="'hdgc' is not one of ctrgcn"):
+        make_predictor(variables, tiny_config("hdgc"), layout=layout)
+    with pytest.raises(ValueError, match="expected params with a classifier"):
+        make_predictor({"skeleton": variables}, tiny_config("ctrgcn"), layout=layout)
+    wide = tiny_config("ctrgcn")
+    wide.model.base_channels = 8
+    for wrong in (tiny_config("hdgcn"), wide):
+        with pytest.raises(ValueError, match="the weights are of another model"):
+            make_predictor(variables, wrong, layout=layout)(clips)
 
 
 def test_few_bodies():
@@ -192,12 +227,3 @@ def test_bfloat16_features_stay_close():
     actual = predicted(model, variables, clips, (2,), dtype=jnp.bfloat16)
     assert actual.dtype == np.float32
     assert_same(actual, plain(model, variables, clips), 5e-2)
-
-
-def test_clips_that_do_not_fit_are_refused():
-    predict = full_predictor()
-    assert count_classes(built("ctrgcn")[1]["params"]) == CLASSES
-    with pytest.raises(ValueError, match=r"expected \[N, M, T, V, C\] with V = 25"):
-        predict(np.zeros((1, 2, FRAMES, 20, 3), np.float32))
-    with pytest.raises(ValueError, match=r"bodies \[3\], expected one number for each of 1 clips, 0 to 2"):
-        predict(mixed_clips((2,)), np.array([3]))

@@ -105,5 +105,5 @@ def test_clips_that_do_not_fit_are_refused_before_they_are_read(tiny_records):
 
 
 def test_more_than_the_machine_has_is_refused_on_cpus_too():
-    with pytest.raises(ValueError, match=r"the clips, 1e\+06 GB .* has .* GB free"):
+    with pytest.raises(ValueError, match=r"the clips, 1e\+06 GB .* has .* GB for them"):
         resident.check_room({"skeleton": 10**15}, "float32", sharding.data_mesh())

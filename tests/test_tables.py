@@ -72,6 +72,17 @@ def test_two_rows_are_run_and_shown(tiny_records, finished_run, compiled, tmp_pa
     assert _lines(capfd.readouterr().out)[-1][-3] == f"{reached[0]:.2f} (n = 1) (1 of 2 runs done)"
 
 
+def test_a_run_that_cannot_be_read_leaves_the_other_rows(tiny_records, finished_run, tmp_path, capsys):
+    for modules in ("fam0-frm0", "fam0.1-frm0.2"):  # MMCL's run, in the folder of the baseline too
+        shutil.copytree(finished_run, tmp_path / f"ctrgcn-joint-{modules}" / "seed0")
+    arguments = ["6", "--config=configs/demo.py", f"--workdir={tmp_path}", "--seeds=0", *tiny_overrides(tiny_records)]
+    with pytest.raises(SystemExit, match="made by another config"):
+        tables.main(arguments)
+    _, _, first, *_, last = _lines(capsys.readouterr().out)
+    assert first[-3:-1] == ["cannot be read, see below", "-"]
+    assert last[-3].endswith("(n = 1)") and last[-2] == "-"
+
+
 @pytest.mark.slow
 def test_a_row_that_fails_does_not_keep_the_next_from_running(tiny_records, tmp_path, capfd):
     arguments = ["9", "--config=configs/demo.py", f"--workdir={tmp_path}", "--seeds=0", *tiny_overrides(tiny_records)]
