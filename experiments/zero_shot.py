@@ -20,6 +20,7 @@ refined by the text through the fixed FRM (eq. 8).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -298,7 +299,8 @@ def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: Mapped
     everywhere = sharding.replicated(mesh)
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
     step, variables = checkpoints.restore_skeleton(workdir, template)
-    return step, evaluator.evaluate(variables, "test")
+    with contextlib.closing(evaluator):
+        return step, evaluator.evaluate(variables, "test")
 
 
 def accuracy_table(kinds: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
