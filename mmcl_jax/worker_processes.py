@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from absl import flags
 
 # Batches that there are of each worker at most: two while it stacks or hands over one, one handed over, two that this
 # process has taken; and those of them in shared memory.
-_HELD, _SHARED = 5, 4
+HELD, _SHARED = 5, 4
 _SHARED_MEMORY = "/dev/shm"  # of Linux; in a container often small
 _DEATH = re.compile(r"Worker process was terminated .*exit code (-?\d+)")  # in Grain's words
 
@@ -44,6 +43,7 @@ def read(batch: Callable[[int], dict[str, np.ndarray]], count: int, workers: int
       Whatever `batch` raises.
     """
     import grain
+    from absl import flags
 
     if not count:
         return
@@ -82,7 +82,7 @@ def check_room(
     shared = _SHARED * workers + 1
     needed, handed = (
         _megabytes(batches * batch_size * clip_bytes)
-        for batches in ((_HELD - _SHARED) * workers + shared + 3 * steps_per_dispatch, shared)
+        for batches in ((HELD - _SHARED) * workers + shared + 3 * steps_per_dispatch, shared)
     )
     if host_memory_mb is not None and needed > host_memory_mb:
         dispatched = f", {steps_per_dispatch} a dispatch" if steps_per_dispatch > 1 else ""
