@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
         seen = scratch / "seen"
         ahead = 2 + HELD * max(options.workers)  # batches: then the others' workers have ended reading ahead, too
         streaming = [
-            Contender(f"{_STREAMED}, {number} workers", _streaming, {**shared, "workers": number, "ahead": ahead})
+            Contender(f"{_STREAMED}, {_readers(number)}", _streaming, {**shared, "workers": number, "ahead": ahead})
             for shared in ({"records": records}, {"records": seen, "mosaics": True})
             for number in options.workers
         ]
@@ -82,6 +82,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
     ]
     title = "Peak resident memory of each process (all of it, libraries and what processes share included)"
     report.table(title, ("", "clips", "GB", "GB of the largest worker"), rows)
+
+
+def _readers(workers: int) -> str:
+    return {0: "threads", 1: "1 worker"}.get(workers, f"{workers} workers")
 
 
 def walks(number: int, seed: int = 0) -> Iterator[np.ndarray]:
