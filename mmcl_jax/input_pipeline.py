@@ -134,9 +134,7 @@ def eval_batches(
     passes: int = 1,
     **reading: int | None,
 ) -> Iterator[Batch]:
-    """Yields this process's slice of batches that cover `rows`, in order; the last is filled and masked.
-
-    They come `passes` times.
+    """Yields this process's slice of batches that cover `rows` in order, `passes` times; the last is filled and masked.
 
     `reading` as `_batches` takes it. Raises: ValueError where `host_memory_mb` is not enough for a batch.
     """

@@ -67,7 +67,6 @@ def _tell(number: int) -> dict[str, np.ndarray]:
         "process": np.array([os.getpid()]),
         "uses_a_device": np.array([xla_bridge.backends_are_initialized()]),
         "torch": np.array(["torch" in sys.modules]),
-        "started_by": np.array([multiprocessing.get_start_method()]),
         "ignored": np.array(ignored),
     }
 
