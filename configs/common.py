@@ -20,7 +20,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.text_scaling = "none"  # none (released code) | standardise (by the training clips)
     config.data.threads = 4  # reading clips
     config.data.prefetch = 64  # clips read ahead, at least a batch
-    config.data.host_memory_mb = 1000  # what clips and batches in a process's memory may take: fewer are read ahead
+    # Processes that read whole batches instead of those threads, wherever clips are read, but not beside a frozen image
+    # encoder's features. 0: none; they cost seconds at the start of training and of each evaluation, some 250 MB each
+    # beside host_memory_mb, and room in /dev/shm, which containers often lack.
+    config.data.workers = 0
+    config.data.host_memory_mb = 1000  # what a process's clips and batches, and its workers', may take
     config.data.storage = "float32"  # float32 | float16: skeletons before the transform; float16 halves what they take
     config.data.device_resident = False  # True: clips are read once, live on every device, and batches are drawn there
     config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion

@@ -20,6 +20,7 @@ refined by the text through the fixed FRM (eq. 8).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -293,7 +294,8 @@ def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: Mapped
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh, records)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
-    return step, evaluator.evaluate(variables, "test")
+    with contextlib.closing(evaluator):
+        return step, evaluator.evaluate(variables, "test")
 
 
 def accuracy_table(kinds: Mapping[str, np.ndarray], labels: np.ndarray) -> str:

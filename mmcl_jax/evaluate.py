@@ -1,6 +1,8 @@
 """Evaluation from the skeleton alone: jit-compiled, exact for any batch size and device count."""
 
+import contextlib
 import functools
+import itertools
 import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +23,9 @@ from mmcl_jax.steps import draw
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+
+_MANY = 10**6  # evaluations in a run; there are never as many
 
 
 class Evaluation(NamedTuple):
@@ -68,7 +73,7 @@ class Evaluator:
         resident: bool = False,
     ):
         """`records` are read instead of those that the config names; where clips shall be `resident`, a part's are put
-        on the devices at its first evaluation and stay there. Raises: RecordsError, ValueError.
+        on the devices at its first evaluation and stay there. To be closed. Raises: RecordsError, ValueError.
         """
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
         self.task = experiment.build_skeleton_task(config, train=False, records=records)
@@ -80,6 +85,7 @@ class Evaluator:
         }
         records, everywhere, over_clips = self.task.records, sharding.replicated(mesh), sharding.over_clips(mesh)
         self._clips: dict[str, dict[str, jax.Array]] | None = {} if resident else None
+        self._streams: dict[str, Iterator[Batch]] = {}
         predictor = predictor_of(self.task.backbone, config)
         clip_shape = (records.max_bodies, config.data.window, records.num_joints, records.num_channels)
         # Weights are arguments of both: every epoch evaluates with the programs of the first.
@@ -99,6 +105,11 @@ class Evaluator:
             check_vma=False,
         )
         self._step = jax.jit(step, in_shardings=inputs, out_shardings=over_clips)
+
+    def close(self) -> None:
+        """Ends the processes that read clips for evaluations, if there are any."""
+        for stream in self._streams.values():
+            stream.close()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -142,16 +153,24 @@ class Evaluator:
         """Batches of a part, with the resident clips that they are drawn of, if there are any."""
         rows, size, reading = self._rows[part], self._config.eval_batch_size, experiment.reading(self._config)
         wanted = Fields(storage=self._config.data.storage)
+        count = -(-len(rows) // size)
         if self._clips is None:
-            for batch in input_pipeline.eval_batches(
-                self.task.records, rows, batch_size=size, fields=wanted, **reading
-            ):
+            stream = functools.partial(
+                input_pipeline.eval_batches, self.task.records, rows, batch_size=size, fields=wanted, **reading
+            )
+            if not reading["workers"]:
+                batches = stream()
+            else:  # which take seconds to start: they stay, and read the next evaluation's first batches
+                if part not in self._streams:
+                    self._streams[part] = stream(passes=_MANY)
+                batches = itertools.islice(self._streams[part], count)
+            for batch in batches:
                 yield batch, ()
             return
         if part not in self._clips:
             self._clips[part] = load(self.task.records, rows, wanted, self._mesh, part_size=size, **reading)
         order = input_pipeline.eval_order(len(rows), size)
-        for step in range(-(-len(rows) // size)):
+        for step in range(count):
             places, positions, mask = order(step)
             yield {"row": places.astype(np.int32), "position": positions, "mask": mask}, (self._clips[part],)
 
@@ -165,8 +184,9 @@ def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
-    for part in evaluator.parts:
-        report(evaluator.evaluate(variables, part), part, workdir, step=step)
+    with contextlib.closing(evaluator):
+        for part in evaluator.parts:
+            report(evaluator.evaluate(variables, part), part, workdir, step=step)
 
 
 def write_scores(

@@ -62,6 +62,8 @@ def build_skeleton_task(config: "ConfigDict", *, train: bool, records: Records |
         raise ValueError(f"model.graph {config.model.graph!r} is not one of {', '.join(graphs.GRAPHS)}")
     if config.model.graph != "natural" and config.model.backbone != "ctrgcn":
         raise ValueError(f"model.graph {config.model.graph!r} is for ctrgcn alone; {config.model.backbone} has its own")
+    if config.data.workers < 0:
+        raise ValueError(f"data.workers {config.data.workers} is negative; 0: this process reads")
     layout = records.info.skeleton_layout
     layout.center_of_mass(config.model.center_of_mass)  # raises where the layout has no such joint
     num_classes = len(records.class_names(config.data.protocol))
@@ -298,14 +300,23 @@ def train_batches(
         start_step=start,
         end_step=end,
         steps_per_dispatch=config.steps_per_dispatch,
-        **reading(config),
+        **reading(config, image_features),
     )
 
 
-def reading(config: "ConfigDict") -> dict[str, int]:
-    """How records are read, as the functions of `input_pipeline` take it."""
+def reading(config: "ConfigDict", image_features: dict[int, np.ndarray] | None = None) -> dict[str, int]:
+    """How records are read, as the functions of `input_pipeline` take it.
+
+    Where there are `image_features` no processes read: each would hold a copy of them all.
+    """
     data = config.data
-    return {"threads": data.threads, "prefetch": data.prefetch, "host_memory_mb": data.host_memory_mb}
+    workers = data.workers if image_features is None else 0
+    return {
+        "threads": data.threads,
+        "prefetch": data.prefetch,
+        "host_memory_mb": data.host_memory_mb,
+        "workers": workers,
+    }
 
 
 def resident_clips(
@@ -319,7 +330,7 @@ def resident_clips(
         return None
     wanted = fields(task, config, image_features)
     records, part_size = task.skeleton.records, config.batch_size
-    return resident.load(records, task.rows, wanted, mesh, part_size=part_size, **reading(config))
+    return resident.load(records, task.rows, wanted, mesh, part_size=part_size, **reading(config, image_features))
 
 
 def check_room(task: TrainingTask, test_rows: np.ndarray, config: "ConfigDict", mesh: jax.sharding.Mesh) -> None:

@@ -2,7 +2,8 @@
 
 The global training batch is a pure function of (seed, step): each epoch is a permutation of the clips, each process
 reads its contiguous slice of the batch, and `position`, the clip's place in the whole training sequence, keys its
-augmentation. No iterator state needs saving.
+augmentation. No iterator state needs saving. Clips are read by threads of this process, or by other processes
+(`worker_processes`).
 
 A batch is a dict of arrays with N clips each: `skeleton` float32 or float16 `[N, M, T, V, C]`, padded with zeros;
 `frames`, `bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 on fillers;
@@ -17,9 +18,11 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from mmcl_jax import worker_processes
 from mmcl_jax.records import Records, RecordsError
 
 Batch = dict[str, np.ndarray]
+_BESIDE = ("position", "mask")  # what an order says of clips beside their places
 STORAGE = {"float32": np.float32, "float16": np.float16}
 
 
@@ -40,10 +43,13 @@ class Fields:
     storage: str = "float32"
 
 
+@functools.lru_cache(maxsize=2)
 def clip_order(num_clips: int, repeats: int, seed: int, epoch: int) -> np.ndarray:
     """The clips of one epoch, in order: a permutation of every clip `repeats` times. int64 `[num_clips * repeats]`."""
     shuffled = np.random.default_rng(np.random.SeedSequence([seed, epoch])).permutation(num_clips * repeats)
-    return shuffled % num_clips
+    order = shuffled % num_clips
+    order.flags.writeable = False  # it is kept
+    return order
 
 
 def steps_per_epoch(num_clips: int, repeats: int, batch_size: int) -> int:
@@ -66,13 +72,13 @@ def train_order(
     Of each clip its place among the `num_clips`, int64 `[N]`, and its position in the whole training, uint32 `[N]`.
     """
     epoch_steps = steps_per_epoch(num_clips, repeats, batch_size)
-    order = functools.lru_cache(maxsize=2)(lambda epoch: clip_order(num_clips, repeats, seed, epoch))
     local = batch_size // jax.process_count()
     places = np.arange(local) + local * jax.process_index()
 
     def at(step: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, epoch_step = divmod(step, epoch_steps)
-        return order(epoch)[epoch_step * batch_size + places], (step * batch_size + places).astype(np.uint32)
+        order = clip_order(num_clips, repeats, seed, epoch)
+        return order[epoch_step * batch_size + places], (step * batch_size + places).astype(np.uint32)
 
     return at
 
@@ -103,27 +109,20 @@ def train_batches(
     repeats: int,
     start_step: int,
     end_step: int,
-    threads: int,
-    prefetch: int,
-    host_memory_mb: int | None = None,
     steps_per_dispatch: int = 1,
+    **reading: int | None,
 ) -> Iterator[Batch]:
     """Yields this process's slice of the global batches of steps `start_step` to `end_step - 1`.
 
-    Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
+    `reading` as `_batches` takes it. Raises: ValueError where `host_memory_mb` is not enough for a batch.
     """
-    # Clips are read one by one, of a few batches at once: each batch's order is made once.
-    order = functools.lru_cache(8)(train_order(len(rows), seed=seed, batch_size=batch_size, repeats=repeats))
-    local = batch_size // jax.process_count()
+    order = train_order(len(rows), seed=seed, batch_size=batch_size, repeats=repeats)
+    count, local = end_step - start_step, batch_size // jax.process_count()
 
-    def load(number: int) -> Batch:
-        step, place = divmod(number, local)
-        places, positions = order(start_step + step)
-        return {**read_clip(records, rows[places[place]], fields), "position": positions[place]}
+    def shifted(number: int) -> tuple[np.ndarray, ...]:
+        return order(start_step + number)
 
-    clips = (end_step - start_step) * local
-    ahead = read_ahead(load, clips, local, prefetch, host_memory_mb, steps_per_dispatch)
-    return _batched(load, clips, local, threads, ahead)
+    return _batches(records, rows, fields, shifted, count, local, steps_per_dispatch=steps_per_dispatch, **reading)
 
 
 def eval_batches(
@@ -131,52 +130,89 @@ def eval_batches(
     rows: np.ndarray,
     *,
     batch_size: int,
-    threads: int,
-    prefetch: int,
-    host_memory_mb: int | None = None,
     fields: Fields = Fields(),
+    passes: int = 1,
+    **reading: int | None,
 ) -> Iterator[Batch]:
-    """Yields this process's slice of batches that cover `rows` once, in order; the last is filled and masked.
+    """Yields this process's slice of batches that cover `rows` in order, `passes` times; the last is filled and masked.
 
-    Raises: ValueError where `host_memory_mb` is not enough for a batch; see `read_ahead`.
+    `reading` as `_batches` takes it. Raises: ValueError where `host_memory_mb` is not enough for a batch.
     """
-    order = functools.lru_cache(8)(eval_order(len(rows), batch_size))
-    local = batch_size // jax.process_count()
+    order = eval_order(len(rows), batch_size)
+    count, local = -(-len(rows) // batch_size), batch_size // jax.process_count()
 
-    def load(number: int) -> Batch:
-        step, place = divmod(number, local)
-        places, positions, mask = order(step)
-        clip = read_clip(records, rows[places[place]], fields)
-        return {**clip, "position": positions[place], "mask": mask[place]}
+    def repeated(number: int) -> tuple[np.ndarray, ...]:
+        return order(number % count)
 
-    clips = -(-len(rows) // batch_size) * local
-    return _batched(load, clips, local, threads, read_ahead(load, clips, local, prefetch, host_memory_mb))
+    return _batches(records, rows, fields, repeated, passes * count, local, **reading)
 
 
 def in_parts(
-    records: Records,
-    rows: np.ndarray,
-    fields: Fields,
-    *,
-    size: int,
-    threads: int,
-    prefetch: int,
-    host_memory_mb: int | None = None,
+    records: Records, rows: np.ndarray, fields: Fields, *, size: int, **reading: int | None
 ) -> Iterator[tuple[int, Batch]]:
     """Yields the clips `rows` in parts of `size`, each with the place of its first clip; alike in every process.
 
-    The last part begins early enough to be whole. Raises: ValueError, as `train_batches`.
+    The last part begins early enough to be whole. `reading` and raises: as `train_batches`.
     """
     size = min(size, len(rows))
     begins = [min(begin, len(rows) - size) for begin in range(0, len(rows), size)]
 
-    def load(number: int) -> Batch:
-        part, place = divmod(number, size)
-        return read_clip(records, rows[begins[part] + place], fields)
+    def order(part: int) -> tuple[np.ndarray]:
+        return (begins[part] + np.arange(size),)
 
-    clips = len(begins) * size
-    parts = _batched(load, clips, size, threads, read_ahead(load, clips, size, prefetch, host_memory_mb))
-    return zip(begins, parts, strict=True)
+    return zip(begins, _batches(records, rows, fields, order, len(begins), size, **reading), strict=True)
+
+
+def _batches(
+    records: Records,
+    rows: np.ndarray,
+    fields: Fields,
+    order: Callable[[int], tuple[np.ndarray, ...]],
+    count: int,
+    batch_size: int,
+    *,
+    threads: int,
+    prefetch: int,
+    host_memory_mb: int | None = None,
+    workers: int = 0,
+    steps_per_dispatch: int = 1,
+) -> Iterator[Batch]:
+    """Yields `count` batches of the clips `rows`, each of those at the places that `order` has for its number.
+
+    Args:
+      order: of a batch's number; what it says of the clips beside their places is in the batch: position, mask.
+      threads: of this process, that read where there are no `workers`.
+      prefetch: clips to read ahead, likewise; see `read_ahead`.
+      host_memory_mb: bound of what all clips and batches take, in MB of 10^6 bytes; None: no bound.
+      workers: processes that read instead; see `worker_processes`.
+
+    Raises: ValueError where `host_memory_mb` is not enough.
+    """
+    if workers:
+
+        def batch(number: int) -> Batch:
+            places, *beside = order(number)
+            clips = [read_clip(records, rows[place], fields) for place in places]
+            stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+            return stacked | dict(zip(_BESIDE, beside, strict=False))
+
+        if count:
+            clip_bytes = _bytes(read_clip(records, rows[order(0)[0][0]], fields))
+            worker_processes.check_room(batch_size, clip_bytes, workers, host_memory_mb, steps_per_dispatch)
+        return worker_processes.read(batch, count, workers)
+
+    # Clips are read one by one, of a few batches at once: each batch's order is made once.
+    kept_order = functools.lru_cache(8)(order)
+
+    def load(number: int) -> Batch:
+        step, place = divmod(number, batch_size)
+        places, *beside = kept_order(step)
+        clip = read_clip(records, rows[places[place]], fields)
+        return clip | {name: values[place] for name, values in zip(_BESIDE, beside, strict=False)}
+
+    clips = count * batch_size
+    ahead = read_ahead(load, clips, batch_size, prefetch, host_memory_mb, steps_per_dispatch)
+    return _batched(load, clips, batch_size, threads, ahead)
 
 
 def read_ahead(
@@ -198,7 +234,7 @@ def read_ahead(
     wanted = max(prefetch, batch_size)
     if host_memory_mb is None or not clips:
         return wanted
-    size = sum(np.asarray(value).nbytes for value in load(0).values())
+    size = _bytes(load(0))
     held = 3 * batch_size * steps_per_dispatch
     room = host_memory_mb * 10**6 // size - held
     if room < 1:
@@ -209,6 +245,10 @@ def read_ahead(
             f"{size // 1000} KB{dispatched}; give it {least} or more, or lower the batch size"
         )
     return min(wanted, room)
+
+
+def _bytes(clip: Batch) -> int:
+    return sum(np.asarray(value).nbytes for value in clip.values())
 
 
 def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads: int, ahead: int) -> Iterator[Batch]:

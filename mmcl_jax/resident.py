@@ -23,13 +23,11 @@ def load(
     mesh: jax.sharding.Mesh,
     *,
     part_size: int,
-    threads: int,
-    prefetch: int,
-    host_memory_mb: int,
+    **reading: int | None,
 ) -> dict[str, jax.Array]:
     """The clips `rows`, in this order, on every device: a dict of arrays as a batch of all of them would have them.
 
-    They are read `part_size` at a time, so that the host never holds more.
+    They are read `part_size` at a time, so that the host never holds more; `reading` as `input_pipeline` takes it.
 
     Raises: ValueError where the devices have no room.
     """
@@ -47,15 +45,7 @@ def load(
             f"{_no_room(_bytes(shapes), fields.storage)} ({str(error).strip().splitlines()[0]})"
         ) from error
     write = jax.jit(_write, donate_argnums=0, out_shardings=everywhere)
-    parts = input_pipeline.in_parts(
-        records,
-        rows,
-        fields,
-        size=part_size,
-        threads=threads,
-        prefetch=prefetch,
-        host_memory_mb=host_memory_mb,
-    )
+    parts = input_pipeline.in_parts(records, rows, fields, size=part_size, **reading)
     bar = tqdm(total=len(rows), desc="clips to the devices", unit="clip", disable=jax.process_index() > 0)
     with bar:
         for begin, part in parts:

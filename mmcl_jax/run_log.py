@@ -26,6 +26,7 @@ _FREE = (
     "data.records",
     "data.threads",
     "data.prefetch",
+    "data.workers",
     "data.host_memory_mb",
     "data.device_resident",
     "steps_per_dispatch",

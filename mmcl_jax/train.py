@@ -65,6 +65,7 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
       WorkdirError: the workdir belongs to another config.
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
+      ChildProcessError: a process that reads clips died.
       DistributedError: the processes of the run were not started alike.
     """
     began = time.perf_counter()
@@ -88,8 +89,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
     batches = experiment.train_batches(task, config, (start, end), features)
     clips = experiment.resident_clips(task, config, mesh, features) if start < end else None
-    with contextlib.closing(log):
-        state = _loop(state, batches, clips, (start, end), began, task, config, mesh, evaluator, manager, log)
+    with contextlib.closing(log), contextlib.closing(evaluator):
+        with contextlib.closing(batches):
+            state = _loop(state, batches, clips, (start, end), began, task, config, mesh, evaluator, manager, log)
         checkpoints.finish(manager)
         skeleton = backbone_variables(state)
         for part in evaluator.parts:

@@ -13,6 +13,7 @@ import pytest
 from experiments.benchmark import data, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from mmcl_jax.records import Records
 from tests.runs import ROOT
 
 
@@ -174,9 +175,28 @@ def test_walks_become_records_that_both_feeders_read(tmp_path):
     data._write_array(tmp_path / "feeder.npz", 200)
     lengths = [len(walk) for walk in data.walks(450)]
     assert 70 < np.mean(lengths) < 90 and max(lengths) <= 300
-    streamed = data._streaming(tmp_path / "records")
+    streamed = data._streaming(tmp_path / "records", workers=1)
     assert streamed.details["clips"] == 450
     batch = streamed.run()
+    streamed.close()
     assert batch["skeleton"].shape[0] == 200 and batch["skeleton"].shape[3:] == (25, 3)
     clips, _ = data._feeder(tmp_path / "feeder.npz").run()
     assert clips.shape == (200, 300, 2, 25, 3)
+
+
+def test_walks_have_mosaics_where_asked_for(tmp_path):
+    data.write_walks(tmp_path, 20, mosaics=True)
+    assert Records(tmp_path).image(19, 299).shape == (299, 299, 3)
+
+
+def test_what_is_ahead_is_not_timed_and_what_was_started_is_closed():
+    (timing,) = alternate([Contender("ahead", _ahead)], rounds=1, turn_seconds=0.1)
+    assert timing.seconds[0] > 0.02
+    assert timing.worker_memory > 1e6
+
+
+def _ahead() -> Program:
+    """A program that has three units ready, and a process."""
+    ready = iter([0, 0, 0, 0])
+    child = subprocess.Popen(["sleep", "600"])
+    return Program(lambda: time.sleep(next(ready, 0.03)), close=lambda: (child.kill(), child.wait()), ahead=3)

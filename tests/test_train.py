@@ -2,6 +2,7 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -51,16 +52,16 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
     first_checkpoint, pause = rng.choice([3, 6]), rng.uniform(0, 0.5)
     print(f"seed {seed}: SIGKILL {pause:.3f} s after the checkpoint of step {first_checkpoint}")
     workdir, log = tmp_path / "run", tmp_path / "log"
-    command = runs.command(tiny_records, workdir, checkpoint_every_steps=3)
+    command = functools.partial(runs.command, tiny_records, workdir, checkpoint_every_steps=3)
 
-    process = runs.start(command, compiled, log)
+    process = runs.start(command(data__workers=1), compiled, log)
     runs.wait_for_checkpoint(process, workdir, first_checkpoint, log)
     time.sleep(pause)
     process.kill()
     assert process.wait() == -signal.SIGKILL
 
     reached = runs.saved_steps(workdir)[-1]
-    process = runs.start(command, compiled, log)
+    process = runs.start(command(), compiled, log)
     runs.wait_for_checkpoint(process, workdir, reached + 1, log)
     process.terminate()
     assert process.wait(timeout=120) == 0, log.read_text()
@@ -69,7 +70,7 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
     assert reached < stopped < runs.STEPS
     assert f"stopped by signal; saved at step {stopped}" in log.read_text()
 
-    status, text = runs.run(command, compiled, log)
+    status, text = runs.run(command(), compiled, log)
     assert status == 0, text
     assert f"resuming at step {stopped} of {runs.STEPS}" in text
     runs.assert_same_arrays(runs.read_checkpoint(workdir, runs.STEPS), runs.read_checkpoint(finished_run, runs.STEPS))
@@ -151,8 +152,9 @@ def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
     with monkeypatch.context() as patch:
         patch.setattr(train.RunLog, "steps", lambda *given: (signal.raise_signal(signal.SIGTERM), logged(*given))[1])
         with pytest.raises(SystemExit) as left:
-            train.train(config(), tmp_path)
+            train.train(config(data__workers=2), tmp_path)
     assert left.value.code == 0
+    assert not multiprocessing.active_children()
     assert runs.saved_steps(tmp_path) == [20, 23]  # at the end of the dispatch
     train.train(config(), tmp_path)
     runs.assert_same_arrays(runs.read_checkpoint(tmp_path, runs.STEPS), saved)

@@ -2,14 +2,19 @@
 
 Clips are random walks with NTU RGB+D 120's numbers of clips, joints and bodies and about its lengths. Both contenders
 yield batches of whole, untransformed clips in shuffled order: ours transforms on the device, the released feeder in its
-workers. The last table trains a narrow CTR-GCN from the same records: a whole run's memory (on a CPU, the device's too:
-activations grow with batch and width, what is read does not).
+workers. Ours are read by the threads of one process, and by as many other processes as `--workers` names; then clips
+that have a mosaic each, a JPEG of smooth noise, which comes as FAM's default encoder takes it. The last table trains a
+narrow CTR-GCN from the same records: a whole run's memory (on a CPU, the device's too: activations grow with batch and
+width, what is read does not).
 
 The feeder's array is (clips, 300 frames, 2 bodies, 25 joints, 3) in float32, padded with zeros: 180 kB a clip.
 """
 
 import argparse
 import contextlib
+import functools
+import io
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -23,12 +28,15 @@ _CLIPS = 113_945  # of NTU RGB+D 120
 _JOINTS, _CHANNELS, _BODIES, _FRAMES = 25, 3, 2, 300
 _MEAN_FRAMES, _TWO_BODIES = 80, 0.2  # mean length; share of clips with a second body
 _BATCH = 200
+_SEEN_CLIPS, _PICTURE, _GRAIN = 1000, 480, 60  # clips with mosaics; side of a mosaic, and of the noise that it enlarges
+_STREAMED = "streamed from records"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, default=4000, help=f"in the records (default 4000; all: {_CLIPS})")
     parser.add_argument("--feeder-clips", type=int, default=4000, help="in the feeder's array, 180 kB each")
     parser.add_argument("--records", type=pathlib.Path, help="folder for the records, made if missing, and kept")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="processes that read (default 0 1 2)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn")
     parser.add_argument("--width", type=int, default=4, help="base_channels of the model that trains (default 4)")
@@ -36,29 +44,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
+    from mmcl_jax.worker_processes import HELD
+
     with contextlib.ExitStack() as stack:
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         records = options.records or scratch / "records"
-        contenders = [
-            Contender("streamed from records", _streaming, {"records": records}),
-            Contender("PyTorch DataLoader, all in memory", _feeder, {"array": scratch / "feeder.npz"}),
+        seen = scratch / "seen"
+        ahead = 2 + HELD * max(options.workers)  # batches: then the others' workers have ended reading ahead, too
+        streaming = [
+            Contender(f"{_STREAMED}, {_readers(number)}", _streaming, {**shared, "workers": number, "ahead": ahead})
+            for shared in ({"records": records}, {"records": seen, "mosaics": True})
+            for number in options.workers
         ]
+        feeder = Contender("PyTorch DataLoader, all in memory", _feeder, {"array": scratch / "feeder.npz"})
         shape = {"width": options.width, "batch_size": options.training_batch}
         trains = [Contender("training from records", _training, {"records": records, **shape})]
         if not (records / "info.json").exists():
             write_walks(records, options.clips)
+        write_walks(seen, _SEEN_CLIPS, mosaics=True)
         _write_array(scratch / "feeder.npz", options.feeder_clips)
-        timings = alternate(contenders, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        alternating = functools.partial(alternate, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        timings = alternating([*streaming[: len(options.workers)], feeder])
         report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
-        trained = alternate(trains, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        mosaics = alternating(streaming[len(options.workers) :])
+        report.timings("Batches of 200 clips with mosaics", mosaics, units=_BATCH, unit="clip")
+        trained = alternating(trains)
     title = f"Training CTR-GCN, base_channels {options.width}, batches of {options.training_batch}"
     report.timings(title, trained, units=options.training_batch, unit="clip")
     rows = [
-        (timing.name, f"{timing.details['clips']:,}", f"{timing.peak_memory / 1e9:.2f}")
-        for timing in (*timings, *trained)
+        (
+            f"{timing.name}, mosaics" if timing in mosaics else timing.name,
+            f"{timing.details['clips']:,}",
+            *(f"{count / 1e9:.2f}" for count in (timing.peak_memory, timing.worker_memory)),
+        )
+        for timing in (*timings, *mosaics, *trained)
         if not timing.unavailable
     ]
-    report.table("Peak resident memory of each process (all of it, libraries included)", ("", "clips", "GB"), rows)
+    title = "Peak resident memory of each process (all of it, libraries and what processes share included)"
+    report.table(title, ("", "clips", "GB", "GB of the largest worker"), rows)
+
+
+def _readers(workers: int) -> str:
+    return {0: "threads", 1: "1 worker"}.get(workers, f"{workers} workers")
 
 
 def walks(number: int, seed: int = 0) -> Iterator[np.ndarray]:
@@ -71,8 +98,11 @@ def walks(number: int, seed: int = 0) -> Iterator[np.ndarray]:
         yield np.cumsum(0.02 * steps, axis=0, dtype=np.float32)
 
 
-def write_walks(folder: pathlib.Path, number: int) -> None:
-    """Writes records of `number` random walks with NTU RGB+D 120's classes, subjects, cameras and setups."""
+def write_walks(folder: pathlib.Path, number: int, *, mosaics: bool = False) -> None:
+    """Writes records of `number` random walks with NTU RGB+D 120's classes, subjects, cameras and setups.
+
+    With `mosaics`, a picture each, of few that come again and again.
+    """
     from data_prep.builders import Clip, write_records
     from mmcl_jax.records import DatasetInfo
 
@@ -81,9 +111,11 @@ def write_walks(folder: pathlib.Path, number: int) -> None:
         layout="ntu",
         units="metres",
         class_names=tuple(f"A{label + 1:03d}" for label in range(120)),
-        image_source=None,
+        image_source="drawn" if mosaics else None,
         preprocessing="random walks, no recordings",
     )
+
+    pictures = itertools.cycle(_pictures(16) if mosaics else [None])
 
     def clips() -> Iterator[Clip]:
         rng = np.random.default_rng(1)
@@ -96,9 +128,23 @@ def write_walks(folder: pathlib.Path, number: int) -> None:
                 setup=int(rng.integers(1, 33)),
                 replication=int(rng.integers(1, 3)),
                 skeleton=skeleton,
+                image=next(pictures),
             )
 
     write_records(folder, info, clips(), total=number)
+
+
+def _pictures(number: int) -> list[bytes]:
+    """JPEGs of smooth noise."""
+    from PIL import Image
+
+    rng, files = np.random.default_rng(2), []
+    for _ in range(number):
+        coarse = Image.fromarray(rng.integers(0, 256, (_GRAIN, _GRAIN, 3), dtype=np.uint8))
+        with io.BytesIO() as file:
+            coarse.resize((_PICTURE, _PICTURE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+            files.append(file.getvalue())
+    return files
 
 
 def _write_array(path: pathlib.Path, number: int) -> None:
@@ -127,13 +173,15 @@ def _batches(config, task):
     return experiment.train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
 
 
-def _streaming(records: pathlib.Path) -> Program:
-    config = _config(records)
+def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, ahead: int = 1) -> Program:
+    changes = {"data.workers": workers, "data.host_memory_mb": 1000 * (1 + workers)}
+    config = _config(records, **changes, **({"loss.contrastive_weight": 0.1} if mosaics else {}))
     from mmcl_jax import experiment
 
     task = experiment.build_training_task(config)
     batches = _batches(config, task)
-    return Program(lambda: next(batches), details={"clips": len(task.skeleton.records), "threads": config.data.threads})
+    details = {"clips": len(task.skeleton.records), "threads": config.data.threads, "workers": workers}
+    return Program(lambda: next(batches), details=details, close=batches.close, ahead=ahead)
 
 
 def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:

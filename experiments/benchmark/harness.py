@@ -30,12 +30,16 @@ class Program:
       outputs: what the work computes, for comparison with the other contenders; None: nothing to compare.
       details: figures about the program, of plain Python types (`flops`, `bytes`, `threads`, ...).
       repeats: how many units of work one `run` is: several steps of a dispatch, say. Times are a unit's.
+      close: ends the processes that the program started; None: it started none.
+      ahead: runs that are not timed at the beginning of a turn: so many may be done when it begins.
     """
 
     run: Callable[[], Any]
     outputs: np.ndarray | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     repeats: int = 1
+    close: Callable[[], None] | None = None
+    ahead: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +58,15 @@ class Contender:
 class Timing:
     """A contender's turns: `seconds` `[rounds]` a unit of work; empty, with `unavailable`, where it could not run.
 
-    `peak_memory` is the process's largest resident set in bytes.
+    `peak_memory` is the process's largest resident set in bytes, `worker_memory` the largest of the processes that it
+    started and closed.
     """
 
     name: str
     seconds: np.ndarray
     details: dict[str, Any]
     peak_memory: int = 0
+    worker_memory: int = 0
     unavailable: str = ""
 
     @property
@@ -82,7 +88,7 @@ def alternate(
     Args:
       contenders: the first is the one that the others' outputs are compared with.
       rounds: turns of each.
-      turn_seconds: a turn repeats the work for about as long, after one repetition that is not timed.
+      turn_seconds: a turn repeats the work for about as long, after as many repetitions, not timed, as it may be ahead.
       tolerance: bound of the relative difference (norm over norm) of outputs; None: outputs are not compared.
 
     Raises:
@@ -98,7 +104,7 @@ def alternate(
                 if not unavailable:
                     turns.append(worker.take_turn(turn_seconds))
         return [
-            Timing(contender.name, np.array(turns), details, worker.stop(), unavailable)
+            Timing(contender.name, np.array(turns), details, *worker.stop(), unavailable)
             for contender, worker, turns, (unavailable, _, details) in zip(
                 contenders, workers, seconds, ready, strict=True
             )
@@ -130,7 +136,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._name = contender.name
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(contender, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(contender, theirs))
         self._process.start()
         theirs.close()
 
@@ -150,8 +156,8 @@ class _Worker:
         self._pipe.send(seconds)
         return self.receive()
 
-    def stop(self) -> int:
-        """Ends the process; its peak memory in bytes."""
+    def stop(self) -> tuple[int, int]:
+        """Ends the process; its peak memory in bytes, and the largest of those that it started."""
         self._pipe.send(None)
         return self.receive()
 
@@ -174,23 +180,27 @@ def _serve(contender: Contender, pipe) -> None:
         except UnavailableError as error:
             pipe.send((str(error), None, {}))
             pipe.recv()
-            pipe.send(0)
+            pipe.send((0, 0))
             return
         program.run()
         pipe.send(("", program.outputs, program.details))
         while (seconds := pipe.recv()) is not None:
-            pipe.send(_turn(program.run, seconds) / program.repeats)
-        pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            pipe.send(_turn(program, seconds) / program.repeats)
+        if program.close is not None:
+            program.close()
+        users = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+        pipe.send(tuple(resource.getrusage(user).ru_maxrss * 1024 for user in users))
     except Exception:
         pipe.send(_Failure(traceback.format_exc()))
 
 
-def _turn(run: Callable[[], Any], seconds: float) -> float:
+def _turn(program: Program, seconds: float) -> float:
     """Mean seconds of one `run`, over as many as fit into `seconds`."""
-    run()
+    for _ in range(program.ahead):
+        program.run()
     count, began = 0, time.perf_counter()
     while True:
-        run()
+        program.run()
         count += 1
         elapsed = time.perf_counter() - began
         if elapsed >= seconds:

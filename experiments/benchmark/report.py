@@ -85,6 +85,7 @@ class Report:
                 "seconds": timing.seconds.tolist(),
                 "details": timing.details,
                 "peak_memory": timing.peak_memory,
+                "worker_memory": timing.worker_memory,
                 "unavailable": timing.unavailable,
             }
             for timing in timings
