@@ -93,7 +93,7 @@ const SkeletonPlayer = (() => {
   const everyPlayer = (act) => { for (const root of document.querySelectorAll(".player")) act(root.skeletonPlayer); };
   addEventListener("beforeprint", () => everyPlayer((player) => player.becomeVisible(true)));
   addEventListener("afterprint", () => everyPlayer((player) => player.becomeVisible(player.near)));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  matchMedia("screen and (prefers-color-scheme: dark)").addEventListener("change", () => {
     everyPlayer((player) => player.draw());
   });
   const resized = new ResizeObserver((entries) => {

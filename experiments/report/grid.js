@@ -153,11 +153,11 @@ function matrixGrid() {
     event.preventDefault();
   });
   new ResizeObserver(draw).observe(canvas);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  matchMedia("screen and (prefers-color-scheme: dark)").addEventListener("change", draw);
   const button = (text, name, factor) => make("button", { type: "button", "aria-label": name, click: () => zoom(factor) }, text);
   return {
     element: make("div", {}, make("div", { class: "toolbar grid-tools" }, button("+", "zoom in", 1.5),
-      button("−", "zoom out", 1 / 1.5), button("Whole", "show the whole matrix", 1e-9)), quiet(GRID_HINT), canvas, said),
+      button("−", "zoom out", 1 / 1.5), button("Whole", "show the whole matrix", 1e-9)), make("p", { class: "grid-hint quiet small" }, GRID_HINT), canvas, said),
     show(other) {
       if (matrix && other.size !== matrix.size) [scale, left, top, chosen] = [1, 0, 0, null];
       matrix = other;

@@ -68,11 +68,11 @@ function confusions() {
     const [run] = scored[place], { cells, pairs, counts } = run.confusion;
     const found = new Map(cells.map(([row, column, clips]) => [row * names.length + column, clips]));
     const value = (row, column) => found.get(row * names.length + column) || 0;
-    grid.show({ size: names.length, value, names, label: `Confusion matrix of ${run.name}`, shade: (clips, row, column) => [clips / (counts[row] || 1), row !== column],
+    grid.show({ size: names.length, value, names, label: `Confusion matrix of ${run.name}`, shade: (clips, row, column) => [Math.sqrt(clips / (counts[row] || 1)), row !== column],
       tell: (row, column) => `True: ${row + 1}. ${names[row]}. Predicted: ${column + 1}. ${names[column]}. ${value(row, column)} of ${counts[row]} clips.` });
     most.replaceChildren(make("h3", {}, "Most confused"), pairs.length ? table("Most confused", ["true", "predicted", "clips", "of"],
       pairs.map(([row, column, clips]) => [names[row], names[column], clips, counts[row]])) : quiet("none"));
-  }), quiet("Rows are true classes, columns predictions. Blue is right, orange wrong; the stronger, the greater the share of the row."), grid.element, most));
+  }), quiet("Rows are true classes, columns predictions. Blue is right, orange wrong; the stronger, the greater the share of the row."), make("div", { class: "beside" }, grid.element, most)));
   section("classes", "Classes", make("div", { class: "card" }, quiet("Clips of each class that are known at first guess, in per cent."),
     table("Accuracy by class", ["class", "clips", ...scored.map(([run]) => run.name)], names.map((name, label) =>
       [`${label + 1}. ${name}`, scored[0][0].confusion.counts[label], ...scored.map(([run]) => {
@@ -95,7 +95,7 @@ function hardest() {
   if (!scored.length) return;
   const skeletons = data.hardest.filter((clip) => clip.skeleton), fewer = skeletons.filter((clip) => clip.skeleton.every > 1);
   section("hardest", "Hardest clips", quiet(`By the loss of the true class, the mean over the runs.${data.layout && data.layout.coordinates === 3 ? " Drag a skeleton to turn it." : ""}`),
-    fewer.length ? quiet(`${count(fewer.length)} of ${count(skeletons.length)} skeletons move in every second frame or fewer, which keeps the page small; fewer --clips show more.`) : null,
+    fewer.length ? quiet(`${count(fewer.length)} of the ${count(skeletons.length)} skeletons are shown in every second frame, or fewer, which keeps the page small; fewer --clips show more.`) : null,
     data.records_problem ? make("p", { class: "problem" }, data.records_problem) : null,
     make("div", { class: "clips" }, data.hardest.map((clip) => {
       const stage = make("div");
