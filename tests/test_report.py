@@ -226,7 +226,8 @@ def test_a_page_that_is_too_large_says_what_makes_it_smaller(tmp_path, monkeypat
     monkeypatch.setattr(page, "MOST_BYTES", size - each // 2)
     assert "--clips 2 would keep it below" in page.notes(data, size)[-1]
     monkeypatch.setattr(page, "MOST_BYTES", size - 4 * each)
-    assert "name fewer runs" in page.notes(data, size)[-1]
+    assert "its matrices alone" in page.notes(data, size)[-1]
+    assert "name fewer runs" in page.notes({**data, "runs": 2 * data["runs"]}, size)[-1]
 
 
 def test_the_command_replaces_its_own_page_and_nothing_else(tmp_path):

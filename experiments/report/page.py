@@ -86,7 +86,8 @@ def notes(data: dict, size: int) -> list[str]:
         shown = len(data["hardest"])
         each = (len(json.dumps(data["hardest"], separators=(",", ":"))) + 1) / max(shown, 1)
         fitting = int(shown - (size - MOST_BYTES) / each) if shown else 0
-        remedy = f"--clips {fitting} would keep it below" if fitting > 0 else "name fewer runs"
+        fewer = "name fewer runs" if len(data["runs"]) > 1 else "its matrices alone are as large"
+        remedy = f"--clips {fitting} would keep it below" if fitting > 0 else fewer
         found.append(f"the page is {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f} MB; {remedy}")
     return found
 
