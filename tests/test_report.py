@@ -128,6 +128,14 @@ def test_damaged_runs_are_refused(tmp_path):
         read_runs([tmp_path / "a", tmp_path / "a"])
 
 
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    folders = [tmp_path / name for name in ("a/joint/0", "b/joint/0", "b/joint/1")]
+    for folder in folders:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_run(folder)
+    assert [run.name for run in read_runs(folders)] == ["a/joint/0", "b/joint/0", "1"]
+
+
 def test_what_is_no_run_is_told_apart(tmp_path):
     with pytest.raises(ReportError, match=r"gone: no such folder; name the --workdir"):
         read_runs([tmp_path / "gone"])

@@ -38,17 +38,23 @@ def read_runs(workdirs: list[pathlib.Path]) -> list[Run]:
     resolved = [workdir.resolve() for workdir in workdirs]
     if len(set(resolved)) < len(resolved):
         raise ReportError("a run is named twice; name each once")
-    names = [path.name for path in resolved]
-    names = [
-        name if names.count(name) == 1 else f"{path.parent.name}/{name}"
-        for name, path in zip(names, resolved, strict=True)
-    ]
-    runs = [_read(workdir, name) for workdir, name in zip(workdirs, names, strict=True)]
+    runs = [_read(workdir, name) for workdir, name in zip(workdirs, _names(resolved), strict=True)]
     scored = [run for run in runs if run.scores is not None]
     together = scores.read_together([run.workdir for run in scored]) if scored else []
     for run, file in zip(scored, together, strict=True):
         run.scores = file
     return runs
+
+
+def _names(paths: list[pathlib.Path]) -> list[str]:
+    """The ends of paths that differ, each as short as tells it from the others."""
+    names = [path.name for path in paths]
+    for length in range(2, max(len(path.parts) for path in paths) + 1):
+        names = [
+            "/".join(path.parts[-length:]) if names.count(name) > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+    return names
 
 
 def _read(workdir: pathlib.Path, name: str) -> Run:
