@@ -39,16 +39,25 @@ function matrixGrid() {
     const context = canvas.getContext("2d"), side = cell(), edge = margin(), style = getComputedStyle(document.documentElement);
     const [positive, negative, ink, paper] = ["--train", "--test", "--ink", "--card"].map((name) => style.getPropertyValue(name));
     const seen = (from, room) => [Math.floor(from / side), Math.min(size, Math.ceil((from + room) / side))];
-    const [rows, columns] = [seen(top, height - edge), seen(left, width - edge)], drawn = side - (side > 5 ? 1 : 0);
+    const [rows, columns] = [seen(top, height - edge), seen(left, width - edge)];
     context.scale(ratio, ratio);
+    context.globalAlpha = 0.04;
+    context.fillStyle = ink;
+    context.fillRect(edge - left, edge - top, side * size, side * size);
     for (let row = rows[0]; row < rows[1]; row++)
       for (let column = columns[0]; column < columns[1]; column++) {
         const [strength, below] = shade(value(row, column), row, column);
+        if (!strength) continue; // most of many classes
         context.globalAlpha = 0.04 + 0.96 * Math.min(1, strength);
-        context.fillStyle = strength ? (below ? negative : positive) : ink;
-        context.fillRect(edge + column * side - left, edge + row * side - top, drawn, drawn);
+        context.fillStyle = below ? negative : positive;
+        context.fillRect(edge + column * side - left, edge + row * side - top, side, side);
       }
     context.globalAlpha = 1;
+    context.fillStyle = paper;
+    if (side > 5) {
+      for (let row = rows[0]; row < rows[1]; row++) context.fillRect(edge, edge + (row + 1) * side - top - 1, width, 1);
+      for (let column = columns[0]; column < columns[1]; column++) context.fillRect(edge + (column + 1) * side - left - 1, edge, 1, height);
+    }
     if (chosen) {
       context.strokeStyle = ink;
       context.lineWidth = 2;
@@ -142,10 +151,10 @@ function matrixGrid() {
     const side = cell();
     const middle = chosen ? [(chosen[1] + 0.5) * side - left + margin(), (chosen[0] + 0.5) * side - top + margin()] : [];
     if (move) {
-      choose(...(chosen ? chosen.map((place, axis) => place + move[axis]) : [0, 0]));
+      chosen = chosen ? chosen.map((place, axis) => Math.max(0, Math.min(place + move[axis], matrix.size - 1))) : [0, 0];
       left = Math.min(chosen[1] * side, Math.max(left, (chosen[1] + 1) * side - canvas.clientWidth + margin()));
       top = Math.min(chosen[0] * side, Math.max(top, (chosen[0] + 1) * side - canvas.clientHeight + margin()));
-      draw();
+      choose(...chosen);
     } else if (event.key === "+" || event.key === "=") zoom(1.5, ...middle);
     else if (event.key === "-") zoom(1 / 1.5, ...middle);
     else if (event.key === "0") zoom(1e-9);
