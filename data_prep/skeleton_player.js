@@ -85,10 +85,16 @@ const SkeletonPlayer = (() => {
   }
 
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) entry.target.skeletonPlayer.becomeVisible(entry.isIntersecting);
+    for (const entry of entries) {
+      entry.target.skeletonPlayer.near = entry.isIntersecting;
+      entry.target.skeletonPlayer.becomeVisible(entry.isIntersecting);
+    }
   }, { rootMargin: "100px" });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const root of document.querySelectorAll(".player")) root.skeletonPlayer.draw();
+  const everyPlayer = (act) => { for (const root of document.querySelectorAll(".player")) act(root.skeletonPlayer); };
+  addEventListener("beforeprint", () => everyPlayer((player) => player.becomeVisible(true)));
+  addEventListener("afterprint", () => everyPlayer((player) => player.becomeVisible(player.near)));
+  matchMedia("screen and (prefers-color-scheme: dark)").addEventListener("change", () => {
+    everyPlayer((player) => player.draw());
   });
   const resized = new ResizeObserver((entries) => {
     for (const entry of entries) entry.target.skeletonPlayer.draw();
@@ -97,7 +103,7 @@ const SkeletonPlayer = (() => {
   return class SkeletonPlayer {
     // root: an empty element. Decoding waits until it is seen. autoplay: whether it then plays.
     constructor(root, clip, layout, { autoplay = false, label = "skeleton" } = {}) {
-      Object.assign(this, { root, clip, layout, frame: 0, speed: 0, yaw: 0, pitch: PITCH, visible: false });
+      Object.assign(this, { root, clip, layout, name: label, frame: 0, speed: 0, yaw: 0, pitch: PITCH, visible: false });
       this.turns = layout.coordinates === 3;
       this.wanted = autoplay;
       root.classList.add("player");
@@ -127,12 +133,11 @@ const SkeletonPlayer = (() => {
       this.button.type = "button";
       this.slider = document.createElement("input");
       Object.assign(this.slider, { type: "range", min: 0, max: this.clip.frames - 1, step: 1, value: 0 });
-      this.slider.setAttribute("aria-label", "frame");
+      this.slider.setAttribute("aria-label", `frame of ${this.name}`);
       this.time = document.createElement("span");
       this.time.className = "player-time";
       this.rate = document.createElement("button");
       this.rate.type = "button";
-      this.rate.title = "speed";
       row.append(this.button, this.slider, this.time, this.rate);
       root.append(row);
       this.label();
@@ -140,8 +145,9 @@ const SkeletonPlayer = (() => {
 
     label() {
       this.button.textContent = this.wanted ? "❚❚" : "▶";
-      this.button.setAttribute("aria-label", this.wanted ? "pause" : "play");
+      this.button.setAttribute("aria-label", `${this.wanted ? "pause" : "play"} ${this.name}`);
       this.rate.textContent = ["1×", "½×", "¼×"][this.speed];
+      this.rate.title = this.rate.ariaLabel = `speed of ${this.name}: ${this.rate.textContent}`;
     }
 
     listen() {
@@ -194,6 +200,7 @@ const SkeletonPlayer = (() => {
         this.bounds = fit(this.decoded, this.clip, this.layout);
       }
       if (visible) this.draw();
+      else for (const canvas of [this.view, this.strip]) canvas.width = canvas.height = 0; // hundreds of them fill a phone
       this.schedule();
     }
 

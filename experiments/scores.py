@@ -106,13 +106,16 @@ def write_scores(path: str | os.PathLike, scores: Scores) -> None:
 def _read_npz(path: pathlib.Path) -> Scores:
     if not zipfile.is_zipfile(path):
         raise ScoresError(
-            f"{path}: not an .npz, or truncated; expected the scores_test.npz of an evaluation, or a {PICKLES[0]}"
+            f"{path}: not an .npz, or truncated; expected the scores_test.npz of an evaluation, or a {PICKLES[0]}; "
+            "evaluate again"
         )
     try:
         with np.load(path, allow_pickle=False) as stored:
             missing = [key for key in _KEYS if key not in stored]
             if missing:
-                raise ScoresError(f"{path}: no {', no '.join(missing)} in it, only {', '.join(stored.files)}")
+                raise ScoresError(
+                    f"{path}: no {', no '.join(missing)} in it, only {', '.join(stored.files)}; evaluate again"
+                )
             arrays = {key: stored[key] for key in _KEYS}
     except ScoresError:
         raise
@@ -225,12 +228,14 @@ def _check_agreement(files: list[Scores], labelled: Scores) -> None:
             name, here, there = file.names[differing[0]], file.labels[differing[0]], labelled.labels[differing[0]]
             raise ScoresError(
                 f"{file.path}: labels of {len(differing)} clips are others than in {labelled.path}, among them {name}: "
-                f"{here} here, {there} there"
+                f"{here} here, {there} there; evaluate both on the same records"
             )
         if file.class_names is not None and file.class_names != labelled.class_names:
             pairs = zip(file.class_names, labelled.class_names, strict=True)
             here, there = next((here, there) for here, there in pairs if here != there)
-            raise ScoresError(f"{file.path}: class {here!r} is {there!r} in {labelled.path}")
+            raise ScoresError(
+                f"{file.path}: class {here!r} is {there!r} in {labelled.path}; evaluate both on the same records"
+            )
 
 
 def _count(names: list[str]) -> str:

@@ -12,6 +12,7 @@ from experiments.report import content, page
 from experiments.report.matrices import _refinement, _topologies
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
+from mmcl_jax import records
 from mmcl_jax.metrics import cross_entropies
 from mmcl_jax.run_log import WorkdirError
 from tests import runs as tiny
@@ -127,6 +128,48 @@ def test_damaged_runs_are_refused(tmp_path):
         read_runs([tmp_path / "a", tmp_path / "a"])
 
 
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    folders = [tmp_path / name for name in ("a/joint/0", "b/joint/0", "b/joint/1")]
+    for folder in folders:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_run(folder)
+    assert [run.name for run in read_runs(folders)] == ["a/joint/0", "b/joint/0", "1"]
+
+
+def test_what_is_no_run_is_told_apart(tmp_path):
+    with pytest.raises(ReportError, match=r"gone: no such folder; name the --workdir"):
+        read_runs([tmp_path / "gone"])
+    run = make_run(tmp_path / "a")
+    with pytest.raises(ReportError, match=r"scores_test.npz: not a folder"):
+        read_runs([run / "scores_test.npz"])
+    with pytest.raises(ReportError, match=rf"name one or several of the runs in it: {run}"):
+        read_runs([tmp_path])
+
+
+def test_a_line_that_was_cut_off_is_left_out_and_said(tmp_path):
+    run = make_run(tmp_path / "a", metrics=METRICS[: METRICS.rindex("5\n")])  # 0.75 became 0.7
+    data = data_of(run)["runs"][0]
+    assert data["curves"] == [[1, 2, None, 0.25, None, 0.1]]
+    assert "metrics.csv: its last line is cut off" in " ".join(data["missing"])
+
+
+def test_scores_of_another_step_than_the_last_epoch_s_are_said(tmp_path):
+    matching, older = make_run(tmp_path / "a", step=np.array(8)), make_run(tmp_path / "b", step=np.array(7))
+    first, second = (" ".join(run["missing"]) for run in data_of(matching, older)["runs"])
+    assert "of step" not in first
+    assert "scores_test.npz: of step 7, while the last epoch of metrics.csv ended at step 8" in second
+
+
+@pytest.mark.parametrize("part", [None, 5, [1], {"records": 5, "base_channels": "many"}])
+def test_a_config_of_another_kind_costs_nothing_else(tmp_path, part):
+    run = make_run(tmp_path / "a")
+    (run / "config.json").write_text(json.dumps({"data": part, "model": part, "num_epochs": float("nan")}))
+    data = data_of(run)
+    page.make_page(data)
+    assert "names no records" in data["records_problem"]
+    assert len(data["hardest"]) == 3
+
+
 def test_clips_come_from_the_records_where_they_are(tmp_path):
     tiny.write_tiny_records(tmp_path / "records")
     with np.load(tmp_path / "records" / "index.npz") as index:
@@ -135,10 +178,15 @@ def test_clips_come_from_the_records_where_they_are(tmp_path):
     run = make_run(tmp_path / "a", records=tmp_path / "moved", **arrays)
     data = data_of(run)
     assert "moved" in data["records_problem"]
-    assert data["hardest"] == []
+    assert len(data["hardest"]) == 3  # what the scores say of them is shown all the same
+    assert not any("skeleton" in clip for clip in data["hardest"])
     data = data_of(run, moved=tmp_path / "records")
     assert data["records_problem"] is None
     assert ["skeleton" in clip for clip in data["hardest"]] == [clip["name"] != "gone" for clip in data["hardest"]]
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "clips": "others"}))
+    data = data_of(run, moved=tmp_path / "records")
+    assert "not the clips that a was trained on; name its own" in data["records_problem"]
 
 
 def test_matrices_are_shown_beside_what_they_began_as():
@@ -163,6 +211,31 @@ def test_a_page_of_500_clips_and_120_classes_is_small(tmp_path):
     data = data_of(make_run(tmp_path / "a", **made), clips=500)
     assert len(page.make_page(data).encode()) < 1_000_000
     assert sum(count for *_, count in data["runs"][0]["confusion"]["cells"]) == 500
+
+
+def test_skeletons_lose_frames_until_they_fit(tmp_path):
+    tiny.write_tiny_records(tmp_path / "records")
+    opened = records.Records(tmp_path / "records")
+
+    def size(room):
+        clips = [{"name": name} for name in opened.index["name"].tolist()]
+        content.add_skeletons(clips, opened, room)
+        return len(json.dumps([clip["skeleton"] for clip in clips]))
+
+    whole = size(10_000_000)
+    assert size(whole * 3 // 4) < whole * 3 // 4
+
+
+def test_a_page_that_is_too_large_says_what_makes_it_smaller(tmp_path, monkeypatch):
+    data = data_of(make_run(tmp_path / "a"), clips=3)
+    each = len(json.dumps(data["hardest"][0], separators=(",", ":")))
+    size = len(page.make_page(data).encode())
+    assert not any("MB" in note for note in page.notes(data, size))
+    monkeypatch.setattr(page, "MOST_BYTES", size - each // 2)
+    assert "--clips 2 would keep it below" in page.notes(data, size)[-1]
+    monkeypatch.setattr(page, "MOST_BYTES", size - 4 * each)
+    assert "its matrices alone" in page.notes(data, size)[-1]
+    assert "name fewer runs" in page.notes({**data, "runs": 2 * data["runs"]}, size)[-1]
 
 
 def test_the_command_replaces_its_own_page_and_nothing_else(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from data_prep import builders, html_page
 from data_prep.inspect import positive
-from experiments.report.page import COMMAND, make_page, page_data
+from experiments.report.page import COMMAND, make_page, notes, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
 from mmcl_jax.run_log import WorkdirError
@@ -31,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs = read_runs(options.runs)
         except (ReportError, ScoresError, WorkdirError) as error:
             raise SystemExit(f"error: {error}") from error
-        page = make_page(page_data(runs, options.clips, options.records))
+        data = page_data(runs, options.clips, options.records)
+        page = make_page(data)
         html_page.write(options.out, page)
-    print(f"{options.out}: {len(runs)} runs, {len(page.encode()) / 1e6:.2f} MB; open it in a browser")
+    size = len(page.encode())
+    for note in notes(data, size):
+        print(f"note: {note}")
+    print(f"{options.out}: {', '.join(run.name for run in runs)}, {size / 1e6:.2f} MB; open it in a browser")
 
 
 if __name__ == "__main__":

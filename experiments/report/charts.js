@@ -8,7 +8,7 @@ const colour = (number) => COLOURS[number % COLOURS.length];
 function lineChart(title, lines, say) {
   const points = lines.flatMap((one) => one.points);
   if (!points.length) return null;
-  const [left, right, top, bottom, width, height] = [54, 12, 10, 26, 520, 260];
+  const [left, right, top, bottom, width, height] = [62, 18, 14, 30, 520, 260];
   const xs = points.map(([x]) => x), ys = points.map(([, y]) => y);
   const [low, high, least] = [Math.min(...xs), Math.max(...xs), Math.min(0, ...ys)];
   const most = Math.max(...ys) > least ? Math.max(...ys) : least + 1;

@@ -8,7 +8,8 @@ from experiments import scores, tables
 from mmcl_jax import records
 from mmcl_jax.metrics import classification_metrics, cross_entropies
 
-_SKELETON_VALUES = 2_500_000  # of all clips together: about 5 MB
+_CLIP_BYTES = 400  # of a skeleton beside its coordinates
+_VALUE_BYTES = 8 / 3  # of a coordinate: two bytes as base64; most need one
 
 
 def confusion(file: scores.Scores, most: int = 30) -> dict:
@@ -45,8 +46,15 @@ def hardest(files: list[scores.Scores], number: int) -> list[dict]:
     return clips
 
 
-def add_skeletons(clips: list[dict], opened: records.Records) -> dict:
-    """Adds to each clip its skeleton, or the problem with it; returns what the player has to know of all."""
+def add_skeletons(clips: list[dict], opened: records.Records, room: int) -> dict:
+    """Adds to each clip its skeleton, or the problem with it; returns what the player has to know of all.
+
+    Args:
+      clips: of `hardest`.
+      opened: where their skeletons are.
+      room: bytes, into which they are made to fit by leaving out frames, as far as `skeleton_player` does that.
+    """
+    most_values = max(1, int((room / len(clips) - _CLIP_BYTES) / _VALUE_BYTES))
     rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
     skeletons = []
     for clip in tqdm(clips, unit="clip", desc="hardest clips"):
@@ -57,6 +65,6 @@ def add_skeletons(clips: list[dict], opened: records.Records) -> dict:
         except records.RecordsError as error:
             clip["problem"] = str(error)
             continue
-        clip["skeleton"] = skeleton_player.encode(skeleton, opened.info, _SKELETON_VALUES // len(clips))
+        clip["skeleton"] = skeleton_player.encode(skeleton, opened.info, most_values)
         skeletons.append(skeleton)
     return skeleton_player.layout(opened.info, skeleton_player.upward(opened.info, skeletons))

@@ -68,10 +68,10 @@ def _initial(run: Run, params: dict, layout: graphs.Layout | None, coordinates: 
     if layout is None:
         return None
     options = common.get_config().model
-    for key, value in run.config.get("model", {}).items():
-        if key in options:
-            options[key] = value
     try:
+        for key, value in run.part("model").items():
+            if key in options:
+                options[key] = value
         return getattr(
             BACKBONES[options.backbone](count_classes(params), layout, coordinates, ConfigDict(options)),
             "adjacency",

@@ -1,5 +1,6 @@
 """All that the page shows, as JSON, and the page."""
 
+import json
 import pathlib
 
 from data_prep import html_page, skeleton_player
@@ -10,6 +11,7 @@ from mmcl_jax import checkpoints, records
 
 _HERE = pathlib.Path(__file__).parent
 COMMAND = "experiments.report"
+MOST_BYTES = 10_000_000
 
 
 def page_data(runs: list[Run], clips: int, moved: pathlib.Path | None = None) -> dict:
@@ -18,32 +20,39 @@ def page_data(runs: list[Run], clips: int, moved: pathlib.Path | None = None) ->
     Args:
       runs: to show, compared with the first that has scores.
       clips: the hardest clips shown.
-      moved: records read instead of those that the first config with scores names.
+      moved: records read instead of those that each run's config names.
     """
     scored = [run for run in runs if run.scores is not None]
-    first = scored[0] if scored else runs[0]
-    opened, problem = _open(moved if moved is not None else first.config.get("data", {}).get("records"))
-    hardest = content.hardest([run.scores for run in scored], clips) if scored else []
-    layout = content.add_skeletons(hardest, opened) if opened and hardest else None
-    return {
-        "runs": [_run(run, opened) for run in runs],
+    opened = [_open(run, moved) for run in runs]
+    found, problem = opened[runs.index(scored[0]) if scored else 0]
+    data = {
+        "runs": [_run(run, own) for run, (own, _) in zip(runs, opened, strict=True)],
         "scored": [runs.index(run) for run in scored],
         "classes": list(scored[0].scores.class_names) if scored else [],
-        "joints": list(opened.info.skeleton_layout.joints) if opened else [],
         "gains": [content.gains(scored[0].scores, run.scores) for run in scored[1:]],
         "records_problem": problem,
-        "layout": layout,
-        "hardest": hardest if layout else [],
+        "layout": None,
+        "hardest": content.hardest([run.scores for run in scored], clips) if scored else [],
     }
+    if found and data["hardest"]:
+        room = MOST_BYTES - len(make_page(data).encode())
+        data["layout"] = content.add_skeletons(data["hardest"], found, room)
+    return data
 
 
-def _open(root) -> tuple[records.Records | None, str | None]:
-    if not root:
-        return None, "The run's config names no records; name them with --records."
+def _open(run: Run, moved: pathlib.Path | None) -> tuple[records.Records | None, str | None]:
+    """A run's records, if they are there, and what is wrong with them."""
+    root = moved if moved is not None else run.part("data").get("records")
+    if not root or not isinstance(root, str | pathlib.Path):
+        return None, "No skeletons: the run's config names no records; name them with --records."
     try:
-        return records.Records(root), None
+        opened = records.Records(root)
     except (records.RecordsError, OSError) as error:
-        return None, f"{error}. If the records were moved, name them with --records."
+        return None, f"No skeletons: {error}. If the records were moved, name them with --records."
+    clips = run.config.get("clips")
+    if clips not in (None, opened.fingerprint()):
+        return opened, f"{root}: not the clips that {run.name} was trained on; name its own with --records."
+    return opened, None
 
 
 def _run(run: Run, opened: records.Records | None) -> dict:
@@ -56,14 +65,31 @@ def _run(run: Run, opened: records.Records | None) -> dict:
     return {
         "name": run.name,
         "path": str(run.workdir),
-        "config": run.config,
-        "starts": run.starts,
+        # JSON knows no NaN; Python's, which wrote the config, does.
+        "config": json.loads(json.dumps(run.config), parse_constant=str),
+        "starts": json.loads(json.dumps(run.starts), parse_constant=str),
+        "joints": list(layout.joints) if layout else [],
         "curves": [[row.get("epoch"), *(row.get(name) for name in CURVES)] for row in run.rows],
         "last": run.rows[-1] if run.rows else None,
         "missing": missing,
         "confusion": content.confusion(run.scores) if run.scores is not None else None,
         "matrices": learned,
     }
+
+
+def notes(data: dict, size: int) -> list[str]:
+    """What the one who made a page of `size` bytes should know: what it lacks, and whether it is too large."""
+    found = [f"{run['name']}: {text}" for run in data["runs"] for text in run["missing"]]
+    if data["records_problem"]:
+        found.append(data["records_problem"])
+    if size > MOST_BYTES:
+        shown = len(data["hardest"])
+        each = (len(json.dumps(data["hardest"], separators=(",", ":"))) + 1) / max(shown, 1)
+        fitting = int(shown - (size - MOST_BYTES) / each) if shown else 0
+        fewer = "name fewer runs" if len(data["runs"]) > 1 else "its matrices alone are as large"
+        remedy = f"--clips {fitting} would keep it below" if fitting > 0 else fewer
+        found.append(f"the page is {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f} MB; {remedy}")
+    return found
 
 
 def make_page(data: dict) -> str:

@@ -27,18 +27,18 @@ class Run:
     scores: scores.Scores | None
     missing: list[str]
 
+    def part(self, name: str) -> dict:
+        """A part of the config; empty where the config has none."""
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
 
 def read_runs(workdirs: list[pathlib.Path]) -> list[Run]:
     """Reads runs; those with scores have them in one order. Raises: ReportError, ScoresError, WorkdirError."""
     resolved = [workdir.resolve() for workdir in workdirs]
     if len(set(resolved)) < len(resolved):
         raise ReportError("a run is named twice; name each once")
-    names = [path.name for path in resolved]
-    names = [
-        name if names.count(name) == 1 else f"{path.parent.name}/{name}"
-        for name, path in zip(names, resolved, strict=True)
-    ]
-    runs = [_read(workdir, name) for workdir, name in zip(workdirs, names, strict=True)]
+    runs = [_read(workdir, name) for workdir, name in zip(workdirs, _names(resolved), strict=True)]
     scored = [run for run in runs if run.scores is not None]
     together = scores.read_together([run.workdir for run in scored]) if scored else []
     for run, file in zip(scored, together, strict=True):
@@ -46,15 +46,26 @@ def read_runs(workdirs: list[pathlib.Path]) -> list[Run]:
     return runs
 
 
+def _names(paths: list[pathlib.Path]) -> list[str]:
+    """The ends of paths that differ, each as short as tells it from the others."""
+    names = [path.name for path in paths]
+    for length in range(2, max(len(path.parts) for path in paths) + 1):
+        names = [
+            "/".join(path.parts[-length:]) if names.count(name) > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+    return names
+
+
 def _read(workdir: pathlib.Path, name: str) -> Run:
     path = workdir / "config.json"
     if not path.is_file():
-        raise ReportError(f"{path}: no such file, so this is no run's folder; name the --workdir of a training")
+        raise ReportError(_no_run(workdir))
     config = read_workdir_json(path)
     if not isinstance(config, dict):
         raise WorkdirError(f"{path}: holds no config; restore it or use another workdir")
     missing = []
-    starts, rows, file = [], [], None
+    starts, rows, cut, file = [], [], False, None
     version = workdir / "version.json"
     if version.is_file():
         stored = read_workdir_json(version)
@@ -64,7 +75,11 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
     else:
         missing.append("version.json: commit and dates are unknown")
     if (workdir / "metrics.csv").is_file():
-        rows = _read_rows(workdir / "metrics.csv")
+        rows, cut = _read_rows(workdir / "metrics.csv")
+        if cut:
+            missing.append(
+                "metrics.csv: its last line is cut off and left out; restore the file, or resume the training"
+            )
     if not rows:
         missing.append("metrics.csv: no epoch is logged yet, so there are no curves")
     if (workdir / "scores_test.npz").is_file():
@@ -77,19 +92,43 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
     epochs = config.get("num_epochs")
     if rows and isinstance(epochs, int) and rows[-1]["epoch"] < epochs:
         missing.append(f"metrics.csv: {rows[-1]['epoch']:.0f} of {epochs} epochs; the training is not finished")
+    step = rows[-1].get("step") if rows else None
+    if file is not None and step is not None and not cut and file.step not in (None, -1, step):
+        missing.append(
+            f"scores_test.npz: of step {file.step}, while the last epoch of metrics.csv ended at step {step:.0f}; run "
+            "--mode=evaluate for the newest checkpoint's scores"
+        )
     return Run(workdir, name, config, starts, rows, file, missing)
 
 
-def _read_rows(path: pathlib.Path) -> list[dict[str, float | None]]:
-    """Rows of numbers; None where there is none, or one that is not finite."""
+def _no_run(workdir: pathlib.Path) -> str:
+    """Why a folder is none of a run, with the runs in it, if there are any."""
+    remedy = "name the --workdir of a training"
+    if not workdir.exists():
+        return f"{workdir}: no such folder; {remedy}"
+    if not workdir.is_dir():
+        return f"{workdir}: not a folder; {remedy}"
+    inner = sorted(str(path.parent) for path in workdir.glob("*/config.json"))
+    if inner:
+        remedy = f"name one or several of the runs in it: {' '.join(inner[:8])}{' ...' if len(inner) > 8 else ''}"
+    return f"{workdir / 'config.json'}: no such file, so this is no run's folder; {remedy}"
+
+
+def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, float | None]], bool]:
+    """Rows of numbers, None where there is none or one that is not finite; whether a last line was left out.
+
+    A line without an end was cut off, and its last number perhaps with it.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        cut = bool(lines) and not lines[-1].endswith(("\n", "\r"))
+        table = csv.DictReader(lines[:-1] if cut else lines)
+        rows = [{key: _number(value) for key, value in row.items()} for row in table]
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise ReportError(f"{path}: damaged ({error}); restore it, or resume the training") from error
+        raise ReportError(f"{path}: damaged ({str(error)[:100]}); restore it, or resume the training") from error
     if any(row.get("epoch") is None for row in rows):
         raise ReportError(f"{path}: a row has no epoch; restore it, or resume the training")
-    return rows
+    return rows, cut
 
 
 def _number(text: str | None) -> float | None:
