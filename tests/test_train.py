@@ -81,7 +81,7 @@ def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_pa
     # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
     # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
     command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
-    status, text = runs.run(command, compiled, tmp_path / "log", 8)
+    status, text = runs.run(command, compiled, tmp_path / "log", devices=8, hasty=True)
     assert status == 0, text
     results = {name: np.array(values) for name, values in json.loads(text.splitlines()[-1]).items()}
     difference = np.abs(results["eight"] / results["one"] - 1)
@@ -115,7 +115,7 @@ def programs(monkeypatch):
 
 
 def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(
-    tiny_records, tmp_path, hasty_with_mean_colours, programs
+    tiny_records, tmp_path, shallow, hasty_with_mean_colours, programs
 ):
     changes = {"log_every_steps": 1, "checkpoint_every_steps": 5}
     config = runs.tiny_config(tiny_records, model__image_encoder="mean_colour", **changes)
@@ -129,7 +129,7 @@ def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation
 
 
 def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
-    tiny_records, tmp_path, hasty_with_mean_colours, programs, monkeypatch
+    tiny_records, tmp_path, shallow, hasty_with_mean_colours, programs, monkeypatch
 ):
     changes = {"log_every_steps": 5, "checkpoint_every_steps": 5, "steps_per_dispatch": 3, "data__storage": "float16"}
     config = functools.partial(runs.tiny_config, tiny_records, model__image_encoder="mean_colour", **changes)
@@ -177,7 +177,7 @@ def test_dispatches_end_where_something_is_logged_saved_or_evaluated(start, toge
         assert [count for _, count in divided][-3:] == [4, 1, 1]
 
 
-def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, monkeypatch):
+def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, shallow, monkeypatch):
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
     changes = {"compute_dtype": "bfloat16", "loss__contrastive_weight": 0.0, "model__backbone": "ctrsgcn"}
     config = runs.tiny_config(tiny_records, **changes)
