@@ -201,13 +201,14 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
     command = runs.command(
         tiny_records,
         workdir,
+        program="tests.shallow",
         model__image_encoder_frozen=True,
         model__refinement_matrices="full",
         loss__contrastive="paper",
         drop_epochs="(1,)",
         drop_factor=1e30,
     )
-    status, text = runs.run(command, compiled, log)
+    status, text = runs.run(command, compiled, log, hasty=True)
     assert status == 1, text
     assert "Traceback" not in text
     assert f"The last good checkpoint, step {runs.STEPS_PER_EPOCH}, is kept" in text
@@ -226,7 +227,7 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
         assert stored["features"].shape == (24, 256)
         assert np.isfinite(stored["features"]).all()
         assert stored["features"].std(axis=0).max() > 0
-    status, text = runs.run(command, compiled, log)  # resumes, fails again, computes no features
+    status, text = runs.run(command, compiled, log, hasty=True)  # resumes, fails again, computes no features
     assert status == 1, text
     assert f"resuming at step {runs.STEPS_PER_EPOCH}" in text
     assert os.stat(features).st_mtime_ns == written
