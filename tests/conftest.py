@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from tests import runs
+from tests.shallow import make_shallow
 
 
 def pytest_collection_modifyitems(items):
@@ -59,6 +60,12 @@ def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
     text = log.read_text()
     assert (workdir / "scores_test.npz").exists(), text
     return workdir
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Backbones have three blocks."""
+    make_shallow(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ from mmcl_jax.backend import HASTY
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.steps import compile_step
 from tests.runs import MeanColour, tiny_config
+from tests.shallow import make_shallow
 
 
 def losses(records: str, steps: int) -> list[float]:
-    """Losses by step of MMCL with FAM and FRM, groups of 4 in batches of 8."""
+    """Losses by step of MMCL with FAM and FRM around three blocks, groups of 4 in batches of 8."""
+    make_shallow()
     IMAGE_ENCODERS["mean_colour"] = ImageEncoder(MeanColour, image_size=8)
     config = tiny_config(
         records,

@@ -1,9 +1,14 @@
 """Made-up `.skeleton` files and videos for tests."""
 
+import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
+from tests.golden import golden_folder
+
+REAL_CLIP = "S001C001P001R001A001"  # beside the reference outputs
 FIRST_ID = 72057594037931101  # beyond 2^53: the next id is the same float64
 
 
@@ -125,6 +130,15 @@ def mutate(rng: np.random.Generator, contents: bytes) -> bytes:
     else:
         lines[place] = b" ".join(lines[place].split()[: int(rng.integers(12))])
     return b"\n".join(lines)
+
+
+def damaged_files(number: int) -> Iterator[bytes]:
+    """Damaged copies of some files; the generator of each is its seed alone."""
+    texts = [one_person(13), two_persons(14), random_clip(np.random.default_rng(3))]
+    if "MMCL_TEST_DATA" in os.environ:
+        texts.append((golden_folder() / "ntu_raw" / f"{REAL_CLIP}.skeleton").read_text())
+    for seed in range(number):
+        yield mutate(np.random.default_rng(seed), texts[seed % len(texts)].encode())
 
 
 def write_video(path: pathlib.Path, num_frames: int, size=(1080, 1920), rectangles=None) -> None:

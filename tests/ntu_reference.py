@@ -21,6 +21,11 @@ def preprocess(path) -> tuple[np.ndarray, np.ndarray]:
     return denoised, translate(denoised)
 
 
+def flat(joints: np.ndarray) -> np.ndarray:
+    """[T, M, 25, 3] -> [T, 75 M], the published layout."""
+    return joints.reshape(len(joints), -1)
+
+
 def put(array: np.ndarray, column: int, body: dict) -> None:
     first, last = body["frames"][0], body["frames"][-1]
     array[first : last + 1, column : column + 75] = body["joints"].reshape(-1, 75)

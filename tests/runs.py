@@ -33,6 +33,7 @@ TINY = {
 }
 STEPS_PER_EPOCH = 12
 STEPS = 24
+UNOPTIMISED = "--xla_backend_optimization_level=0"  # programs compile faster than they would run fast
 TIMES = ("seconds", "clips_per_second", "first_step_seconds")  # columns of metrics.csv that differ from run to run
 
 
@@ -64,13 +65,20 @@ def tiny_config(records: pathlib.Path, **changes) -> ml_collections.ConfigDict:
     return config
 
 
-def command(records: pathlib.Path, workdir: pathlib.Path, *more: str, mode: str = "train", **changes) -> list[str]:
-    """The command of a tiny run, as a user would type it."""
+def command(
+    records: pathlib.Path,
+    workdir: pathlib.Path,
+    *more: str,
+    mode: str = "train",
+    program: str = "mmcl_jax.main",
+    **changes,
+) -> list[str]:
+    """The command of a tiny run, as a user would type it; `program` may be `tests.shallow`."""
     given = {**TINY, "data.records": str(records), **_dotted(changes)}
     return [
         sys.executable,
         "-m",
-        "mmcl_jax.main",
+        program,
         "--config=configs/demo.py",
         f"--workdir={workdir}",
         f"--mode={mode}",
@@ -95,7 +103,7 @@ def start(
 
     Where it is `hasty` programs are not optimised: they compile faster than they would run fast.
     """
-    hurry = " --xla_backend_optimization_level=0" if hasty else ""
+    hurry = f" {UNOPTIMISED}" if hasty else ""
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -111,10 +119,12 @@ def start(
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
-def run(arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1) -> tuple[int, str]:
+def run(
+    arguments: list[str], cache: pathlib.Path, log: pathlib.Path, devices: int = 1, hasty: bool = False
+) -> tuple[int, str]:
     """Runs a process to its end; returns its exit status and what it printed."""
     already = log.stat().st_size if log.exists() else 0
-    process = start(arguments, cache, log, devices)
+    process = start(arguments, cache, log, devices, hasty)
     try:
         status = process.wait(timeout=900)
     finally:

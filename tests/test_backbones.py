@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 # CTR-GCN: tests/test_train.py, through the command.
 @pytest.mark.parametrize("backbone", sorted(BACKBONES.keys() - {"ctrgcn"}))
-def test_two_epochs_under_mmcl(backbone, tiny_records, tmp_path, monkeypatch):
+def test_two_epochs_under_mmcl(backbone, tiny_records, tmp_path, shallow, monkeypatch):
     monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(runs.MeanColour, image_size=8))
     # What training compiles, compiled in a hurry: a few tiny steps run.
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))

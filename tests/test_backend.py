@@ -69,7 +69,8 @@ def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_rec
     def run(name: str) -> str:
         workdir = tmp_path / name
         changes = {"loss__contrastive_weight": 0, "loss__refinement_weight": 0, "num_epochs": 1, "warmup_epochs": 0}
-        command = [*runs.command(tiny_records, workdir, **changes), f"--compilation_cache={folder}"]
+        command = runs.command(tiny_records, workdir, program="tests.shallow", **changes)
+        command.append(f"--compilation_cache={folder}")
         process = runs.start(command, tmp_path, tmp_path / f"{name}.log", hasty=True)
         assert process.wait(timeout=900) == 0, (tmp_path / f"{name}.log").read_text()
         return (tmp_path / f"{name}.log").read_text()

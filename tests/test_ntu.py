@@ -1,13 +1,12 @@
-"""NTU RGB+D preparation: files made here against a slow oracle, damaged files, mosaics, records, configs.
+"""NTU RGB+D preparation: names, records, configs, mosaics; killed, sharded, damaged.
 
-The reference outputs and the real clip are looked at where MMCL_TEST_DATA is set.
+The real clip is looked at where MMCL_TEST_DATA is set.
 """
 
 import dataclasses
 import functools
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -21,184 +20,12 @@ import pytest
 from PIL import Image
 
 from configs import ntu60, ntu120
-from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, sources, videos
-from experiments import line_by_line
+from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
 from mmcl_jax import experiment, input_pipeline, records
 from tests import golden, ntu_files, ntu_reference
 
 av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
 ROOT = pathlib.Path(__file__).parent.parent
-SEEDS = 200
-REAL_CLIP = "S001C001P001R001A001"
-
-
-def flat(joints: np.ndarray) -> np.ndarray:
-    """[T, M, 25, 3] -> [T, 75 M], the published layout."""
-    return joints.reshape(len(joints), -1)
-
-
-def preprocess(contents: bytes) -> tuple[np.ndarray, np.ndarray] | None:
-    """What ours makes of a file, in the published layout; None where it is refused."""
-    try:
-        joints = ntu_skeletons.denoise(ntu_skeletons.parse(contents)).joints
-        return flat(joints), flat(ntu_skeletons.translate(joints))
-    except sources.SourceFileError:
-        return None
-
-
-def reference(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
-    try:
-        return ntu_reference.preprocess(path)
-    except (AssertionError, IndexError, ValueError):
-        return None
-
-
-def assert_same(actual, expected) -> None:
-    assert (actual is None) == (expected is None)
-    for one, other in zip(actual or (), expected or (), strict=True):
-        assert one.dtype == other.dtype == np.float32
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("first_seed", range(0, SEEDS, 20))
-def test_made_up_clips_against_the_oracle(tmp_path, first_seed):
-    for seed in range(first_seed, first_seed + 20):
-        path = tmp_path / f"{seed}.skeleton"
-        path.write_text(ntu_files.random_clip(np.random.default_rng(seed)), newline="")
-        assert_same(preprocess(path.read_bytes()), reference(path))
-
-
-def test_the_made_up_clips_reach_every_branch():
-    casts = set()
-    for seed in range(SEEDS):
-        contents = ntu_files.random_clip(np.random.default_rng(seed)).encode()
-        if (joints := preprocess(contents)) is not None:
-            clip = ntu_skeletons.parse(contents)
-            cast = tuple(min(len(actor), 2) for actor in ntu_skeletons.denoise(clip).bodies)
-            casts.add(("bodies", min(len(clip.bodies), 3), cast))
-            casts.add(("empty frames", clip.num_tracked < clip.num_frames))
-            casts.add(("missing frames", len(joints[0]) < clip.num_tracked))
-        else:
-            casts.add("refused")
-    assert casts >= {("empty frames", True), ("missing frames", True), "refused"}
-    assert casts >= {("bodies", 1, (1,)), ("bodies", 2, (1,)), ("bodies", 2, (1, 1)), ("bodies", 2, (2, 0))}
-    assert casts >= {("bodies", 3, (1,)), ("bodies", 3, (1, 1)), ("bodies", 3, (2, 1))}
-
-
-def test_rounding_in_float32_decides_who_of_two_alike_moves_more(tmp_path):
-    path = tmp_path / "clip.skeleton"
-    first = set()
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        joints = ntu_files.make_joints(rng, 20)
-        copy = joints + np.float32(rng.uniform(-1, 1, 3))
-        path.write_text(ntu_files.to_text([[(1, a), (2, b)] for a, b in zip(joints, copy, strict=True)]))
-        assert_same(preprocess(path.read_bytes()), reference(path))
-        first.add(ntu_skeletons.denoise(ntu_skeletons.read(path)).bodies[0][0].id)
-    assert first == {b"1", b"2"}
-
-
-@golden.require_golden
-def test_published_preprocessing():
-    """The stored `denoised` arrays are translated already (the published code works in place); shapes are as denoised.
-
-    So they are compared after translation; what denoising alone gives is compared with the oracle.
-    """
-    with np.load(golden.golden_folder() / "ntu_preprocess.npz") as stored:
-        for path in sorted((golden.golden_folder() / "ntu_raw").glob("*.skeleton")):
-            denoised, translated = preprocess(path.read_bytes())
-            expected = stored[f"denoised/{path.stem}"]
-            np.testing.assert_array_equal(expected, stored[f"translated/{path.stem}"])
-            assert denoised.shape == expected.shape
-            np.testing.assert_allclose(translated, expected, rtol=0, atol=1e-6)
-            np.testing.assert_array_equal(denoised, ntu_reference.preprocess(path)[0])
-
-
-def damaged_files(number: int):
-    """Damaged copies of some files; the generator of each is its seed alone."""
-    texts = [ntu_files.one_person(13), ntu_files.two_persons(14), ntu_files.random_clip(np.random.default_rng(3))]
-    if "MMCL_TEST_DATA" in os.environ:
-        texts.append((golden.golden_folder() / "ntu_raw" / f"{REAL_CLIP}.skeleton").read_text())
-    for seed in range(number):
-        yield ntu_files.mutate(np.random.default_rng(seed), texts[seed % len(texts)].encode())
-
-
-def test_damaged_files_are_refused_or_read_as_the_oracle_reads_them(tmp_path):
-    path = tmp_path / "clip.skeleton"
-    refused, slowest = 0, 0.0
-    for contents in damaged_files(600):
-        start = time.perf_counter()
-        result = preprocess(contents)
-        slowest = max(slowest, time.perf_counter() - start)
-        refused += result is None
-        if result is not None:
-            path.write_bytes(contents)
-            with np.errstate(all="ignore"):
-                assert_same(result, reference(path))
-    assert 400 < refused < 600
-    assert slowest < 5
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda text: "", "an empty file"),
-        (lambda text: text[: len(text) // 2], r"truncated or damaged: frame \d+ of 20 announces 1 bodies"),
-        (lambda text: text.replace("20\n", "21\n", 1), "truncated: it ends before frame 21 of 21"),
-        (lambda text: text.replace("20\n", "19\n", 1), "28 lines follow the last of 19 frames"),
-        (lambda text: text.replace("20\n", "many\n", 1), "line 1 is 'many', expected the number of frames"),
-        (lambda text: text.replace("20\n1\n", "20\n999999999\n", 1), "announces 999999999 bodies, but 559 lines"),
-        (lambda text: text.replace("\n25\n", "\n24\n", 1), "line 4 is '24', expected 25 joints"),
-        (lambda text: text.replace(" 2\n", "\n", 2), "line 3 is .*, expected a body's line of 10 words"),
-        (lambda text: text.replace("277.419 ", "", 1), "line 5 is .*expected a joint's line of 12 numbers"),
-        (lambda text: text.replace(" 3\n", " 3 \x00\n", 1).replace("0.0535", "0.\x0035"), "binary data in it"),
-        (lambda text: "3\n0\n0\n0\n", "nobody in any of its 3 frames"),
-        (lambda text: ntu_files.two_persons(11), "all of its 2 bodies are shorter than 12 frames"),
-    ],
-)
-def test_refusals_say_why(spoil, message):
-    with pytest.raises(sources.SourceFileError, match=message):
-        ntu_skeletons.denoise(ntu_skeletons.parse(spoil(ntu_files.one_person()).encode()))
-
-
-def test_ids_beyond_the_floats_stay_apart_and_frames_are_the_file_s():
-    first, second = ntu_skeletons.parse(ntu_files.two_persons().encode()).bodies
-    assert float(first.id) == float(second.id)
-    assert (first.id, second.id) == (b"72057594037931101", b"72057594037931102")
-    joints = ntu_files.make_joints(np.random.default_rng(0), 5)
-    frames = [[], [(7, joints[0])], [], [(7, joints[1])], []]
-    (body,) = ntu_skeletons.parse(ntu_files.to_text(frames).encode()).bodies
-    assert (body.start, body.end, body.frames.tolist()) == (0, 1, [1, 3])
-    np.testing.assert_allclose(body.joints, joints[:2], rtol=1e-6)
-    np.testing.assert_allclose(body.colours, ntu_files.colours_of(joints[:2]), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "word", ["0.1", "-12.5", "3", "-0", ".5", "7.", "1e-5", "-2.5E+3", "0.12345678901234567890", "nan"]
-)
-def test_numbers_are_rounded_as_python_does(word):
-    text = ntu_files.one_person().replace("277.419", "277.419", 1).split("\n")
-    words = text[4].split()
-    text[4] = " ".join([word, *words[1:]])
-    value = ntu_skeletons.parse("\n".join(text).encode()).bodies[0].joints[0, 0, 0]
-    np.testing.assert_array_equal(value, np.float32(float(word)))
-
-
-def test_reading_is_three_times_as_fast_as_line_by_line(tmp_path):
-    path = tmp_path / "clip.skeleton"
-    path.write_text(ntu_files.one_person(100))
-
-    def seconds(function) -> float:
-        start = time.process_time()
-        function()
-        return time.process_time() - start
-
-    pairs = [
-        (seconds(lambda: line_by_line.read_bodies(path)), seconds(lambda: ntu_skeletons.read(path))) for _ in range(12)
-    ]
-    by_line, ours = np.min(pairs, axis=0)
-    print(f"line by line {1000 * by_line:.2f} ms, ours {1000 * ours:.2f} ms: {by_line / ours:.1f} times as fast")
-    assert by_line > 3 * ours
 
 
 def test_names():
@@ -296,7 +123,7 @@ def test_records(source, prepared):
     assert opened.index["num_bodies"].tolist() == [1, 2, 1]
     assert opened.info.image_source == "rgb"
     expected = ntu_reference.preprocess(source / "skeletons" / "S002C002P003R002A060.skeleton")[1]
-    np.testing.assert_array_equal(flat(opened.skeleton(1).transpose(1, 0, 2, 3)), expected)
+    np.testing.assert_array_equal(ntu_reference.flat(opened.skeleton(1).transpose(1, 0, 2, 3)), expected)
     assert opened.clips_without(range(3), "images") == ["S002C002P003R002A060"]
     assert set_aside(prepared) == {
         "S002C002P003R002A060.jpg": "no mosaic of this clip; the clip is kept, without an image"
@@ -413,7 +240,7 @@ def test_folders_that_are_not_there(source, tmp_path):
 def test_no_good_clip_is_lost_among_damaged_ones(source, tmp_path):
     folder = tmp_path / "skeletons"
     shutil.copytree(source / "skeletons", folder)
-    for number, damaged in enumerate(damaged_files(60)):
+    for number, damaged in enumerate(ntu_files.damaged_files(60)):
         (folder / f"S003C001P{number + 1:03d}R001A002.skeleton").write_bytes(damaged)
     listed = "S001C002P005R002A008"
     for name in (listed, "S001C001P001R001A121", "readme", "S001C001P001R001A001_copy"):
@@ -519,8 +346,8 @@ def ntu_image(width: int, height: int) -> bytes:
 @golden.require_golden
 def test_the_real_clip(tmp_path):
     """A woman drinks: frames equal those of decoding the whole video, and she stands in the middle of each crop."""
-    video = golden.golden_folder().parent / "data" / f"{REAL_CLIP}_rgb.avi"
-    skeleton = golden.golden_folder() / "ntu_raw" / f"{REAL_CLIP}.skeleton"
+    video = golden.golden_folder().parent / "data" / f"{ntu_files.REAL_CLIP}_rgb.avi"
+    skeleton = golden.golden_folder() / "ntu_raw" / f"{ntu_files.REAL_CLIP}.skeleton"
     clip = ntu_skeletons.read(skeleton)
     box = functools.partial(ntu.person_box, ntu_skeletons.denoise(clip).bodies)
     chosen = person_crops.sampled_frames(clip.num_frames, box)
@@ -529,7 +356,7 @@ def test_the_real_clip(tmp_path):
         whole = {number: frame for number, frame in enumerate(container.decode(video=0)) if number in (10, 92)}
     for number, picture in videos.read_frames(video, whole).items():
         np.testing.assert_array_equal(picture, whole[number].to_ndarray(format="rgb24"))
-    (footage,) = ntu.find_footage({REAL_CLIP: skeleton}, video.parent)
+    (footage,) = ntu.find_footage({ntu_files.REAL_CLIP: skeleton}, video.parent)
     picture = np.array(Image.open(io.BytesIO(mosaics.by_skeleton(footage)))).astype(int)
     for crop in np.split(picture, 5, axis=1):
         dark = crop.max(axis=2) < 60  # her black shirt, before a white wall

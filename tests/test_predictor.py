@@ -15,6 +15,7 @@ from mmcl_jax.models import BACKBONES
 from mmcl_jax.predictor import Predictor, make_predictor
 from mmcl_jax.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 
+pytestmark = pytest.mark.usefixtures("shallow")  # of every kind of block one, and nothing is kept from block to block
 CLASSES, FRAMES = 7, 8
 hasty = functools.partial(jax.jit, compiler_options=HASTY)
 
@@ -42,7 +43,7 @@ def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3
         fan_in = leaf.shape[-2] if leaf.ndim > 1 else 4
         return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
 
-    # Statistics of some clips, as training would leave them: without, ten blocks amplify rounding at will.
+    # Statistics of some clips, as training would leave them: without, blocks amplify rounding at will.
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
     clips = rng.normal(size=(4, *clip.shape[1:])).astype(np.float32)
     key = {"dropout": jax.random.key(0)}

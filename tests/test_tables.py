@@ -7,7 +7,7 @@ import pytest
 
 from experiments import tables
 from experiments.scores import read_scores
-from tests import score_files
+from tests import runs, score_files
 from tests.test_streams import tiny_overrides
 
 
@@ -56,6 +56,7 @@ def test_two_rows_are_run_and_shown(tiny_records, finished_run, compiled, tmp_pa
     """The baseline is trained; MMCL's row, which the finished run is, is found finished."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    monkeypatch.setenv("XLA_FLAGS", runs.UNOPTIMISED)
     workdirs = [tmp_path / f"ctrgcn-joint-{modules}" / "seed0" for modules in ("fam0-frm0", "fam0.1-frm0.2")]
     shutil.copytree(finished_run, workdirs[1])
     arguments = ["6", "--config=configs/demo.py", f"--workdir={tmp_path}", "--seeds=0", *tiny_overrides(tiny_records)]

@@ -82,7 +82,7 @@ def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_pa
     # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
     # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
     command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
-    status, text = runs.run(command, compiled, tmp_path / "log", 8)
+    status, text = runs.run(command, compiled, tmp_path / "log", devices=8, hasty=True)
     assert status == 0, text
     results = {name: np.array(values) for name, values in json.loads(text.splitlines()[-1]).items()}
     difference = np.abs(results["eight"] / results["one"] - 1)
@@ -116,7 +116,7 @@ def programs(monkeypatch):
 
 
 def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation(
-    tiny_records, tmp_path, hasty_with_mean_colours, programs
+    tiny_records, tmp_path, shallow, hasty_with_mean_colours, programs
 ):
     changes = {"log_every_steps": 1, "checkpoint_every_steps": 5}
     config = runs.tiny_config(tiny_records, model__image_encoder="mean_colour", **changes)
@@ -130,7 +130,7 @@ def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation
 
 
 def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
-    tiny_records, tmp_path, hasty_with_mean_colours, programs, monkeypatch
+    tiny_records, tmp_path, shallow, hasty_with_mean_colours, programs, monkeypatch
 ):
     changes = {"log_every_steps": 5, "checkpoint_every_steps": 5, "steps_per_dispatch": 3, "data__storage": "float16"}
     config = functools.partial(runs.tiny_config, tiny_records, model__image_encoder="mean_colour", **changes)
@@ -179,7 +179,7 @@ def test_dispatches_end_where_something_is_logged_saved_or_evaluated(start, toge
         assert [count for _, count in divided][-3:] == [4, 1, 1]
 
 
-def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, monkeypatch):
+def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, shallow, monkeypatch):
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
     changes = {"compute_dtype": "bfloat16", "loss__contrastive_weight": 0.0, "model__backbone": "ctrsgcn"}
     config = runs.tiny_config(tiny_records, **changes)
@@ -203,13 +203,14 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
     command = runs.command(
         tiny_records,
         workdir,
+        program="tests.shallow",
         model__image_encoder_frozen=True,
         model__refinement_matrices="full",
         loss__contrastive="paper",
         drop_epochs="(1,)",
         drop_factor=1e30,
     )
-    status, text = runs.run(command, compiled, log)
+    status, text = runs.run(command, compiled, log, hasty=True)
     assert status == 1, text
     assert "Traceback" not in text
     assert f"The last good checkpoint, step {runs.STEPS_PER_EPOCH}, is kept" in text
@@ -228,7 +229,7 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
         assert stored["features"].shape == (24, 256)
         assert np.isfinite(stored["features"]).all()
         assert stored["features"].std(axis=0).max() > 0
-    status, text = runs.run(command, compiled, log)  # resumes, fails again, computes no features
+    status, text = runs.run(command, compiled, log, hasty=True)  # resumes, fails again, computes no features
     assert status == 1, text
     assert f"resuming at step {runs.STEPS_PER_EPOCH}" in text
     assert os.stat(features).st_mtime_ns == written
