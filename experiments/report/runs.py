@@ -87,7 +87,7 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
     else:
         missing.append(
             "scores_test.npz: not evaluated yet, so there is no confusion matrix, no accuracy by class and no hardest "
-            "clip; let the training end, or run --mode=evaluate"
+            "clip; let the training end, or run --mode=eval"
         )
     epochs = config.get("num_epochs")
     if rows and isinstance(epochs, int) and rows[-1]["epoch"] < epochs:
@@ -96,7 +96,7 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
     if file is not None and step is not None and not cut and file.step not in (None, -1, step):
         missing.append(
             f"scores_test.npz: of step {file.step}, while the last epoch of metrics.csv ended at step {step:.0f}; run "
-            "--mode=evaluate for the newest checkpoint's scores"
+            "--mode=eval for the newest checkpoint's scores"
         )
     return Run(workdir, name, config, starts, rows, file, missing)
 
