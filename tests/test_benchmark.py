@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from experiments.benchmark import data, train
+from experiments.benchmark import data, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from mmcl_jax.models import blocks
 from mmcl_jax.records import Records
 from tests.runs import ROOT
 
@@ -200,3 +201,15 @@ def _ahead() -> Program:
     ready = iter([0, 0, 0, 0])
     child = subprocess.Popen(["sleep", "600"])
     return Program(lambda: time.sleep(next(ready, 0.03)), close=lambda: (child.kill(), child.wait()), ahead=3)
+
+
+def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monkeypatch):
+    monkeypatch.setattr(blocks, "WIDTHS", (1, 2))
+    monkeypatch.setattr(blocks, "STRIDES", (1, 2))
+    monkeypatch.setattr(train, "WINDOW", 16)
+    for settings_of_a_process in ("keep_memory", "tune_cpu_compiler"):
+        monkeypatch.setattr(streams, settings_of_a_process, lambda: None)
+    case = train.Case("ctrgcn", 2, 4, 0, "float32")
+    alone, together = (make(case, streams=2).outputs for make in (streams.one_by_one, streams.together))
+    assert alone.shape == (2,) and alone[0] != alone[1]
+    np.testing.assert_allclose(together, alone, rtol=1e-4)

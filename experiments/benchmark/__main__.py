@@ -1,4 +1,4 @@
-"""The command: python -m experiments.benchmark {infer,train,data,scale} [--json FILE] [--help]."""
+"""The command: python -m experiments.benchmark {infer,train,streams,data,scale} [--json FILE] [--help]."""
 
 import argparse
 import importlib
@@ -14,6 +14,7 @@ from experiments.benchmark.report import Report
 BENCHMARKS: dict[str, str] = {
     "infer": "the skeleton model alone, against PyTorch and ONNX Runtime",
     "train": "training steps of CTR-GCN and MMCL, against PyTorch",
+    "streams": "training several streams: one after another, or in one program",
     "data": "reading batches: clips per second and memory, beside a feeder that holds everything",
     "scale": "one device, several, two processes: clips per second of the same global batch",
 }
