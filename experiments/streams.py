@@ -11,8 +11,8 @@ HD-Graph (`--config.model.graph=hierarchical`), the paper's fifth and sixth.
 Where all are done, DIR/streams.md holds a row a run and the ensembles: with equal weights, with published ones where
 there are any for dataset, protocol and streams, and with weights fitted on the validation split where the config holds
 one out. DIR/scores_ensemble.npz has the fused scores, by the published weights, or equal ones. Started again, runs that
-are finished are not touched. (All streams in one compiled program are slower on a CPU and hold the activations of all at
-once; `python -m experiments.benchmark streams` measures it, also on a GPU, where we have not.)
+are finished are not touched. (All streams in one compiled program are slower on a CPU, and hold the activations of all
+at once; `python -m experiments.benchmark streams` measures it, also on a GPU, where we have not.)
 """
 
 import argparse
