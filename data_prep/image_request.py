@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from data_prep import builders, mosaics, sources, yolo
+from mmcl_jax.option_types import positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--yolo_confidence", type=_fraction, help=f"of a person, at least (default {yolo.DEFAULT_CONFIDENCE})"
     )
     group.add_argument("--yolo_person", help=f"name of the class of persons in the weights (default {yolo.PERSON})")
-    group.add_argument(
-        "--yolo_batch", type=sources.positive, help=f"frames at a time (default {yolo.DEFAULT_BATCH_SIZE})"
-    )
+    group.add_argument("--yolo_batch", type=positive, help=f"frames at a time (default {yolo.DEFAULT_BATCH_SIZE})")
 
 
 def parse(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> Request:

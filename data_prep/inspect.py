@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from data_prep import builders, html_page, person_crops, skeleton_player
 from mmcl_jax import records
+from mmcl_jax.option_types import positive
 
 CLIPS = 60  # shown without --clips, at most; one of each class
 MANY_CLIPS = 500  # a page of about 10 MB
@@ -347,13 +348,6 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
     html_page.write(out, page)
     print(f"{out}: {len(rows)} of {len(opened)} clips, {len(page) / 1e6:.1f} MB; open it in a browser")
     return out
-
-
-def positive(text: str) -> int:
-    """An option's positive whole number. Raises: ArgumentTypeError."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> None:

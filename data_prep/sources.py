@@ -222,13 +222,6 @@ def shard(text: str) -> tuple[int, int]:
     return int(number), int(shards)
 
 
-def positive(text: str) -> int:
-    """The type of an argument that is a positive whole number. Raises: ArgumentTypeError."""
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
 @contextlib.contextmanager
 def clear_memory_errors(what: str, option: str):
     """Turns PyTorch's want of memory for `what` into a PreparationError that names the option to choose smaller."""

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from data_prep import builders, pictures, sources, text_sets, vqa
 from data_prep.builders import PreparationError, SetAside
 from mmcl_jax import records
+from mmcl_jax.option_types import positive
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
@@ -304,8 +305,8 @@ def _parser() -> argparse.ArgumentParser:
         "--feature", action="append", choices=FEATURES, help="may be repeated (default token_ids)", dest="features"
     )
     parser.add_argument("--answers", default="yes,no", help="for answer_logits, parted by commas (default yes,no)")
-    parser.add_argument("--batch_size", type=sources.positive, default=16, help="mosaics at a time (default 16)")
-    parser.add_argument("--max_tokens", type=sources.positive, default=10, help="of an answer, at most (default 10)")
+    parser.add_argument("--batch_size", type=positive, default=16, help="mosaics at a time (default 16)")
+    parser.add_argument("--max_tokens", type=positive, default=10, help="of an answer, at most (default 10)")
     parser.add_argument(
         "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half on a GPU, float32 on a CPU"
     )

@@ -20,6 +20,7 @@ from PIL import Image
 
 from data_prep import builders, detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
 from experiments import line_by_line
+from mmcl_jax.option_types import positive
 
 NUM_CLIPS = sum(ntu.NUM_CLIPS["ntu120_xsub"].values())
 _GROUP = 8  # clips that a model is given together
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--video", type=pathlib.Path, required=True, help="its RGB video")
     parser.add_argument("--yolo_weights", type=pathlib.Path, help="a .pt file of ultralytics")
     parser.add_argument("--vqa_model", help="a model folder, as data_prep.text_features takes it")
-    parser.add_argument("--repeats", type=sources.positive, default=20, help="clips a step is measured on (default 20)")
+    parser.add_argument("--repeats", type=positive, default=20, help="clips a step is measured on (default 20)")
     parsed = parser.parse_args(arguments)
     with builders.plain_errors(), _named_errors():
         measured = rows(parsed.skeleton, parsed.video, parsed.yolo_weights, parsed.vqa_model, parsed.repeats)

@@ -35,6 +35,7 @@ from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.streams import HD_STREAMS, published_weights, stream_run
 from mmcl_jax.metrics import classification_metrics
+from mmcl_jax.option_types import positive
 from mmcl_jax.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.transforms import STREAMS
@@ -349,7 +350,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", action="append", default=[], metavar="NAME=SET", help=f"of {', '.join(TEXT_SETS)}")
     parser.add_argument("--list", action="store_true", help="print the commands of the runs")
     parser.add_argument("--run", action="store_true", help="train or resume the runs, in order")
-    parser.add_argument("--most", type=int, default=10, help="table 1: classes that gained and lost (default 10)")
+    parser.add_argument("--most", type=positive, default=10, help="table 1: classes that gained and lost (default 10)")
     return parser
 
 
@@ -407,8 +408,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = [f"--{name}" for name in ("rows", "text", "list", "run") if getattr(options, name)]
         if given or rest:
             parser.error(f"table {first} is no sweep; leave {(given or rest)[0]} out")
-    if options.most < 1:
-        parser.error(f"--most={options.most}: expected a positive number")
     try:
         if first == "1":
             if len(others) != 2:

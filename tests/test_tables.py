@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(arguments, message, action, tmp_path, caps
     [
         (["1", "a.npz"], "takes two score files"),
         (["1", "a.npz", "b.npz", "--run"], "table 1 is no sweep; leave --run out"),
-        (["1", "a.npz", "b.npz", "--most=0"], "--most=0: expected a positive number"),
+        (["1", "a.npz", "b.npz", "--most=0"], "'0' is not a positive whole number"),
         (["7", "--rows=1"], "table 7 is no sweep; leave --rows out"),
         (["7", "--config.seed=1"], "leave --config.seed=1 out"),
     ],

@@ -16,6 +16,7 @@ import functools
 import io
 import itertools
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from mmcl_jax.option_types import model_width, positive
 
 _CLIPS = 113_945  # of NTU RGB+D 120
 _JOINTS, _CHANNELS, _BODIES, _FRAMES = 25, 3, 2, 300
@@ -33,19 +35,23 @@ _STREAMED = "streamed from records"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clips", type=int, default=4000, help=f"in the records (default 4000; all: {_CLIPS})")
-    parser.add_argument("--feeder-clips", type=int, default=4000, help="in the feeder's array, 180 kB each")
+    parser.add_argument("--clips", type=positive, default=4000, help=f"in the records (default 4000; all: {_CLIPS})")
+    parser.add_argument("--feeder-clips", type=positive, default=4000, help="in the feeder's array, 180 kB each")
     parser.add_argument("--records", type=pathlib.Path, help="folder for the records, made if missing, and kept")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="processes that read (default 0 1 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each contender")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn")
-    parser.add_argument("--width", type=int, default=4, help="base_channels of the model that trains (default 4)")
-    parser.add_argument("--training-batch", type=int, default=50, help="clips of its batches (default 50)")
+    parser.add_argument(
+        "--width", type=model_width, default=4, help="base_channels of the model that trains (default 4)"
+    )
+    parser.add_argument("--training-batch", type=positive, default=50, help="clips of its batches (default 50)")
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     from mmcl_jax.worker_processes import HELD
 
+    if min(options.clips, options.feeder_clips) < _BATCH:
+        sys.exit(f"error: --clips and --feeder-clips: expected the {_BATCH} of a batch or more")
     with contextlib.ExitStack() as stack:
         scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         records = options.records or scratch / "records"

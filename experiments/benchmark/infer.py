@@ -27,6 +27,7 @@ from mmcl_jax.backend import HASTY, tune_cpu_compiler
 from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.layers import BatchNorm
+from mmcl_jax.option_types import model_width, positive
 from mmcl_jax.predictor import Predictor
 from mmcl_jax.torch_names import ctrgcn_entries
 from mmcl_jax.torch_weights import to_torch
@@ -38,8 +39,10 @@ _TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default %(default)s)")
-    parser.add_argument("--base-channels", type=int, default=64, help="width of the first blocks (default %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=9, help="turns of each contender (default %(default)s)")
+    parser.add_argument(
+        "--base-channels", type=model_width, default=64, help="width of the first blocks (default %(default)s)"
+    )
     parser.add_argument(
         "--no-compile", action="store_true", help="leave torch.compile out: it takes minutes to compile"
     )

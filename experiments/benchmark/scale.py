@@ -15,16 +15,17 @@ import numpy as np
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from mmcl_jax.option_types import model_width, positive
 
 _FRAMES, _CLASSES = 300, 120  # of NTU RGB+D 120
 _TOLERANCE = 1e-4  # of the first step's loss
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, help="over all devices; default 16, on GPUs 200")
-    parser.add_argument("--width", type=int, help="base_channels; default 16, on GPUs 64, the published width")
-    parser.add_argument("--devices", type=int, help="at most; default 4 virtual ones, or all GPUs")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--batch", type=positive, help="over all devices; default 16, on GPUs 200")
+    parser.add_argument("--width", type=model_width, help="base_channels; default 16, on GPUs 64, the published width")
+    parser.add_argument("--devices", type=positive, help="at most; default 4 virtual ones, or all GPUs")
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each contender")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn")
 
 

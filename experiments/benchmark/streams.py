@@ -17,15 +17,18 @@ from experiments.benchmark.harness import Contender, Program, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax import sharding, steps
 from mmcl_jax.backend import keep_memory, tune_cpu_compiler
+from mmcl_jax.option_types import model_width, positive
 
 _TOLERANCE = 1e-3  # GPUs round the operands of float32's products
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, default=4, help="how many (default %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="clips a step of each stream (default %(default)s)")
-    parser.add_argument("--base-channels", type=int, default=64, help="width of the first blocks (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default %(default)s)")
+    parser.add_argument("--streams", type=positive, default=4, help="how many (default %(default)s)")
+    parser.add_argument("--batch", type=positive, default=16, help="clips a step of each stream (default %(default)s)")
+    parser.add_argument(
+        "--base-channels", type=model_width, default=64, help="width of the first blocks (default %(default)s)"
+    )
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each contender (default %(default)s)")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn (default %(default)s)")
 
 

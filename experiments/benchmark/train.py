@@ -34,6 +34,7 @@ from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.image_encoders import IMAGENET
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.option_types import model_width, positive
 from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
 from mmcl_jax.torch_weights import to_flax
 from mmcl_jax.transforms import TransformOptions, make_transform
@@ -66,15 +67,17 @@ class Case:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, help="default: ctrgcn; on a GPU both")
     parser.add_argument("--dtype", choices=_TOLERANCE, help="of features; default float32, on a GPU bfloat16")
-    parser.add_argument("--batch", type=int, help="clips a step; default 16, on a GPU 200")
-    parser.add_argument("--steps", type=int, help="steps a run, of ours in one dispatch; default 1, on a GPU 10")
+    parser.add_argument("--batch", type=positive, help="clips a step; default 16, on a GPU 200")
+    parser.add_argument("--steps", type=positive, help="steps a run, of ours in one dispatch; default 1, on a GPU 10")
     parser.add_argument(
-        "--clips", type=int, help="on the device; default four batches, on a GPU as many as a tenth holds"
+        "--clips", type=positive, help="on the device; default four batches, on a GPU as many as a tenth holds"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default %(default)s)")
+    parser.add_argument("--rounds", type=positive, default=5, help="turns of each contender (default %(default)s)")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn (default %(default)s)")
-    parser.add_argument("--base-channels", type=int, default=64, help="width of the first blocks (default %(default)s)")
-    parser.add_argument("--image-size", type=int, default=299, help="side of MMCL's images (default %(default)s)")
+    parser.add_argument(
+        "--base-channels", type=model_width, default=64, help="width of the first blocks (default %(default)s)"
+    )
+    parser.add_argument("--image-size", type=positive, default=299, help="side of MMCL's images (default %(default)s)")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     parser.add_argument("--no-eager", action="store_true", help="leave out PyTorch eager, mean first")
     parser.add_argument("--no-released", action="store_true", help="leave out PyTorch eager, as released")

@@ -11,10 +11,10 @@ import pathlib
 from collections.abc import Sequence
 
 from data_prep import builders, html_page
-from data_prep.inspect import positive
 from experiments.report.page import COMMAND, make_page, notes, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
+from mmcl_jax.option_types import positive
 from mmcl_jax.run_log import WorkdirError
 
 
