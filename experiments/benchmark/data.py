@@ -79,11 +79,12 @@ def run(options: argparse.Namespace, report: Report) -> None:
     report.timings(title, trained, units=options.training_batch, unit="clip")
     rows = [
         (
-            f"{timing.name}, mosaics" if timing in mosaics else timing.name,
+            timing.name + suffix,
             f"{timing.details['clips']:,}",
             *(f"{count / 1e9:.2f}" for count in (timing.peak_memory, timing.worker_memory)),
         )
-        for timing in (*timings, *mosaics, *trained)
+        for suffix, group in (("", timings), (", mosaics", mosaics), ("", trained))
+        for timing in group
         if not timing.unavailable
     ]
     title = "Peak resident memory of each process (all of it, libraries and what processes share included)"
