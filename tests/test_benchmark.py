@@ -213,3 +213,11 @@ def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monke
     alone, together = (make(case, streams=2).outputs for make in (streams.one_by_one, streams.together))
     assert alone.shape == (2,) and alone[0] != alone[1]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
+
+
+def test_memory_of_contenders_of_one_name():
+    seconds = np.array([0.1, 0.2])
+    one, same = (Timing("threads", seconds, {"clips": clips}, 10**9, 2 * 10**8) for clips in (4000, 1000))
+    absent = Timing("absent", np.array([]), {}, unavailable="not installed")
+    rows = data.memory_rows({"": [one, absent], ", mosaics": [same]})
+    assert rows == [("threads", "4,000", "1.00", "0.20"), ("threads, mosaics", "1,000", "1.00", "0.20")]

@@ -18,11 +18,11 @@ import itertools
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
+from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax.option_types import model_width, positive
 
@@ -77,18 +77,23 @@ def run(options: argparse.Namespace, report: Report) -> None:
         trained = alternating(trains)
     title = f"Training CTR-GCN, base_channels {options.width}, batches of {options.training_batch}"
     report.timings(title, trained, units=options.training_batch, unit="clip")
-    rows = [
+    rows = memory_rows({"": [*timings, *trained], ", mosaics": mosaics})
+    title = "Peak resident memory of each process (all of it, libraries and what processes share included)"
+    report.table(title, ("", "clips", "GB", "GB of the largest worker"), rows)
+
+
+def memory_rows(groups: dict[str, Sequence[Timing]]) -> list[tuple[str, ...]]:
+    """Name, clips and GB of each contender that ran, and of its largest worker; groups by what is added to the name."""
+    return [
         (
             timing.name + suffix,
             f"{timing.details['clips']:,}",
             *(f"{count / 1e9:.2f}" for count in (timing.peak_memory, timing.worker_memory)),
         )
-        for suffix, group in (("", timings), (", mosaics", mosaics), ("", trained))
+        for suffix, group in groups.items()
         for timing in group
         if not timing.unavailable
     ]
-    title = "Peak resident memory of each process (all of it, libraries and what processes share included)"
-    report.table(title, ("", "clips", "GB", "GB of the largest worker"), rows)
 
 
 def _readers(workers: int) -> str:
