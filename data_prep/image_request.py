@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from data_prep import builders, mosaics, sources, yolo
-from mmcl_jax.option_types import positive
+from mmcl_jax.runtime.options import positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from data_prep import builders, html_page, person_crops, skeleton_player
 from mmcl_jax import records
-from mmcl_jax.option_types import positive
+from mmcl_jax.runtime.options import positive
 
 CLIPS = 60  # shown without --clips, at most; one of each class
 MANY_CLIPS = 500  # a page of about 10 MB

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from data_prep import builders, pictures, sources, text_sets, vqa
 from data_prep.builders import PreparationError, SetAside
 from mmcl_jax import records
-from mmcl_jax.option_types import positive
+from mmcl_jax.runtime.options import positive
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")

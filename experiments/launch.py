@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from experiments.scores import read_scores
 from mmcl_jax.run_log import check_training
-from mmcl_jax.signals import StopSignal
+from mmcl_jax.runtime.signals import StopSignal
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -20,7 +20,7 @@ from PIL import Image
 
 from data_prep import builders, detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
 from experiments import line_by_line
-from mmcl_jax.option_types import positive
+from mmcl_jax.runtime.options import positive
 
 NUM_CLIPS = sum(ntu.NUM_CLIPS["ntu120_xsub"].values())
 _GROUP = 8  # clips that a model is given together

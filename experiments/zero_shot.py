@@ -36,12 +36,13 @@ from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-from mmcl_jax import backend, checkpoints, experiment, graphs, sharding
+from mmcl_jax import checkpoints, experiment, graphs
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
 from mmcl_jax.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
+from mmcl_jax.runtime import backend, sharding
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

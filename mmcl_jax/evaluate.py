@@ -11,14 +11,15 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
-from mmcl_jax.backend import HASTY
+from mmcl_jax import checkpoints, experiment, input_pipeline, plots
 from mmcl_jax.input_pipeline import Batch, Fields
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor, predictor_of
 from mmcl_jax.records import Records
 from mmcl_jax.resident import load
 from mmcl_jax.run_log import check_evaluation
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.steps import draw
 
 if TYPE_CHECKING:

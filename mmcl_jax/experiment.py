@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import graphs, input_pipeline, optim, resident, sharding
+from mmcl_jax import graphs, input_pipeline, optim, resident
 from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.runtime import sharding
 from mmcl_jax.steps import LossOptions, Recipe
 from mmcl_jax.transforms import Transform, TransformOptions, make_transform
 

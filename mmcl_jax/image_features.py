@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import distributed, experiment, input_pipeline, sharding, torch_weights
+from mmcl_jax import experiment, input_pipeline, torch_weights
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.transforms import normalise_images
 
 if TYPE_CHECKING:

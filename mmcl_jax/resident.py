@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax import input_pipeline, sharding
+from mmcl_jax import input_pipeline
 from mmcl_jax.input_pipeline import Fields
 from mmcl_jax.records import Records
+from mmcl_jax.runtime import sharding
 
 
 def load(

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax.distributed import check_same
+from mmcl_jax.runtime.distributed import check_same
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

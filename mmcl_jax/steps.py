@@ -22,9 +22,10 @@ import numpy as np
 import optax
 from flax import struct
 
-from mmcl_jax import losses, sharding
-from mmcl_jax.backend import HASTY
+from mmcl_jax import losses
 from mmcl_jax.models.mmcl import MMCL
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.transforms import Transform, normalise_images
 
 BACKBONE = "backbone"  # the skeleton model's subtree in the variables of MMCL

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints, distributed, experiment, sharding, steps
-from mmcl_jax.backend import HASTY
+from mmcl_jax import checkpoints, experiment, steps
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.run_log import RunLog
-from mmcl_jax.signals import StopSignal
+from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import experiment, sharding, train
-from mmcl_jax.backend import tune_cpu_compiler
+from mmcl_jax import experiment, train
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import tune_cpu_compiler
 from mmcl_jax.steps import compile_step, empty_totals
 from tests.runs import tiny_config
 from tests.shallow import make_shallow

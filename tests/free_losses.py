@@ -15,9 +15,10 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import distributed, experiment, sharding, train
-from mmcl_jax.backend import HASTY
+from mmcl_jax import experiment, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.steps import compile_step
 from tests.runs import MeanColour, tiny_config
 from tests.shallow import make_shallow

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mmcl_jax import evaluate, train
-from mmcl_jax.backend import HASTY
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.blocks import cross_entropy_of_logits
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.runtime.backend import HASTY
 from tests import runs
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from mmcl_jax.backend import keep_compiled_programs
+from mmcl_jax.runtime.backend import keep_compiled_programs
 from tests import runs
 
 
@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_is_no_error(tmp_path):
 _PAGE_FAULTS = """
 import resource, sys
 import numpy as np
-from mmcl_jax.backend import keep_memory
+from mmcl_jax.runtime.backend import keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 np.ones(2**24)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from mmcl_jax import distributed, sharding
+from mmcl_jax.runtime import distributed, sharding
 from tests import runs
 
 STEPS = 6  # of each epoch: a batch of 16 of 24 clips, each four times

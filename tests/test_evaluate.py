@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import evaluate, experiment, sharding
+from mmcl_jax import evaluate, experiment
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.runtime import sharding
 from tests import runs
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mmcl_jax import experiment, graphs
-from mmcl_jax.backend import HASTY
 from mmcl_jax.models import BACKBONES, blocks, inception, infogcn, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.records import RecordsError
+from mmcl_jax.runtime.backend import HASTY
 from tests.runs import MeanColour, tiny_config
 
 TEXT_SET = "stand_in/holding/token_ids"

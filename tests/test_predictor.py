@@ -10,9 +10,9 @@ import pytest
 
 from configs import common
 from mmcl_jax import graphs
-from mmcl_jax.backend import HASTY
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.predictor import Predictor, make_predictor
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 
 pytestmark = pytest.mark.usefixtures("shallow")  # of every kind of block one, and nothing is kept from block to block

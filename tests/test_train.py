@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from mmcl_jax import train
-from mmcl_jax.backend import HASTY
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.runtime.backend import HASTY
 from tests import runs
 
 pytestmark = pytest.mark.slow

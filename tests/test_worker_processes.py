@@ -19,7 +19,7 @@ from mmcl_jax import experiment, worker_processes
 from mmcl_jax.evaluate import Evaluator
 from mmcl_jax.input_pipeline import Fields, train_batches, train_order
 from mmcl_jax.records import Records, RecordsError
-from mmcl_jax.sharding import data_mesh
+from mmcl_jax.runtime.sharding import data_mesh
 from tests import runs
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
-from mmcl_jax.option_types import model_width, positive
+from mmcl_jax.runtime.options import model_width, positive
 
 _CLIPS = 113_945  # of NTU RGB+D 120
 _JOINTS, _CHANNELS, _BODIES, _FRAMES = 25, 3, 2, 300
@@ -201,7 +201,8 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
-    from mmcl_jax import backend, experiment, sharding, steps, train
+    from mmcl_jax import experiment, steps, train
+    from mmcl_jax.runtime import backend, sharding
 
     backend.tune_cpu_compiler()
     task = experiment.build_training_task(config)

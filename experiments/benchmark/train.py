@@ -27,14 +27,15 @@ from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
-from mmcl_jax import optim, sharding, steps
-from mmcl_jax.backend import keep_memory, tune_cpu_compiler
+from mmcl_jax import optim, steps
 from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.image_encoders import IMAGENET
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.option_types import model_width, positive
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.options import model_width, positive
 from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
 from mmcl_jax.torch_weights import to_flax
 from mmcl_jax.transforms import TransformOptions, make_transform

@@ -14,8 +14,8 @@ from data_prep import builders, html_page
 from experiments.report.page import COMMAND, make_page, notes, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
-from mmcl_jax.option_types import positive
 from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime.options import positive
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mmcl_jax import sharding
+from mmcl_jax.runtime import sharding
 
 # How many tasks the launcher started: one is no reason to look for others.
 _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
