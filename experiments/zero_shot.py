@@ -7,8 +7,9 @@
 
 The workdir is a run's, whose own config is taken, or an import's (`mmcl_jax.torch_weights import`), which needs
 `--config`; the third line is the published one's setting. What the clips go through is what the run's test clips went
-through; before that, their joints become those of the model (`mmcl_jax.graphs.joint_mapping`), and its centre joint in
-the first frame the origin. y must point up and z away from the camera in both, as in all records that data_prep writes.
+through; before that, their joints become those of the model (`mmcl_jax.data.layouts.joint_mapping`), and its centre
+joint in the first frame the origin. y must point up and z away from the camera in both, as in all records that
+data_prep writes.
 
 Which of the model's classes an action of the target is, is known for NTU RGB+D -> UTD-MHAD (six actions, the paper's),
 NW-UCLA -> UTD-MHAD (four), and back. For others, `--labels` names a JSON file {"action of the target": "class of the
@@ -36,7 +37,8 @@ from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-from mmcl_jax import checkpoints, experiment, graphs
+from mmcl_jax import checkpoints, experiment
+from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
@@ -93,7 +95,7 @@ class MappedRecords:
         """Raises: ValueError where labels, joints, channels or units do not fit."""
         by_label = label_numbers(labels, target.info.class_names, source.class_names)
         self._target, self._source = target, source
-        self._mapping = graphs.joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
+        self._mapping = joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
         _check_channels(target.info, source.info)
         self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
         without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
@@ -120,7 +122,7 @@ class MappedRecords:
         """float32 `[M, T, V, C]`, on the source's joints, the origin at its centre joint in the first frame."""
         clip = self._target.skeleton(row)[: self.max_bodies]
         coordinates = self.info.num_coordinates
-        clip = graphs.map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
+        clip = map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
         clip[..., :coordinates] -= clip[0, 0, self.info.skeleton_layout.centre, :coordinates]
         return clip.astype(np.float32)
 

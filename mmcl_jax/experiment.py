@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import graphs, input_pipeline, optim, resident
+from mmcl_jax import input_pipeline, optim, resident
 from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
 from mmcl_jax.losses import CONTRASTIVE
-from mmcl_jax.models import BACKBONES
+from mmcl_jax.models import BACKBONES, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError

@@ -20,7 +20,7 @@ import zipfile
 
 import numpy as np
 
-from mmcl_jax.graphs import LAYOUTS, Layout
+from mmcl_jax.data.layouts import LAYOUTS, Layout
 
 RECORDS_VERSION = "1.0.0"
 SPLIT = "clips"  # the one split of every dataset; train and test are filters on the index ('all' is reserved by TFDS)
@@ -75,7 +75,7 @@ class DatasetInfo:
     """
 
     dataset: str  # its name; key of PROTOCOLS, unless it brings its own
-    layout: str | Layout  # key of mmcl_jax.graphs.LAYOUTS, or a layout of its own
+    layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
     units: str  # of the coordinates
     class_names: tuple[str, ...]  # by label
     image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images

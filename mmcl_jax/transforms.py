@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.graphs import Layout
+from mmcl_jax.data.layouts import Layout
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 ABSENT_BODY = ("zeros", "copy")

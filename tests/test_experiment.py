@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment, graphs
-from mmcl_jax.models import BACKBONES, blocks, inception, infogcn, resnet
+from mmcl_jax import experiment
+from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.records import RecordsError
 from mmcl_jax.runtime.backend import HASTY
@@ -84,8 +85,8 @@ def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
 def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph):
     config = tiny_config(tiny_records, model__graph=graph, model__center_of_mass=21)
     adjacency = experiment.build_training_task(config).skeleton.backbone.adjacency
-    np.testing.assert_array_equal(adjacency, graphs.GRAPHS[graph](graphs.LAYOUTS["ntu"], 21))
-    assert not np.array_equal(adjacency, graphs.GRAPHS["natural"](graphs.LAYOUTS["ntu"], 21)) or graph == "natural"
+    np.testing.assert_array_equal(adjacency, graphs.GRAPHS[graph](LAYOUTS["ntu"], 21))
+    assert not np.array_equal(adjacency, graphs.GRAPHS["natural"](LAYOUTS["ntu"], 21)) or graph == "natural"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep import builders
 from mmcl_jax import records
-from mmcl_jax.graphs import Layout
+from mmcl_jax.data.layouts import Layout
 
 TEXT_SET = "blip/holding/token_ids"
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep import skeleton_player
-from mmcl_jax import graphs, records
+from mmcl_jax import records
+from mmcl_jax.data.layouts import Layout
 
 
 def info(channels=("x", "y", "z"), layout="ntu") -> records.DatasetInfo:
@@ -102,7 +103,7 @@ def test_which_way_is_up(axis, sign):
 def test_which_way_is_up_where_nothing_says_it():
     assert skeleton_player.upward(info(), []) == (1, 1)
     assert skeleton_player.upward(info(("x", "y")), []) == (1, -1)
-    line = graphs.Layout.from_names("a, b", "b < a", "a")
+    line = Layout.from_names("a, b", "b < a", "a")
     assert skeleton_player.upward(info(layout=line), [np.ones((1, 2, 2, 3))]) == (1, 1)
 
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from data_prep import actions, figure, synthetic
-from mmcl_jax import graphs, records
+from mmcl_jax import records
+from mmcl_jax.data.layouts import LAYOUTS
 
 LABELS = range(len(actions.ACTIONS))
 
@@ -34,7 +35,7 @@ def _answers_by_clip(item: str) -> dict[tuple[int, ...], list[float]]:
 
 
 def test_joint_numbers_are_those_of_the_ntu_layout():
-    names = graphs.LAYOUTS["ntu"].joints
+    names = LAYOUTS["ntu"].joints
     assert len(names) == figure.NUM_JOINTS
     limbs = {"shoulder": 0, "elbow": 1, "wrist": 2, "hand": 3, "hand tip": 4, "thumb": 5}
     for side, arm in figure.ARMS.items():

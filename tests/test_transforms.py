@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax import transforms
-from mmcl_jax.graphs import LAYOUTS
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.transforms import TransformOptions, make_transform
 from tests.golden import golden_folder, relative_error, require_golden, standard_input
 

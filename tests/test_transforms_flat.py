@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax import transforms
-from mmcl_jax.graphs import LAYOUTS
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.transforms import make_transform
 from tests.test_transforms import CROP_RESIZE, VIEW_NORMALISED
 

@@ -9,7 +9,8 @@ import pytest
 from data_prep import builders, ntu, nw_ucla, synthetic, utd_mhad
 from experiments import zero_shot
 from experiments.scores import read_scores
-from mmcl_jax import checkpoints, graphs
+from mmcl_jax import checkpoints
+from mmcl_jax.data.layouts import LAYOUTS, joint_mapping, map_joints
 from mmcl_jax.records import Records
 from mmcl_jax.torch_command import import_checkpoint
 from tests.torch_files import random_state_dict, save
@@ -87,11 +88,11 @@ def _refine_by_hand(scores, workdir, target):
 def kinect_v1(tmp_path_factory):
     """Two clips each of the paper's six actions of UTD-MHAD and one of another, of synthetic people of 20 joints."""
     folder = tmp_path_factory.mktemp("utd") / "records"
-    mapping = graphs.joint_mapping(graphs.LAYOUTS["ntu"], graphs.LAYOUTS["utd_mhad"])
+    mapping = joint_mapping(LAYOUTS["ntu"], LAYOUTS["utd_mhad"])
     clips = []
     for label in (2, 2, 5, 5, 6, 6, 23, 23, 24, 24, 26, 26, 0):
         clip = synthetic.make_clip(1, synthetic.ClipFields(len(clips) % 12 + 1, 1, 1, 1))
-        skeleton = graphs.map_joints(clip.skeleton[:, :1], mapping, 3).astype(np.float32) + MOVED
+        skeleton = map_joints(clip.skeleton[:, :1], mapping, 3).astype(np.float32) + MOVED
         texts = {"blip/holding/token_ids": clip.texts[synthetic.TEXT_SET]}
         name = f"a{label + 1}_t{len(clips)}"
         clips.append(dataclasses.replace(clip, name=name, label=label, skeleton=skeleton, texts=texts, image=None))
@@ -137,7 +138,7 @@ def test_clips_arrive_on_the_joints_of_the_model_with_its_origin(kinect_v1):
     clip = mapped.skeleton(0)
     assert clip.shape[0] == 1 and clip.shape[2:] == (25, 3) and clip.dtype == np.float32
     np.testing.assert_allclose(clip[0, 0, 1], 0, atol=1e-6)  # joint 2
-    v1, v2 = graphs.LAYOUTS["utd_mhad"], graphs.LAYOUTS["ntu"]
+    v1, v2 = LAYOUTS["utd_mhad"], LAYOUTS["ntu"]
     raw = target.skeleton(0)
     bone = clip[:, :, v2.joints.index("left wrist")] - clip[:, :, v2.joints.index("left elbow")]
     expected = raw[:, :, v1.joints.index("left wrist")] - raw[:, :, v1.joints.index("left elbow")]

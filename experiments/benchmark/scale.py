@@ -117,12 +117,13 @@ def _program(devices, batch_size: int, width: int) -> Program:
 
 
 def _recipe(config):
-    from mmcl_jax import experiment, graphs, optim, steps
+    from mmcl_jax import experiment, optim, steps
+    from mmcl_jax.data.layouts import LAYOUTS
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
     from mmcl_jax.transforms import make_transform
 
-    layout = graphs.LAYOUTS["ntu"]
+    layout = LAYOUTS["ntu"]
     return steps.Recipe(
         model=MMCL(BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)),
         transform=make_transform(experiment.transform_options(config), layout, _FRAMES, True, coordinates=3),

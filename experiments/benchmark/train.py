@@ -22,13 +22,14 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
+from mmcl_jax.models.graphs import spatial_adjacency
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax import optim, steps
-from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.image_encoders import IMAGENET
 from mmcl_jax.models.inception import InceptionV3

@@ -8,13 +8,14 @@ from ml_collections import ConfigDict
 
 from configs import common
 from experiments.report.runs import Run
-from mmcl_jax import checkpoints, graphs
+from mmcl_jax import checkpoints
+from mmcl_jax.data.layouts import Layout
 from mmcl_jax.models import BACKBONES, count_classes
 
 _TOPOLOGIES = ("PA", "shared_topology")
 
 
-def matrices(run: Run, layout: graphs.Layout | None, coordinates: int) -> dict:
+def matrices(run: Run, layout: Layout | None, coordinates: int) -> dict:
     """Learned matrices of the newest checkpoint, and those that they began as.
 
     Args:
@@ -63,7 +64,7 @@ def _topologies(flat: dict, blocks: list[tuple[str, ...]], initial: np.ndarray |
     return {"slices": slices, "initial": None if initial is None else _lists(initial), "blocks": listed}
 
 
-def _initial(run: Run, params: dict, layout: graphs.Layout | None, coordinates: int) -> np.ndarray | None:
+def _initial(run: Run, params: dict, layout: Layout | None, coordinates: int) -> np.ndarray | None:
     """What the backbone's `PA` began as: a run may be older than some keys, whose defaults are taken."""
     if layout is None:
         return None

@@ -180,7 +180,7 @@ aggregate.defvjp(_aggregate_forward, _aggregate_backward)
 
 
 class CTRGCN(TenBlocks):
-    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.graphs.GRAPHS`."""
+    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.models.graphs.GRAPHS`."""
 
     @property
     def frames_axis(self) -> int:

@@ -194,7 +194,7 @@ def _uniform(bound: float) -> nn.initializers.Initializer:
 
 
 class HDGCN(TenBlocks):
-    """HD-GCN; `adjacency` is float32 `[L, 3, V, V]`, `mmcl_jax.graphs.hierarchical_adjacency` of the layout."""
+    """HD-GCN; `adjacency` is float32 `[L, 3, V, V]`, `mmcl_jax.models.graphs.hierarchical_adjacency` of the layout."""
 
     def graph_conv(self, number: int) -> Callable[..., nn.Module]:
         """The first block adds the layers up; the others weigh them."""
