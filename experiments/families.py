@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions
 
 from experiments import golden
-from mmcl_jax import losses, torch_models
+from mmcl_jax import torch_models
 from mmcl_jax.data.layouts import LAYOUTS, Layout
+from mmcl_jax.models import losses
+from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions
 from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.infogcn import InfoGCN

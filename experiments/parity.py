@@ -36,7 +36,7 @@ import jax
 import numpy as np
 
 from experiments import families, golden
-from mmcl_jax import losses
+from mmcl_jax.models import losses
 from mmcl_jax.torch_weights import resolve_aliases, to_flax, to_torch
 
 BOUNDS = {"eval": 1e-4, "train": 1e-3}

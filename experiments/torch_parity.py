@@ -28,13 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmcl_jax.models.graphs import spatial_adjacency
 
 from experiments import families, golden
 from experiments.parity import Table
 from experiments.pytorch_baselines import gcn, mmcl
 from mmcl_jax import optim
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.torch_weights import to_flax, to_torch
 
 BASELINES = {"ctrgcn": gcn.CTRGCN, "ctrsgcn": gcn.CTRSGCN, "mmcl": mmcl.MMCL}

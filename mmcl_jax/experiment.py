@@ -10,16 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import input_pipeline, optim, resident
-from mmcl_jax.input_pipeline import Batch, Fields, steps_per_epoch
-from mmcl_jax.losses import CONTRASTIVE
+from mmcl_jax import optim
+from mmcl_jax.data import input_pipeline, resident
+from mmcl_jax.data.input_pipeline import Batch, Fields, steps_per_epoch
+from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
 from mmcl_jax.models import BACKBONES, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.models.losses import CONTRASTIVE
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.runtime import sharding
 from mmcl_jax.steps import LossOptions, Recipe
-from mmcl_jax.transforms import Transform, TransformOptions, make_transform
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

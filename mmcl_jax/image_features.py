@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import experiment, input_pipeline, torch_weights
+from mmcl_jax import experiment, torch_weights
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.runtime import distributed, sharding
-from mmcl_jax.transforms import normalise_images
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

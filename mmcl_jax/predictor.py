@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.models.layers import pooled
 from mmcl_jax.runtime.backend import HASTY
-from mmcl_jax.transforms import absent_stays_zero
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mmcl_jax.models.graphs import spatial_adjacency
 
-from mmcl_jax import losses
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import losses
 from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv
 from mmcl_jax.models.ctrgcn import CTRGCN, GraphConv
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.torch_names import ctrgcn_entries
 from mmcl_jax.torch_weights import to_flax, to_torch

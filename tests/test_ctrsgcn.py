@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import losses
+from mmcl_jax.models import losses
 from mmcl_jax.models.blocks import Block
 from mmcl_jax.models.ctrsgcn import CTRSGCN, GraphConv, NormedTemporalConv
 from mmcl_jax.models.layers import BatchNorm

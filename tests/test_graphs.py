@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.models.graphs import (
     GRAPHS,
     collapsed_hierarchy,
@@ -11,8 +13,6 @@ from mmcl_jax.models.graphs import (
     rerooted_parents,
     spatial_adjacency,
 )
-
-from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 
 # (joint, parent) pairs, counted from 1, as CTR-GCN publishes them; the root is missing.
 NTU_PAIRS = """1 2, 2 21, 3 21, 4 3, 5 21, 6 5, 7 6, 8 7, 9 21, 10 9, 11 10, 12 11, 13 1, 14 13, 15 14, 16 15, 17 1,

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mmcl_jax.models.graphs import hierarchical_adjacency
 
-from mmcl_jax import experiment, losses
+from mmcl_jax import experiment
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import losses
+from mmcl_jax.models.graphs import hierarchical_adjacency
 from mmcl_jax.models.hdgcn import HDGCN, EdgeConv, GraphConv, LayerAttention
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.torch_names import hdgcn_entries

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mmcl_jax.models.graphs import relative_positions
 
 from configs import common
-from mmcl_jax import losses
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.models import BACKBONES
+from mmcl_jax.models import BACKBONES, losses
+from mmcl_jax.models.graphs import relative_positions
 from mmcl_jax.models.infogcn import HEADS, GraphConv, InfoGCN, JointEmbedding, RectifiedTemporalConv, SelfAttention
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.torch_names import infogcn_entries

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcl_jax import input_pipeline
-from mmcl_jax.input_pipeline import Fields, clip_order, eval_batches, read_ahead, steps_per_epoch, train_batches
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.input_pipeline import Fields, clip_order, eval_batches, read_ahead, steps_per_epoch, train_batches
 from mmcl_jax.records import Records
 
 TEXT_SET = "stand_in/holding/token_ids"

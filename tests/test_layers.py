@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax.groups import group_count
+from mmcl_jax.models.groups import group_count
 from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool
 
 CLIPS, FRAMES, CHANNELS = 6, 5, 4

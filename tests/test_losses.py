@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax.losses import (
+from mmcl_jax.models.losses import (
     CONTRASTIVE,
     class_prior_distance,
     contrastive,

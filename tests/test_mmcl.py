@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mmcl_jax.models.graphs import spatial_adjacency
 
-from mmcl_jax import losses
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import losses
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
 from mmcl_jax.torch_names import mmcl_entries
 from mmcl_jax.torch_weights import to_flax, to_torch

@@ -21,7 +21,8 @@ from PIL import Image
 
 from configs import ntu60, ntu120
 from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
-from mmcl_jax import experiment, input_pipeline, records
+from mmcl_jax import experiment, records
+from mmcl_jax.data import input_pipeline
 from tests import golden, ntu_files, ntu_reference
 
 av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")

@@ -10,10 +10,10 @@ import pytest
 
 from configs import common
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.predictor import Predictor, make_predictor
 from mmcl_jax.runtime.backend import HASTY
-from mmcl_jax.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 
 pytestmark = pytest.mark.usefixtures("shallow")  # of every kind of block one, and nothing is kept from block to block
 CLASSES, FRAMES = 7, 8

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcl_jax.models.graphs import spatial_adjacency
 
 from experiments.pytorch_baselines.gcn import CTRGCN, CTRSGCN, ReleasedCTRGCN
 from experiments.pytorch_baselines.inception import InceptionV3
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, make_optimizer, mmcl_loss, training_step
-from mmcl_jax import losses
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import losses
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
 from mmcl_jax.torch_weights import IGNORED
 from tests.golden import (

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment, resident, steps
-from mmcl_jax.input_pipeline import Fields, read_clip
+from mmcl_jax import experiment, steps
+from mmcl_jax.data import resident
+from mmcl_jax.data.input_pipeline import Fields, read_clip
 from mmcl_jax.records import Records
 from mmcl_jax.runtime import sharding
 from tests.runs import STEPS_PER_EPOCH, tiny_config

@@ -16,7 +16,7 @@ from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
 from mmcl_jax.runtime import sharding
-from mmcl_jax.transforms import TransformOptions, make_transform
+from mmcl_jax.data.transforms import TransformOptions, make_transform
 
 layout = LAYOUTS["ntu"]
 options = types.SimpleNamespace(base_channels=4, batch_norm_group_size=None, graph="natural", center_of_mass=2)

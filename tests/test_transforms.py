@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import transforms
+from mmcl_jax.data import transforms
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.transforms import TransformOptions, make_transform
+from mmcl_jax.data.transforms import TransformOptions, make_transform
 from tests.golden import golden_folder, relative_error, require_golden, standard_input
 
 NTU, NW_UCLA = LAYOUTS["ntu"], LAYOUTS["nw_ucla"]

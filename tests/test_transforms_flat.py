@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import transforms
+from mmcl_jax.data import transforms
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.transforms import make_transform
+from mmcl_jax.data.transforms import make_transform
 from tests.test_transforms import CROP_RESIZE, VIEW_NORMALISED
 
 COCO = LAYOUTS["coco"]

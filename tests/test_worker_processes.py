@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment, worker_processes
+from mmcl_jax import experiment
+from mmcl_jax.data import worker_processes
+from mmcl_jax.data.input_pipeline import Fields, train_batches, train_order
 from mmcl_jax.evaluate import Evaluator
-from mmcl_jax.input_pipeline import Fields, train_batches, train_order
 from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.runtime.sharding import data_mesh
 from tests import runs

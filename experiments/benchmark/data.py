@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    from mmcl_jax.worker_processes import HELD
+    from mmcl_jax.data.worker_processes import HELD
 
     if min(options.clips, options.feeder_clips) < _BATCH:
         sys.exit(f"error: --clips and --feeder-clips: expected the {_BATCH} of a batch or more")

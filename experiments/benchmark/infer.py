@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mmcl_jax.models.graphs import spatial_adjacency
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
@@ -26,6 +25,7 @@ from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.predictor import Predictor
 from mmcl_jax.runtime.backend import HASTY, tune_cpu_compiler

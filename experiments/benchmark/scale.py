@@ -119,9 +119,9 @@ def _program(devices, batch_size: int, width: int) -> Program:
 def _recipe(config):
     from mmcl_jax import experiment, optim, steps
     from mmcl_jax.data.layouts import LAYOUTS
+    from mmcl_jax.data.transforms import make_transform
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
-    from mmcl_jax.transforms import make_transform
 
     layout = LAYOUTS["ntu"]
     return steps.Recipe(

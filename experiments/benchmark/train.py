@@ -22,7 +22,6 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
-from mmcl_jax.models.graphs import spatial_adjacency
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
@@ -30,7 +29,9 @@ from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax import optim, steps
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.transforms import TransformOptions, make_transform
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.image_encoders import IMAGENET
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
@@ -39,7 +40,6 @@ from mmcl_jax.runtime.backend import keep_memory, tune_cpu_compiler
 from mmcl_jax.runtime.options import model_width, positive
 from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
 from mmcl_jax.torch_weights import to_flax
-from mmcl_jax.transforms import TransformOptions, make_transform
 
 CASES = {"ctrgcn": "CTR-GCN", "mmcl": "MMCL with Inception-v3"}
 CLASSES, BODIES, FRAMES, WINDOW, CHANNELS, TEXT_WIDTH = 120, 2, 300, 64, 3, 3

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax import losses
+from mmcl_jax.models import losses
 from mmcl_jax.models.blocks import (
     Block,
     MultiScaleTemporalConv,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmcl_jax.groups import group_count
+from mmcl_jax.models.groups import group_count
 
 CONTRASTIVE = ("released", "paper")
 

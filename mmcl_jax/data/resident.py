@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax import input_pipeline
-from mmcl_jax.input_pipeline import Fields
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.input_pipeline import Fields
 from mmcl_jax.records import Records
 from mmcl_jax.runtime import sharding
 

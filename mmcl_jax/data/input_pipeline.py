@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from mmcl_jax import worker_processes
+from mmcl_jax.data import worker_processes
 from mmcl_jax.records import Records, RecordsError
 
 Batch = dict[str, np.ndarray]
