@@ -1,6 +1,6 @@
 """What a reference's model is made of beyond its state dict, how to run it, and what to compare of it.
 
-Which model a state dict belongs to and how large it is, `mmcl_jax.torch_models` tells.
+Which model a state dict belongs to and how large it is, `mmcl_jax.pytorch.published` tells.
 """
 
 import re
@@ -12,14 +12,15 @@ import jax
 import numpy as np
 
 from experiments import golden
-from mmcl_jax import torch_models
 from mmcl_jax.data.layouts import LAYOUTS, Layout
 from mmcl_jax.models import losses
 from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions
 from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.infogcn import InfoGCN
-from mmcl_jax.torch_weights import Entry
+from mmcl_jax.pytorch import published as published_models
+from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
+from mmcl_jax.pytorch.state_dicts import Entry
 
 
 class Model(NamedTuple):
@@ -46,7 +47,7 @@ class Family(NamedTuple):
 
 def recognise(state_dict: Mapping[str, Any]) -> tuple[str, Family]:
     """Returns the name of the model that a state dict belongs to, and its family. Raises: TorchWeightsError."""
-    name = torch_models.recognise(state_dict)
+    name = published_models.recognise(state_dict)
     return name, FAMILIES[name]
 
 
@@ -114,14 +115,14 @@ def _skeleton(published: str, variants: Callable[[str, Any], dict[str, Any]] | N
     """`Family.models` of a published skeleton model.
 
     Args:
-      published: key of `torch_models.PUBLISHED`.
+      published: key of `published.PUBLISHED`.
       variants: of the reference's name and a module whose sizes are right: the modules that it can be, by a label;
         None: it is that module. Adjacencies that are parameters come with the weights.
     """
 
     def models(name: str, state_dict: Mapping[str, Any]) -> dict[str, Model]:
-        sizes, entries = torch_models.measure(published, state_dict)
-        module = torch_models.PUBLISHED[published].module(sizes)
+        sizes, entries = published_models.measure(published, state_dict)
+        module = published_models.PUBLISHED[published].module(sizes)
         modules = variants(name, module) if variants else {"": module}
         return {label: Model(module, entries, _idle_gradients(module)) for label, module in modules.items()}
 
@@ -175,8 +176,8 @@ def _image_encoder(encoder: str) -> Callable[[str, Mapping[str, Any]], dict[str,
 
     def models(name: str, state_dict: Mapping[str, Any]) -> dict[str, Model]:
         del name
-        published = IMAGE_ENCODERS[encoder]
-        return {"": Model(published.module(num_classes=len(state_dict["fc.bias"])), published.torch_entries())}
+        module = IMAGE_ENCODERS[encoder].module(num_classes=len(state_dict["fc.bias"]))
+        return {"": Model(module, IMAGE_ENCODER_ENTRIES[encoder]())}
 
     return models
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from experiments import families, golden
 from mmcl_jax.models import losses
-from mmcl_jax.torch_weights import resolve_aliases, to_flax, to_torch
+from mmcl_jax.pytorch.state_dicts import resolve_aliases, to_flax, to_torch
 
 BOUNDS = {"eval": 1e-4, "train": 1e-3}
 # Names in MMCL's .npz -> ours; the others are called alike.

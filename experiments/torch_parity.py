@@ -35,7 +35,7 @@ from experiments.pytorch_baselines import gcn, mmcl
 from mmcl_jax import optim
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models.graphs import spatial_adjacency
-from mmcl_jax.torch_weights import to_flax, to_torch
+from mmcl_jax.pytorch.state_dicts import to_flax, to_torch
 
 BASELINES = {"ctrgcn": gcn.CTRGCN, "ctrsgcn": gcn.CTRSGCN, "mmcl": mmcl.MMCL}
 STEPS = 10

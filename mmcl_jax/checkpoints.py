@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-from mmcl_jax.steps import BACKBONE
+from mmcl_jax.models.mmcl import BACKBONE
 
 _ITEMS = ("skeleton", "auxiliary", "training")
 

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import experiment, torch_weights
+from mmcl_jax import experiment
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
 
 if TYPE_CHECKING:
@@ -26,15 +28,14 @@ def pretrained_variables(config: "ConfigDict") -> dict:
       ValueError: the encoder has no published weights, or the file does not fit it.
     """
     name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
-    entries = IMAGE_ENCODERS[name].torch_entries
-    if entries is None:
-        published = ", ".join(name for name, encoder in IMAGE_ENCODERS.items() if encoder.torch_entries)
+    if name not in IMAGE_ENCODER_ENTRIES:
+        published = ", ".join(IMAGE_ENCODER_ENTRIES)
         raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
-    state_dict = torch_weights.read_state_dict(path)
+    state_dict = state_dicts.read_state_dict(path)
     try:
-        return torch_weights.to_flax(state_dict, entries(), _encoder_shapes(config))
-    except torch_weights.TorchWeightsError as error:
-        raise torch_weights.TorchWeightsError(f"{path}, read as {name}: {error}") from error
+        return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
+    except state_dicts.TorchWeightsError as error:
+        raise state_dicts.TorchWeightsError(f"{path}, read as {name}: {error}") from error
 
 
 def frozen_image_features(

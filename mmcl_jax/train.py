@@ -17,6 +17,7 @@ from mmcl_jax import checkpoints, experiment, steps
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
+from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.backend import HASTY
@@ -82,7 +83,7 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     logging.info(
         "%d parameters, of which inference needs %d; %d training clips, %d steps an epoch; %s",
         count_parameters(state.params),
-        count_parameters(state.params[checkpoints.BACKBONE]),
+        count_parameters(state.params[BACKBONE]),
         len(task.rows),
         task.steps_per_epoch,
         f"resuming at step {start} of {end}" if start else "starting",
@@ -113,8 +114,8 @@ def _restore_or_create(manager, task, config, mesh) -> TrainState:
 def backbone_variables(state: TrainState) -> dict:
     """The skeleton model's variables, all that inference needs."""
     return {
-        "params": state.params[checkpoints.BACKBONE],
-        "batch_stats": state.batch_stats[checkpoints.BACKBONE],
+        "params": state.params[BACKBONE],
+        "batch_stats": state.batch_stats[BACKBONE],
     }
 
 

@@ -13,8 +13,8 @@ from mmcl_jax.models.blocks import Block, MultiScaleTemporalConv
 from mmcl_jax.models.ctrgcn import CTRGCN, GraphConv
 from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_names import ctrgcn_entries
-from mmcl_jax.torch_weights import to_flax, to_torch
+from mmcl_jax.pytorch.names import ctrgcn_entries
+from mmcl_jax.pytorch.state_dicts import to_flax, to_torch
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,

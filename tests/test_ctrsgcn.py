@@ -11,8 +11,8 @@ from mmcl_jax.models import losses
 from mmcl_jax.models.blocks import Block
 from mmcl_jax.models.ctrsgcn import CTRSGCN, GraphConv, NormedTemporalConv
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_names import ctrsgcn_entries
-from mmcl_jax.torch_weights import to_flax, to_torch
+from mmcl_jax.pytorch.names import ctrsgcn_entries
+from mmcl_jax.pytorch.state_dicts import to_flax, to_torch
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,

@@ -13,8 +13,8 @@ from mmcl_jax.models import losses
 from mmcl_jax.models.graphs import hierarchical_adjacency
 from mmcl_jax.models.hdgcn import HDGCN, EdgeConv, GraphConv, LayerAttention
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_names import hdgcn_entries
-from mmcl_jax.torch_weights import TorchWeightsError, resolve_aliases, to_flax, to_torch
+from mmcl_jax.pytorch.names import hdgcn_entries
+from mmcl_jax.pytorch.state_dicts import TorchWeightsError, resolve_aliases, to_flax, to_torch
 from mmcl_jax.train import random_state
 from tests.golden import (
     filled_state_dict,

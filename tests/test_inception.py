@@ -6,8 +6,8 @@ import pytest
 
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.inception import InceptionV3
-from mmcl_jax.torch_names import inception_entries
-from mmcl_jax.torch_weights import to_flax
+from mmcl_jax.pytorch.names import inception_entries
+from mmcl_jax.pytorch.state_dicts import to_flax
 from tests.golden import filled_state_dict, load, model_input, relative_error, require_golden
 
 

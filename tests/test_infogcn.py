@@ -13,8 +13,8 @@ from mmcl_jax.models import BACKBONES, losses
 from mmcl_jax.models.graphs import relative_positions
 from mmcl_jax.models.infogcn import HEADS, GraphConv, InfoGCN, JointEmbedding, RectifiedTemporalConv, SelfAttention
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_names import infogcn_entries
-from mmcl_jax.torch_weights import TorchWeightsError, to_flax, to_torch
+from mmcl_jax.pytorch.names import infogcn_entries
+from mmcl_jax.pytorch.state_dicts import TorchWeightsError, to_flax, to_torch
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,

@@ -13,8 +13,8 @@ from mmcl_jax.models import losses
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.torch_names import mmcl_entries
-from mmcl_jax.torch_weights import to_flax, to_torch
+from mmcl_jax.pytorch.names import mmcl_entries
+from mmcl_jax.pytorch.state_dicts import to_flax, to_torch
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from experiments import families, golden, parity, torch_parity
 from experiments.pytorch_baselines.gcn import CTRGCN
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, mmcl_loss
-from mmcl_jax import torch_models
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.torch_weights import batch_norm_entries, linear_entries
+from mmcl_jax.pytorch import published as published_models
+from mmcl_jax.pytorch.state_dicts import batch_norm_entries, linear_entries
 from tests.golden import golden_folder, require_golden
 from tests.runs import ROOT
 
@@ -123,9 +123,9 @@ def tiny(tmp_path, monkeypatch):
     def inputs(reference):
         return (golden.inputs(reference["input_name"], tuple(reference["input_shape"]), reference["seed"]),)
 
-    recognise = torch_models.recognise
+    recognise = published_models.recognise
     known = lambda state_dict: "tiny" if "hidden.weight" in state_dict else recognise(state_dict)  # noqa: E731
-    monkeypatch.setattr(torch_models, "recognise", known)
+    monkeypatch.setattr(published_models, "recognise", known)
     monkeypatch.setitem(families.FAMILIES, "tiny", families.Family(models, inputs, families._classification))
     model = TINY({"hidden": torch.nn.Linear(3, 5), "bn": torch.nn.BatchNorm1d(5), "fc": torch.nn.Linear(5, 4)})
     run = lambda x: model["fc"](F.relu(model["bn"](model["hidden"](x))))  # noqa: E731

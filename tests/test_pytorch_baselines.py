@@ -11,8 +11,8 @@ from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, make_opti
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import losses
 from mmcl_jax.models.graphs import spatial_adjacency
-from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
-from mmcl_jax.torch_weights import IGNORED
+from mmcl_jax.pytorch.names import ctrgcn_entries, inception_entries, mmcl_entries
+from mmcl_jax.pytorch.state_dicts import IGNORED
 from tests.golden import (
     filled_state_dict,
     gradient_norm_mismatches,

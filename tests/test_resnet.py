@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import experiment, image_features, torch_weights, train
+from mmcl_jax import experiment, image_features, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.resnet import BasicBlock, ResNet34
-from mmcl_jax.torch_names import resnet34_entries
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES, resnet34_entries
 from tests.golden import filled_state_dict, load, model_input, relative_error, require_golden
 from tests.runs import tiny_config
 
@@ -27,7 +28,7 @@ def random_state_dict(name: str) -> dict[str, np.ndarray]:
     variables = jax.tree.map(
         lambda leaf: rng.uniform(0.5, 1, leaf.shape).astype(np.float32) * 0.1, variable_shapes(name)
     )
-    return torch_weights.to_torch(variables, IMAGE_ENCODERS[name].torch_entries())
+    return state_dicts.to_torch(variables, IMAGE_ENCODER_ENTRIES[name]())
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ def test_initial_parameters_are_torchvisions():
 def test_published_logits(shapes):
     reference, expected = load("resnet34")
     state_dict = filled_state_dict(reference)
-    variables = torch_weights.to_flax(state_dict, resnet34_entries(), shapes)
-    assert list(torch_weights.to_torch(variables, resnet34_entries())) == list(reference["state_dict"])
+    variables = state_dicts.to_flax(state_dict, resnet34_entries(), shapes)
+    assert list(state_dicts.to_torch(variables, resnet34_entries())) == list(reference["state_dict"])
     images = model_input(reference).transpose(0, 2, 3, 1)
 
     logits = jax.jit(lambda v, x: ResNet34().apply(v, x, False))(variables, images)
@@ -89,7 +90,7 @@ def test_published_weights_are_read(name, suffix, tiny_records, tmp_path):
     weights = save(state_dict, tmp_path / f"weights.{suffix}")
     config = tiny_config(tiny_records, model__image_encoder=name, model__image_encoder_weights=weights)
     variables = image_features.pretrained_variables(config)
-    expected = torch_weights.to_flax(state_dict, IMAGE_ENCODERS[name].torch_entries(), variable_shapes(name))
+    expected = state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), variable_shapes(name))
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
@@ -108,7 +109,7 @@ def test_a_run_starts_from_the_weights_file(tiny_records, tmp_path, shapes, monk
     assert task.image_size == 224
     state = train.create_state(task, config)
     started = {kind: getattr(state, kind)["image_encoder"] for kind in ("params", "batch_stats")}
-    jax.tree.map(np.testing.assert_array_equal, started, torch_weights.to_flax(state_dict, resnet34_entries(), shapes))
+    jax.tree.map(np.testing.assert_array_equal, started, state_dicts.to_flax(state_dict, resnet34_entries(), shapes))
     assert state.params["alignment"]["hidden"]["kernel"].shape[0] == 1000  # FAM reads the encoder's logits
 
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import checkpoints, torch_models, torch_names, torch_weights
+from mmcl_jax import checkpoints
 from mmcl_jax.evaluate import evaluate_workdir
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.names import hdgcn_entries
+from mmcl_jax.pytorch.published import PUBLISHED, convert
 from mmcl_jax.run_log import RunLog, WorkdirError
 from tests import runs
 from tests.golden import filled_state_dict, load, require_golden
@@ -18,7 +21,7 @@ from tests.torch_files import CLASSES, command, fails, random_state_dict, save, 
 
 @pytest.fixture(scope="module")
 def published():
-    return {name: random_state_dict(name) for name in torch_models.PUBLISHED}
+    return {name: random_state_dict(name) for name in PUBLISHED}
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -63,7 +66,7 @@ def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, ca
 )
 def test_published_names_and_order_come_back(reference, more, tmp_path):
     state_dict = filled_state_dict(load(reference)[0])
-    state_dict = torch_weights.resolve_aliases(state_dict, torch_names.hdgcn_entries())
+    state_dict = state_dicts.resolve_aliases(state_dict, hdgcn_entries())
     command("import", save(tensors(state_dict), tmp_path / "a.pt"), tmp_path / "run")
     command("export", tmp_path / "b.pt", tmp_path / "run", *more)
     expected = {k: np.asarray(v, np.int64) if k.endswith("tracked") else v for k, v in state_dict.items()}
@@ -139,7 +142,7 @@ def test_what_training_code_saves_is_taken(content, said, published, tmp_path, c
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
 def test_floats_of_any_width_become_float32(kind, published, tmp_path):
     content, notes = cast(published["ctrgcn"], kind), []
-    arrays = torch_weights.read_state_dict(save(content, tmp_path / "a.pt"), notes.append)
+    arrays = state_dicts.read_state_dict(save(content, tmp_path / "a.pt"), notes.append)
     assert_bit_for_bit(
         arrays,
         read(save({k: v.float() if v.is_floating_point() else v for k, v in content.items()}, tmp_path / "b.pt")),
@@ -196,7 +199,7 @@ def test_a_folder_that_is_no_workdir(tmp_path, capsys):
 
 @pytest.mark.parametrize("shape", [(3, CLASSES), (2, CLASSES, CLASSES)])
 def test_other_refinement_than_the_released_one(shape, published, tmp_path, capsys):
-    variables = torch_models.convert(published["mmcl"]).variables
+    variables = convert(published["mmcl"]).variables
     variables["params"]["refinement"]["matrices"] = np.ones(shape, np.float32)
     checkpoints.save_variables(tmp_path, variables)
     (tmp_path / "config.json").write_text(json.dumps({"model": {"backbone": "ctrgcn"}}))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from tests.torch_files import fails, random_state_dict, save, tensors
 
 
@@ -168,7 +168,7 @@ def script(file, _):
 
 
 def encoder(file, _):
-    entries = IMAGE_ENCODERS["resnet34"].torch_entries()
+    entries = IMAGE_ENCODER_ENTRIES["resnet34"]()
     np.savez(file, **{entry.key: np.ones(entry.ndim * (1,), np.float32) for entry in entries})
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmcl_jax.models.inception import InceptionV3
-from mmcl_jax.torch_names import inception_entries
-from mmcl_jax.torch_weights import (
+from mmcl_jax.pytorch.names import inception_entries
+from mmcl_jax.pytorch.state_dicts import (
     Entry,
     TorchWeightsError,
     alias_entries,

@@ -12,7 +12,7 @@ from experiments.scores import read_scores
 from mmcl_jax import checkpoints
 from mmcl_jax.data.layouts import LAYOUTS, joint_mapping, map_joints
 from mmcl_jax.records import Records
-from mmcl_jax.torch_command import import_checkpoint
+from mmcl_jax.torch_weights import import_checkpoint
 from tests.torch_files import random_state_dict, save
 
 MOVED = np.array([1.0, -0.5, 3.0], np.float32)

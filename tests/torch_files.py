@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import torch_models, torch_weights
-from mmcl_jax.torch_command import main
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.published import PUBLISHED, _entries, _template, entries_of
+from mmcl_jax.torch_weights import main
 
 CLASSES, BODIES, WIDTH = 12, 1, 4
 
@@ -18,10 +19,10 @@ def random_state_dict(name: str, **changes: int) -> dict[str, np.ndarray]:
     sizes = {"num_classes": CLASSES, "joints": 25, "channels": 3, "bodies": BODIES, "base_channels": WIDTH}
     sizes |= {"image_width": 7, "text_width": 3, "num_layers": 6} | changes
     rng = np.random.default_rng(0)
-    model = torch_models.PUBLISHED[name]
-    template = torch_models._template(model, sizes, torch_models._entries(model, sizes))
+    model = PUBLISHED[name]
+    template = _template(model, sizes, _entries(model, sizes))
     variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32), template)
-    state_dict = torch_weights.to_torch(variables, torch_models.entries_of(name, variables))
+    state_dict = state_dicts.to_torch(variables, entries_of(name, variables))
     return {k: np.array(12345) if k.endswith("tracked") else v for k, v in state_dict.items()}
 
 

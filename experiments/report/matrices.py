@@ -11,6 +11,7 @@ from experiments.report.runs import Run
 from mmcl_jax import checkpoints
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.models import BACKBONES, count_classes
+from mmcl_jax.models.mmcl import BACKBONE
 
 _TOPOLOGIES = ("PA", "shared_topology")
 
@@ -26,7 +27,7 @@ def matrices(run: Run, layout: Layout | None, coordinates: int) -> dict:
     Raises: CheckpointError.
     """
     step, variables = checkpoints.read_variables(run.workdir)
-    params = variables["params"][checkpoints.BACKBONE]
+    params = variables["params"][BACKBONE]
     flat = flatten_dict(params)
     blocks = sorted((path for path in flat if path[-1] in _TOPOLOGIES), key=_block_number)
     return {

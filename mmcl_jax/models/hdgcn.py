@@ -2,7 +2,7 @@
 
 Six layers times three subsets are 18 small convolutions in each block, and as many edge convolutions as layers. Their
 parameters are stored stacked, so that each kind is one (batched) matrix product and one batch norm;
-`mmcl_jax.torch_names` maps them to the published names.
+`mmcl_jax.pytorch.names` maps them to the published names.
 """
 
 import functools

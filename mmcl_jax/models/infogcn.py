@@ -1,7 +1,7 @@
 """Info-GCN (Chi et al., CVPR 2022): self-attention gives every frame its topology; a latent bottleneck classifies.
 
 The skeleton comes in as positions relative to ancestors (`mmcl_jax.models.graphs.relative_positions`). The three heads'
-convolutions are one matrix product; `mmcl_jax.torch_names` maps them to the published names.
+convolutions are one matrix product; `mmcl_jax.pytorch.names` maps them to the published names.
 """
 
 import functools

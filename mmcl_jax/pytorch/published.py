@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from mmcl_jax import torch_names
-from mmcl_jax.checkpoints import BACKBONE
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.ctrsgcn import CTRSGCN
 from mmcl_jax.models.hdgcn import HDGCN
-from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.infogcn import InfoGCN
-from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.torch_weights import Entry, TorchWeightsError, to_flax
+from mmcl_jax.models.mmcl import BACKBONE, MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.pytorch.names import (
+    IMAGE_ENCODER_ENTRIES,
+    ctrgcn_entries,
+    ctrsgcn_entries,
+    hdgcn_entries,
+    infogcn_entries,
+    mmcl_entries,
+)
+from mmcl_jax.pytorch.state_dicts import Entry, TorchWeightsError, to_flax
 
 Sizes = Mapping[str, int]
 _FRAMES = 64  # of the clip that the variables' shapes are traced with; they do not depend on it
@@ -103,19 +108,17 @@ _MODULES = {"image_width": ("FAM_Aligh.mlp.0.weight", 1), "text_width": ("mlp.0.
 _WIDTH = ("base_channels",)
 
 PUBLISHED = {
-    "ctrgcn": Published("ctrgcn", torch_names.ctrgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrgcn),
-    "ctrsgcn": Published("ctrsgcn", torch_names.ctrsgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrsgcn),
+    "ctrgcn": Published("ctrgcn", ctrgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrgcn),
+    "ctrsgcn": Published("ctrsgcn", ctrsgcn_entries, _WIDTH, _TEN_BLOCKS, _ctrsgcn),
     "hdgcn": Published(
         "hdgcn",
-        torch_names.hdgcn_entries,
+        hdgcn_entries,
         (*_WIDTH, "num_layers"),
         _TEN_BLOCKS | {"num_layers": ("l1.gcn1.PA", 0)},
         _hdgcn,
     ),
-    "infogcn": Published(
-        "infogcn", torch_names.infogcn_entries, _WIDTH, _NINE_BLOCKS, _infogcn, normalised="base_channels"
-    ),
-    "mmcl": Published("ctrgcn", torch_names.mmcl_entries, _WIDTH, _TEN_BLOCKS | _MODULES, _mmcl, tuple(_MODULES)),
+    "infogcn": Published("infogcn", infogcn_entries, _WIDTH, _NINE_BLOCKS, _infogcn, normalised="base_channels"),
+    "mmcl": Published("ctrgcn", mmcl_entries, _WIDTH, _TEN_BLOCKS | _MODULES, _mmcl, tuple(_MODULES)),
 }
 
 
@@ -123,14 +126,14 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str | None = None) -> Re
     """Converts a published model's state dict, strictly.
 
     Args:
-      state_dict: name -> array, without wrappers' prefixes (`torch_weights.unwrapped`).
+      state_dict: name -> array, without wrappers' prefixes (`state_dicts.unwrapped`).
       name: key of `PUBLISHED`; None: it is recognised by its keys.
 
     Raises:
       TorchWeightsError: it is none of the models, or does not fit the one that it is or is said to be.
     """
     name = name or recognise(state_dict)
-    if name in IMAGE_ENCODERS:
+    if name in IMAGE_ENCODER_ENTRIES:
         raise TorchWeightsError(
             f"weights of the image encoder {name}, no skeleton model; training takes them with "
             f"--config.model.image_encoder={name} --config.model.image_encoder_weights=FILE"
@@ -173,7 +176,7 @@ def recognise(state_dict: Mapping[str, Any]) -> str:
       state_dict: name -> anything with a shape.
 
     Returns:
-      A key of `PUBLISHED`, or of `IMAGE_ENCODERS`.
+      A key of `PUBLISHED`, or of `names.IMAGE_ENCODER_ENTRIES`.
 
     Raises:
       TorchWeightsError: it is none of them.
@@ -183,8 +186,8 @@ def recognise(state_dict: Mapping[str, Any]) -> str:
     nearest = max(PUBLISHED, key=lambda name: _likeness(seen, names[name]))
     if _likeness(seen, names[nearest]) >= 0.5:
         return nearest
-    for name, encoder in IMAGE_ENCODERS.items():
-        if encoder.torch_entries and _likeness(seen, {entry.key for entry in encoder.torch_entries()}) >= 0.5:
+    for name, entries in IMAGE_ENCODER_ENTRIES.items():
+        if _likeness(seen, {entry.key for entry in entries()}) >= 0.5:
             return name
     known = _without_counters(names[nearest])
     raise TorchWeightsError(

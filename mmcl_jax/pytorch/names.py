@@ -1,9 +1,9 @@
-"""Which PyTorch key is which Flax leaf, for every model: lists of `torch_weights.Entry` in PyTorch's order."""
+"""Which PyTorch key is which Flax leaf, for every model: lists of `state_dicts.Entry` in PyTorch's order."""
 
 from collections.abc import Callable
 
 from mmcl_jax.models import blocks, inception, infogcn, resnet
-from mmcl_jax.torch_weights import (
+from mmcl_jax.pytorch.state_dicts import (
     IGNORED,
     Entry,
     alias_entries,
@@ -48,6 +48,10 @@ def resnet34_entries() -> list[Entry]:
                 entries += conv_entries(f"{name}.downsample.0", (*path, "downsample"), bias=False)
                 entries += batch_norm_entries(f"{name}.downsample.1", (*path, "downsample_bn"))
     return entries + linear_entries("fc", ("fc",))
+
+
+# torchvision's weights of the encoders in `mmcl_jax.models.image_encoders`; the others have none.
+IMAGE_ENCODER_ENTRIES = {"inception_v3": inception_entries, "resnet34": resnet34_entries}
 
 
 def ctrgcn_entries(base_channels: int = 64) -> list[Entry]:
