@@ -37,7 +37,7 @@ from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-from mmcl_jax import checkpoints, experiment
+from mmcl_jax import checkpoints
 from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
@@ -45,6 +45,7 @@ from mmcl_jax.models.mmcl import FeatureRefinement
 from mmcl_jax.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
 from mmcl_jax.runtime import backend, sharding
+from mmcl_jax.task import find_text_set, text_statistics
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -273,7 +274,7 @@ def find_refinement(
     """
     if "refinement" not in params:
         raise ValueError("the checkpoint has no FRM")
-    text_set = experiment.find_text_set(target, wanted)
+    text_set = find_text_set(target, wanted)
     missing = target.clips_without(rows, text_set)
     if missing:
         raise ValueError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
@@ -285,8 +286,8 @@ def find_refinement(
         if source.records is None:
             raise ValueError("the FRM was trained on text standardised by its training clips; name those with --source")
         rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
-        trained = experiment.find_text_set(source.records, config.data.text)
-        statistics = experiment.text_statistics(source.records, rows, trained)
+        trained = find_text_set(source.records, config.data.text)
+        statistics = text_statistics(source.records, rows, trained)
     return Refinement(params["refinement"], text_set, statistics)
 
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import experiment
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.task import TrainingTask, image_encoder, reading
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def pretrained_variables(config: "ConfigDict") -> dict:
 
 
 def frozen_image_features(
-    task: experiment.TrainingTask, config: "ConfigDict", workdir: pathlib.Path
+    task: TrainingTask, config: "ConfigDict", workdir: pathlib.Path
 ) -> dict[int, np.ndarray] | None:
     """The features `[D]` of every training clip's image by row, from an encoder that does not train.
 
@@ -66,10 +66,10 @@ def frozen_image_features(
     return dict(zip(task.rows.tolist(), features, strict=True))
 
 
-def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
+def _compute(task: TrainingTask, config: "ConfigDict") -> np.ndarray:
     from tqdm import tqdm
 
-    encoder = experiment.image_encoder(config)
+    encoder = image_encoder(config)
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
     else:
@@ -87,7 +87,7 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         task.rows,
         batch_size=config.eval_batch_size,
         fields=fields,
-        **experiment.reading(config),
+        **reading(config),
     )
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [
@@ -103,5 +103,5 @@ def _blank(config: "ConfigDict") -> jax.Array:
 
 
 def _encoder_shapes(config: "ConfigDict") -> dict:
-    encoder = experiment.image_encoder(config)
+    encoder = image_encoder(config)
     return jax.eval_shape(lambda: encoder.init(jax.random.key(0), _blank(config), False))

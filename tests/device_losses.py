@@ -12,10 +12,11 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import experiment, train
+from mmcl_jax import train
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import tune_cpu_compiler
 from mmcl_jax.steps import compile_step, empty_totals
+from mmcl_jax.task import build_training_task, train_batches
 from tests.runs import tiny_config
 from tests.shallow import make_shallow
 
@@ -27,8 +28,8 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     """
     make_shallow()
     config = tiny_config(records, batch_size=16, model__batch_norm_group_size=8, loss__contrastive_group_size=8)
-    task = experiment.build_training_task(config)
-    batches = experiment.train_batches(task, config, (0, steps))
+    task = build_training_task(config)
+    batches = train_batches(task, config, (0, steps))
     meshes = {"one": sharding.data_mesh(jax.devices()[:1]), "eight": sharding.data_mesh(jax.devices())}
     step = {name: compile_step(task.recipe, config.seed, mesh) for name, mesh in meshes.items()}
     state = jax.tree.map(np.asarray, train.create_state(task, config))

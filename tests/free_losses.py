@@ -15,11 +15,12 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import experiment, train
+from mmcl_jax import train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.steps import compile_step
+from mmcl_jax.task import build_training_task, train_batches
 from tests.runs import MeanColour, tiny_config
 from tests.shallow import make_shallow
 
@@ -35,9 +36,9 @@ def losses(records: str, steps: int) -> list[float]:
         model__batch_norm_group_size=4,
         loss__contrastive_group_size=4,
     )
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     mesh = sharding.data_mesh()
-    batches = experiment.train_batches(task, config, (0, steps))
+    batches = train_batches(task, config, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
     train.jax.jit = functools.partial(train.jax.jit, compiler_options=HASTY)
     state = jax.tree.map(np.array, train.create_state(task, config))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import losses
 from mmcl_jax.models.graphs import hierarchical_adjacency
@@ -15,6 +14,7 @@ from mmcl_jax.models.hdgcn import HDGCN, EdgeConv, GraphConv, LayerAttention
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.pytorch.names import hdgcn_entries
 from mmcl_jax.pytorch.state_dicts import TorchWeightsError, resolve_aliases, to_flax, to_torch
+from mmcl_jax.task import build_training_task
 from mmcl_jax.train import random_state
 from tests.golden import (
     filled_state_dict,
@@ -183,7 +183,7 @@ def test_initial_parameters():
 @pytest.mark.parametrize("center", CENTERS)
 def test_center_of_mass_reaches_the_model(tiny_records, center):
     config = tiny_config(tiny_records, model__backbone="hdgcn", model__center_of_mass=center)
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     expected = hierarchical_adjacency(LAYOUTS["ntu"], center)
     np.testing.assert_array_equal(task.skeleton.backbone.adjacency, expected)
     state = jax.eval_shape(functools.partial(random_state, task, config))

@@ -21,8 +21,9 @@ from PIL import Image
 
 from configs import ntu60, ntu120
 from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
-from mmcl_jax import experiment, records
+from mmcl_jax import records
 from mmcl_jax.data import input_pipeline
+from mmcl_jax.task import build_training_task
 from tests import golden, ntu_files, ntu_reference
 
 av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
@@ -165,7 +166,7 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
         {"data.records": str(prepared), "batch_size": 1, "data.window": 8, "model.base_channels": 4}
     )
     config.model.batch_norm_group_size = config.loss.contrastive_group_size = None
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     assert task.skeleton.num_classes == num_classes
     batch = next(input_pipeline.eval_batches(task.skeleton.records, task.rows[:1], batch_size=1, threads=1, prefetch=1))
     arguments = (batch["skeleton"][0], batch["frames"][0], batch["bodies"][0], jax.random.key(0))

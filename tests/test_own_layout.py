@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from data_prep import builders, figure, synthetic
-from mmcl_jax import evaluate, experiment, records, train
+from mmcl_jax import evaluate, records, train
 from mmcl_jax.models import BACKBONES
+from mmcl_jax.task import build_skeleton_task
 from tests import readme, runs
 
 pytestmark = pytest.mark.slow
@@ -124,7 +125,7 @@ def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_p
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_every_backbone_takes_flat_joints(backbone, coco):
-    task = experiment.build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
+    task = build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
     clips = jax.ShapeDtypeStruct((2, 2, 16, 17, 3), np.float32)
     variables = jax.eval_shape(lambda: task.init(jax.random.key(0), window=16))
     logits, _ = jax.eval_shape(lambda v, x: task.backbone.apply(v, x, train=False), variables, clips)

@@ -13,7 +13,8 @@ import pytest
 
 from configs import ntu60
 from data_prep import builders, pyskl
-from mmcl_jax import experiment, records
+from mmcl_jax import records
+from mmcl_jax.task import build_training_task
 from tests import ntu_formats
 from tests.ntu_formats import set_aside
 from tests.test_plain_pickle import CRAFTED, HARMFUL, program
@@ -163,7 +164,7 @@ def test_two_dimensional_ntu_has_its_protocols_and_its_config(tmp_path):
         {"data.records": str(tmp_path / "out"), "batch_size": 2, "data.window": 8, "model.base_channels": 4}
     )
     config.model.batch_norm_group_size = config.loss.contrastive_group_size = None
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     batch = ntu_formats.first_batch(opened, "xsub")
     arguments = (batch["skeleton"][0], batch["frames"][0], batch["bodies"][0], jax.random.key(0))
     assert np.isfinite(jax.jit(task.skeleton.transform)(*arguments)).all()

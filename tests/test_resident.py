@@ -7,21 +7,22 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment, steps
+from mmcl_jax import steps
 from mmcl_jax.data import resident
 from mmcl_jax.data.input_pipeline import Fields, read_clip
 from mmcl_jax.records import Records
 from mmcl_jax.runtime import sharding
+from mmcl_jax.task import build_training_task, check_room, fields, resident_clips, train_batches
 from tests.runs import STEPS_PER_EPOCH, tiny_config
 
 
 def _batches(config, span, image_features=None):
     """Batches as a step sees them."""
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     mesh = sharding.data_mesh()
-    clips = experiment.resident_clips(task, config, mesh, image_features)
+    clips = resident_clips(task, config, mesh, image_features)
     draw = jax.jit(steps.draw)
-    for batch in experiment.train_batches(task, config, span, image_features):
+    for batch in train_batches(task, config, span, image_features):
         yield jax.tree.map(np.asarray, draw(sharding.place_batch(batch, mesh), clips))
 
 
@@ -86,14 +87,14 @@ class _Mesh:
 
 def test_clips_that_do_not_fit_are_refused_before_they_are_read(tiny_records):
     config = tiny_config(tiny_records, data__device_resident=True)
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     records = task.skeleton.records
     clip = records.max_bodies * records.max_frames * 25 * 3 * 4
-    sizes = resident.size(records, task.rows, experiment.fields(task, config, None))
+    sizes = resident.size(records, task.rows, fields(task, config, None))
     assert sizes["skeleton"] == 24 * clip and sizes["image"] == 24 * 96 * 96 * 3
     rows = records.select("xsub", "test")
     needed = sum(sizes.values()) + len(rows) * (clip + 12)
-    check = functools.partial(experiment.check_room, task, rows, config)
+    check = functools.partial(check_room, task, rows, config)
     check(_Mesh([_Device({"bytes_limit": needed + 5, "bytes_in_use": 5}), _Device(None)]))
     with pytest.raises(ValueError, match=r"device_resident: the clips, .* GB \(skeleton .* do not fit") as caught:
         check(_Mesh([_Device({"bytes_limit": needed + 5, "bytes_in_use": 6})]))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import experiment, image_features, train
+from mmcl_jax import image_features, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.resnet import BasicBlock, ResNet34
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES, resnet34_entries
+from mmcl_jax.task import build_training_task
 from tests.golden import filled_state_dict, load, model_input, relative_error, require_golden
 from tests.runs import tiny_config
 
@@ -105,7 +106,7 @@ def test_a_run_starts_from_the_weights_file(tiny_records, tmp_path, shapes, monk
     state_dict = random_state_dict("resnet34")
     weights = save(state_dict, tmp_path / "resnet34.pth")
     config = tiny_config(tiny_records, model__image_encoder="resnet34", model__image_encoder_weights=weights)
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     assert task.image_size == 224
     state = train.create_state(task, config)
     started = {kind: getattr(state, kind)["image_encoder"] for kind in ("params", "batch_stats")}

@@ -12,7 +12,8 @@ import scipy.io
 
 from configs import sysu as config
 from data_prep import builders, sysu
-from mmcl_jax import experiment, records
+from mmcl_jax import records
+from mmcl_jax.task import build_training_task
 from tests.ntu_formats import set_aside
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -221,7 +222,7 @@ def test_the_config_trains_on_them(source, tmp_path):
     for arguments, protocol in (("xsub_1,bone", "xsub_1"), ("same_subject_3", "same_subject_3")):
         made = config.get_config(arguments).unlock()
         made.update_from_flattened_dict({"data.records": str(tmp_path / "out"), "model.base_channels": 4})
-        task = experiment.build_training_task(made)
+        task = build_training_task(made)
         assert task.rows.tolist() == opened.select(protocol, "train").tolist()
         assert task.skeleton.num_classes == 12
     assert config.get_config().data.protocol == "xsub_1"

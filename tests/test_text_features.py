@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep import builders, text_features, text_sets, vqa
-from mmcl_jax import experiment, records
+from mmcl_jax import records
+from mmcl_jax.task import find_text_set
 from tests.test_builders import contents
 from tests.test_records import jpeg, make_clip, make_info
 
@@ -113,9 +114,9 @@ def test_features_stand_beside_what_was_there(copied, stand_in, capsys):
 def test_a_config_chooses_among_models_and_questions(copied, stand_in):
     text_features.main([f"--records={copied}", "--question=holding", "--question=head"])
     opened = records.Records(copied)
-    assert experiment.find_text_set(opened, "blip/head") == "blip/head/token_ids"
+    assert find_text_set(opened, "blip/head") == "blip/head/token_ids"
     with pytest.raises(records.RecordsError, match=r"names 2 of the text sets"):
-        experiment.find_text_set(opened, "blip")
+        find_text_set(opened, "blip")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment
+from mmcl_jax import task as tasks
 from mmcl_jax.data import worker_processes
 from mmcl_jax.data.input_pipeline import Fields, train_batches, train_order
 from mmcl_jax.evaluate import Evaluator
@@ -104,13 +104,13 @@ def test_a_damaged_record_is_the_error_that_it_is_without_workers(tiny_records, 
         columns = dict(stored)
     columns["name"][rows[places[3]]] = "another"
     np.savez(damaged / "index.npz", **columns)
-    task = experiment.build_training_task(
+    task = tasks.build_training_task(
         runs.tiny_config(damaged, loss__contrastive_weight=0.0, loss__refinement_weight=0.0)
     )
     messages = []
     for workers in (0, 1):
         config = runs.tiny_config(damaged, data__workers=workers)
-        batches = experiment.train_batches(task, config, (0, runs.STEPS))
+        batches = tasks.train_batches(task, config, (0, runs.STEPS))
         next(batches)
         with pytest.raises(RecordsError, match="the index says another; prepare again") as raised:
             next(batches)
@@ -179,6 +179,6 @@ def test_memory_bounds_workers_too(records):
 
 
 def test_a_negative_number_is_an_error(tiny_records):
-    for build in (experiment.build_training_task, functools.partial(experiment.build_skeleton_task, train=False)):
+    for build in (tasks.build_training_task, functools.partial(tasks.build_skeleton_task, train=False)):
         with pytest.raises(ValueError, match=r"data\.workers -1 is negative"):
             build(runs.tiny_config(tiny_records, data__workers=-1))

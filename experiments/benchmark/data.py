@@ -180,17 +180,17 @@ def _config(records: pathlib.Path, **changes):
 
 
 def _batches(config, task):
-    from mmcl_jax import experiment
+    from mmcl_jax.task import train_batches
 
-    return experiment.train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
+    return train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
 
 
 def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, ahead: int = 1) -> Program:
     changes = {"data.workers": workers, "data.host_memory_mb": 1000 * (1 + workers)}
     config = _config(records, **changes, **({"loss.contrastive_weight": 0.1} if mosaics else {}))
-    from mmcl_jax import experiment
+    from mmcl_jax.task import build_training_task
 
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     batches = _batches(config, task)
     details = {"clips": len(task.skeleton.records), "threads": config.data.threads, "workers": workers}
     return Program(lambda: next(batches), details=details, close=batches.close, ahead=ahead)
@@ -201,11 +201,12 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
-    from mmcl_jax import experiment, steps, train
+    from mmcl_jax import steps, train
     from mmcl_jax.runtime import backend, sharding
+    from mmcl_jax.task import build_training_task
 
     backend.tune_cpu_compiler()
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     batches = _batches(config, task)
     mesh = sharding.data_mesh(jax.devices()[:1])
     step = steps.compile_step(task.recipe, config.seed, mesh)

@@ -87,7 +87,7 @@ def _divide_cpu(devices: int) -> None:
 def _program(devices, batch_size: int, width: int) -> Program:
     try:
         from configs import ntu120
-        from mmcl_jax import experiment  # noqa: F401
+        from mmcl_jax.task import transform_options  # noqa: F401
     except ImportError as error:
         raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
     import jax
@@ -117,16 +117,17 @@ def _program(devices, batch_size: int, width: int) -> Program:
 
 
 def _recipe(config):
-    from mmcl_jax import experiment, optim, steps
+    from mmcl_jax import optim, steps
     from mmcl_jax.data.layouts import LAYOUTS
     from mmcl_jax.data.transforms import make_transform
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
+    from mmcl_jax.task import transform_options
 
     layout = LAYOUTS["ntu"]
     return steps.Recipe(
         model=MMCL(BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)),
-        transform=make_transform(experiment.transform_options(config), layout, _FRAMES, True, coordinates=3),
+        transform=make_transform(transform_options(config), layout, _FRAMES, True, coordinates=3),
         optimizer=optim.sgd(optim.stepwise_schedule(0.001, 1, (), 0.1, 1000), config.momentum, config.weight_decay),
         loss=steps.LossOptions(**config.loss),
     )

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmcl_jax import experiment
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.records import RecordsError
 from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.task import build_training_task
 from tests.runs import MeanColour, tiny_config
 
 TEXT_SET = "stand_in/holding/token_ids"
@@ -21,13 +21,13 @@ TEXT_SET = "stand_in/holding/token_ids"
 
 @pytest.mark.parametrize("text", ["stand_in/holding", "stand_in/holding/", TEXT_SET, "stand_in"])
 def test_a_text_set_is_found_by_its_beginning(tiny_records, text):
-    assert experiment.build_training_task(tiny_config(tiny_records, data__text=text)).text_set == TEXT_SET
+    assert build_training_task(tiny_config(tiny_records, data__text=text)).text_set == TEXT_SET
 
 
 @pytest.mark.parametrize("text", ["", "stand", "blip/holding", TEXT_SET + "/more"])
 def test_a_text_set_that_is_not_there_is_an_error_that_lists_those_that_are(tiny_records, text):
     with pytest.raises(RecordsError, match="names 0 of the text sets") as caught:
-        experiment.build_training_task(tiny_config(tiny_records, data__text=text))
+        build_training_task(tiny_config(tiny_records, data__text=text))
     assert TEXT_SET in str(caught.value)
 
 
@@ -36,21 +36,18 @@ def test_two_text_sets_that_fit_are_an_error(tiny_records, tmp_path):
     shutil.copytree(tiny_records, folder)
     shutil.copytree(folder / "text" / TEXT_SET, folder / "text" / "stand_in/holding/other")
     with pytest.raises(RecordsError, match="names 2 of the text sets"):
-        experiment.build_training_task(tiny_config(folder))
+        build_training_task(tiny_config(folder))
 
 
 def test_text_statistics_are_those_of_the_training_clips(tiny_records):
-    task = experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="standardise"))
+    task = build_training_task(tiny_config(tiny_records, data__text_scaling="standardise"))
     features = np.stack([task.skeleton.records.text(int(row), TEXT_SET) for row in task.rows])
     mean, deviation = task.recipe.text_statistics
     standardised = (features - mean) / deviation
     assert features[:, 0].std() == 0  # the same first token for every clip
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(standardised.std(axis=0), [0, 1, 0], rtol=1e-5)
-    assert (
-        experiment.build_training_task(tiny_config(tiny_records, data__text_scaling="none")).recipe.text_statistics
-        is None
-    )
+    assert build_training_task(tiny_config(tiny_records, data__text_scaling="none")).recipe.text_statistics is None
 
 
 def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records, tmp_path):
@@ -58,14 +55,12 @@ def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records
     shutil.copytree(tiny_records, folder)
     shutil.rmtree(folder / "images")
     with pytest.raises(RecordsError, match="24 of 24 training clips have no images") as caught:
-        experiment.build_training_task(tiny_config(folder))
+        build_training_task(tiny_config(folder))
     assert "--config.loss.contrastive_weight=0" in str(caught.value)
     shutil.rmtree(folder / "text")
     with pytest.raises(RecordsError, match=r"--config\.loss\.refinement_weight=0"):
-        experiment.build_training_task(tiny_config(folder, loss__contrastive_weight=0.0))
-    task = experiment.build_training_task(
-        tiny_config(folder, loss__contrastive_weight=0.0, loss__refinement_weight=0.0)
-    )
+        build_training_task(tiny_config(folder, loss__contrastive_weight=0.0))
+    task = build_training_task(tiny_config(folder, loss__contrastive_weight=0.0, loss__refinement_weight=0.0))
     assert (task.text_set, task.image_size, task.recipe.model.alignment, task.recipe.model.refinement) == (
         None,
         None,
@@ -75,7 +70,7 @@ def test_what_is_missing_is_named_with_the_switch_that_does_without(tiny_records
 
 
 def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
-    task = experiment.build_training_task(tiny_config(tiny_records, model__image_encoder_frozen=True))
+    task = build_training_task(tiny_config(tiny_records, model__image_encoder_frozen=True))
     assert task.recipe.model.image_encoder is None
     assert task.recipe.model.alignment is not None
     assert task.image_size == 96
@@ -84,7 +79,7 @@ def test_a_frozen_encoder_is_no_part_of_the_model(tiny_records):
 @pytest.mark.parametrize("graph", graphs.GRAPHS)
 def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph):
     config = tiny_config(tiny_records, model__graph=graph, model__center_of_mass=21)
-    adjacency = experiment.build_training_task(config).skeleton.backbone.adjacency
+    adjacency = build_training_task(config).skeleton.backbone.adjacency
     np.testing.assert_array_equal(adjacency, graphs.GRAPHS[graph](LAYOUTS["ntu"], 21))
     assert not np.array_equal(adjacency, graphs.GRAPHS["natural"](LAYOUTS["ntu"], 21)) or graph == "natural"
 
@@ -117,7 +112,7 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
 )
 def test_values_that_do_not_fit_are_refused(tiny_records, changes, message):
     with pytest.raises(ValueError, match=message):
-        experiment.build_training_task(tiny_config(tiny_records, **changes))
+        build_training_task(tiny_config(tiny_records, **changes))
 
 
 @pytest.fixture
@@ -134,7 +129,7 @@ def shallow(monkeypatch):
 def in_both_types(records, variables_of, compute, **changes) -> list[dict]:
     """What `compute(model, variables)` returns for the same variables in float32 and in bfloat16."""
     configs = [tiny_config(records, compute_dtype=dtype, **changes) for dtype in ("float32", "bfloat16")]
-    models = [experiment.build_training_task(config).recipe.model for config in configs]
+    models = [build_training_task(config).recipe.model for config in configs]
     variables = jax.jit(functools.partial(variables_of, models[0]), compiler_options=HASTY)(jax.random.key(0))
     return [jax.jit(functools.partial(compute, model), compiler_options=HASTY)(variables) for model in models]
 
@@ -201,4 +196,4 @@ def test_an_encoder_that_cannot_compute_in_bfloat16_is_named(tiny_records, monke
     monkeypatch.setitem(IMAGE_ENCODERS, "mean_colour", ImageEncoder(MeanColour, image_size=8))
     config = tiny_config(tiny_records, model__image_encoder="mean_colour", compute_dtype="bfloat16")
     with pytest.raises(ValueError, match="compute_dtype 'bfloat16': MeanColour has no field `dtype`"):
-        experiment.build_training_task(config)
+        build_training_task(config)
