@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from configs import common
 from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
 from mmcl_jax import checkpoints
+from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
@@ -184,7 +184,7 @@ def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequen
             f"{workdir}: no config.json ({reason}); name its config, --config=configs/ntu120.py:xsub,joint"
         )
     stored = read_workdir_json(workdir / "config.json")
-    merged = json.loads(common.get_config().to_json_best_effort())  # a run may be older than some keys
+    merged = json.loads(get_config().to_json_best_effort())  # a run may be older than some keys
     for key, default in merged.items():
         value = stored.get(key, default)
         merged[key] = {**default, **value} if isinstance(default, dict) else value

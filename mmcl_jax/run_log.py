@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from mmcl_jax.config import get_config
 from mmcl_jax.runtime.distributed import check_same
 
 if TYPE_CHECKING:
@@ -204,15 +205,13 @@ def _resolved(config: "ConfigDict") -> dict[str, Any]:
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     """Raises WorkdirError where a key that matters has another value in the file `path`, if that exists.
 
-    A workdir may be older than a key of `configs/common.py`: the key's default, which is what runs did before there was
+    A workdir may be older than a key of `mmcl_jax.config`: the key's default, which is what runs did before there was
     the key, is then taken for it, and the log says so.
     """
     if not path.exists():
         return
-    from configs import common
-
     stored, now = _flat(read_workdir_json(path)), _flat(config)
-    defaults = _flat(_resolved(common.get_config()))
+    defaults = _flat(_resolved(get_config()))
     younger = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
     stored |= younger
     note = dict.fromkeys(younger, " (older than this key: its default)")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
+from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES, losses
 from mmcl_jax.models.graphs import relative_positions
@@ -283,7 +283,7 @@ def test_confidence_is_no_position():
 
 
 def test_configuration():
-    options = common.get_config().model
+    options = get_config().model
     model = BACKBONES["infogcn"](12, LAYOUTS["ntu"], 3, options)
     np.testing.assert_array_equal(model.relative_positions, np.eye(25))
     assert model.latent_noise == model.label_smoothing == 0.1
@@ -301,7 +301,7 @@ def test_configuration():
         ("mmd_weights", (1.0, -1.0), r"mmd_weights \(1.0, -1.0\) are not two weights"),
         ("prior_gain", 0.0, "prior_gain 0.0 is not positive"),
     ):
-        wrong = common.get_config().model
+        wrong = get_config().model
         wrong[key] = value
         with pytest.raises(ValueError, match=message):
             BACKBONES["infogcn"](12, LAYOUTS["ntu"], 3, wrong)

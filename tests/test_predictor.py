@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
+from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 from mmcl_jax.models import BACKBONES
@@ -21,7 +21,7 @@ hasty = functools.partial(jax.jit, compiler_options=HASTY)
 
 
 def tiny_config(backbone: str, **data):
-    config = common.get_config()
+    config = get_config()
     config.update_from_flattened_dict({"model.backbone": backbone, "model.base_channels": 4, "data.window": FRAMES})
     config.data.update(data)
     return config

@@ -6,9 +6,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from configs import common
 from experiments.report.runs import Run
 from mmcl_jax import checkpoints
+from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.models.mmcl import BACKBONE
@@ -69,7 +69,7 @@ def _initial(run: Run, params: dict, layout: Layout | None, coordinates: int) ->
     """What the backbone's `PA` began as: a run may be older than some keys, whose defaults are taken."""
     if layout is None:
         return None
-    options = common.get_config().model
+    options = get_config().model
     try:
         for key, value in run.part("model").items():
             if key in options:
