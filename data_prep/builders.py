@@ -4,30 +4,25 @@ Whatever happens on the way, the destination is either as it was before or compl
 `OUT.incomplete`, which does not open as records, and renamed at the end. The schema is `mmcl_jax.records`.
 """
 
-import contextlib
 import dataclasses
-import errno
 import io
 import json
 import pathlib
 import re
 import shutil
-import uuid
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, make_folder
 
 _EXAMPLES_PER_SHARD = 16384
 _JPEG_START = b"\xff\xd8\xff"
 _TEXT_SET = re.compile(r"(?!.*(^|/)\.)[\w.-]+/[\w.-]+/[\w.-]+")
 _BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so calls are few
-
-
-class PreparationError(Exception):
-    """A preparation that cannot go on. Names file or folder and remedy; commands print it without a traceback."""
 
 
 @dataclasses.dataclass
@@ -113,49 +108,6 @@ def check_destination(out, overwrite: bool) -> pathlib.Path:
     return out
 
 
-def make_folder(folder: pathlib.Path) -> None:
-    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if is_disk_full(error):
-            raise
-        raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
-
-
-def write_whole(path: pathlib.Path, contents: bytes) -> None:
-    """Writes a file that is there whole or not at all, whatever stops this process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # shards on several machines share the folder
-    try:
-        unfinished.write_bytes(contents)
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def clear_disk_errors(folder: pathlib.Path):
-    """Turns a failed write beneath `folder` into a PreparationError that says what to do."""
-    try:
-        yield
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
-        raise PreparationError(
-            f"{folder}: the disk is full ({error}). Free some space or choose an --out on another disk, and run again; "
-            "existing records are untouched, the incomplete ones are removed"
-        ) from error
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, of Python or of ArrayRecord (which has only a message), says that no space is left."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left on device" in str(error)
-
-
 def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
     """Prints how many were set aside and the first few of them."""
     if not set_aside:
@@ -176,17 +128,6 @@ def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> 
     if expected is not None and counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
     print(line)
-
-
-@contextlib.contextmanager
-def plain_errors():
-    """Ends a command on a PreparationError, or on Ctrl-C, with a message alone."""
-    try:
-        yield
-    except PreparationError as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit("interrupted; nothing was changed") from error
 
 
 class DatasetWriter:

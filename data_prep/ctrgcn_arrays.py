@@ -25,6 +25,7 @@ import numpy as np
 
 from data_prep import builders, npz_rows, ntu, sources
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 BENCHMARKS = {  # protocol -> file as published
     "ntu60_xsub": "NTU60_CS",
@@ -70,7 +71,7 @@ def find_benchmark(path: pathlib.Path) -> str:
     """The benchmark that a file's name says. Raises: PreparationError where it says none."""
     named = [benchmark for benchmark, stem in BENCHMARKS.items() if path.stem.lower() == stem.lower()]
     if not named:
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: the name is none of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; say what it is "
             f"with --benchmark, one of {', '.join(BENCHMARKS)}"
         )
@@ -83,7 +84,7 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
     names = [f"{kind}_{part}" for part in _PARTS for kind in "xy"]
     missing = [name for name in names if name not in members]
     if missing:
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: no {' and no '.join(missing)} in it, only {', '.join(sorted(members)) or 'nothing'}; expected "
             f"{', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
         )
@@ -91,15 +92,15 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
     for part in _PARTS:
         x, y = members[f"x_{part}"], members[f"y_{part}"]
         if len(x.shape) != 3 or x.shape[2] != _WIDTH or x.dtype.kind not in "fiu":
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: x_{part} is {x.dtype} of shape {x.shape}, expected numbers of shape (clips, frames, {_WIDTH})"
             )
         if len(y.shape) != 2 or y.dtype.kind not in "fiub":
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: y_{part} is {y.dtype} of shape {y.shape}, expected one-hot labels (clips, {num_classes})"
             )
         if y.shape != (x.shape[0], num_classes):
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: y_{part} is of shape {y.shape}, expected {(x.shape[0], num_classes)}: {x.shape[0]} clips as "
                 f"in x_{part} and {num_classes} classes as in {benchmark}; is that the benchmark of the file?"
             )
@@ -123,15 +124,15 @@ def read_names(path, count: int) -> list[ntu.ClipName]:
     try:
         lines = path.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise builders.PreparationError(f"{path}: not a readable list of names ({error})") from error
+        raise PreparationError(f"{path}: not a readable list of names ({error})") from error
     names = [ntu.parse_name(line.removesuffix(".skeleton")) for line in lines]
     if None in names:
         odd = names.index(None)
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: word {odd + 1} is {lines[odd][:40]!r}, expected a clip's name as S001C002P003R002A013"
         )
     if len(names) != count:
-        raise builders.PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
+        raise PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
     return names
 
 
@@ -275,7 +276,7 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     if (parsed.train_names is None) != (parsed.test_names is None):
         parser.error("--train_names and --test_names go together")
-    with builders.plain_errors():
+    with plain_errors():
         prepare(
             parsed.source,
             parsed.out,

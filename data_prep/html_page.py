@@ -13,7 +13,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from data_prep import builders
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 
 _FRAME = pathlib.Path(__file__).with_name("html_page.html")
 SCRIPT = pathlib.Path(__file__).with_name("html_page.js")
@@ -61,15 +62,15 @@ def check_replaceable(out: pathlib.Path, command: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+        raise PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
     if not found:
-        raise builders.PreparationError(f"{out}: exists and is no page of this command; choose another --out")
+        raise PreparationError(f"{out}: exists and is no page of this command; choose another --out")
 
 
 def write(out: pathlib.Path, page: str) -> None:
     """Writes a page, whole or not at all. Raises: PreparationError."""
     try:
-        with builders.clear_disk_errors(out.parent):
-            builders.write_whole(out, page.encode())
+        with clear_disk_errors(out.parent):
+            write_whole(out, page.encode())
     except OSError as error:
-        raise builders.PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
+        raise PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from data_prep import builders, mosaics, sources, yolo
+from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.options import positive
 
 
@@ -31,9 +32,7 @@ class Request:
         Raises: PreparationError where one of the two is not as it must be: before anything is done in vain.
         """
         if text is not None and not pathlib.Path(text).is_dir():
-            raise builders.PreparationError(
-                f"{text}: no such folder; --text names the --out of data_prep.text_features"
-            )
+            raise PreparationError(f"{text}: no such folder; --text names the --out of data_prep.text_features")
         return builders.check_destination(out, overwrite) if self.shard is None else None
 
     def folder(self, out: pathlib.Path | None) -> mosaics.ImageFolder | None:
@@ -58,7 +57,7 @@ class Request:
             found = sorted(find_footage(self.videos), key=lambda footage: footage.name)
             mosaics.make(found, folder, shard=self.shard or (0, 1), detector=self.detector, workers=workers)
         elif folder is not None and not folder.path.is_dir():
-            raise builders.PreparationError(f"{folder.path}: no such folder; give --images the folder of the mosaics")
+            raise PreparationError(f"{folder.path}: no such folder; give --images the folder of the mosaics")
 
 
 NO_IMAGES = Request()

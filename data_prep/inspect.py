@@ -26,8 +26,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import builders, html_page, person_crops, skeleton_player
+from data_prep import html_page, person_crops, skeleton_player
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 
 CLIPS = 60  # shown without --clips, at most; one of each class
@@ -75,7 +76,7 @@ def named_rows(opened: records.Records, names: Sequence[str]) -> np.ndarray:
     strangers = [name for name in names if name not in rows]
     if strangers:
         similar = difflib.get_close_matches(strangers[0], rows, n=3, cutoff=0.5) or list(rows)[:3]
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{opened.root}: no clip {', '.join(map(repr, strangers))} among its {len(rows)}; there is "
             f"{', '.join(similar)}, for example. What was set aside is in set_aside.json"
         )
@@ -364,7 +365,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.name and options.clips:
         parser.error("--name and --clips exclude each other: a sample, or the clips named")
     try:
-        with builders.plain_errors():
+        with plain_errors():
             write_page(options.records, options.out, names=options.name, clips=options.clips)
     except records.RecordsError as error:
         raise SystemExit(f"error: {error}") from error

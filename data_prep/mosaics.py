@@ -18,6 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep import builders, detection, kinect_v1, person_crops, sources, videos, yolo
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, make_folder, write_whole
 
 _ABOUT = "about.json"
 _BY_SKELETON = {"boxes": "skeleton"}
@@ -86,21 +88,21 @@ class ImageFolder:
         except FileNotFoundError:
             return _BY_SKELETON
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise builders.PreparationError(f"{path}: damaged ({error!r}); remove the folder {self.path}") from error
+            raise PreparationError(f"{path}: damaged ({error!r}); remove the folder {self.path}") from error
 
     def claim(self, about: dict) -> None:
         """Creates the folder for mosaics whose boxes come from what `about` says.
 
         Raises: PreparationError where it holds some whose boxes do not.
         """
-        builders.make_folder(self.path)
+        make_folder(self.path)
         if not any(self.path.glob("*.jpg")):
             if about == _BY_SKELETON:
                 (self.path / _ABOUT).unlink(missing_ok=True)
             else:
-                builders.write_whole(self.path / _ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+                write_whole(self.path / _ABOUT, (json.dumps(about, indent=1) + "\n").encode())
         elif self.about != about:
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{self.path}: holds mosaics by {_describe(self.about)}, now it is {_describe(about)}; choose another "
                 "--images, or remove that folder"
             )
@@ -111,11 +113,11 @@ class ImageFolder:
         return f"five RGB frames, person cropped by {by}"
 
     def write(self, name: str, jpeg: bytes) -> None:
-        builders.write_whole(self.path / f"{name}.jpg", jpeg)
+        write_whole(self.path / f"{name}.jpg", jpeg)
         (self.path / f"{name}.set_aside").unlink(missing_ok=True)
 
     def set_aside(self, name: str, reason: str) -> None:
-        builders.write_whole(self.path / f"{name}.set_aside", reason.encode())
+        write_whole(self.path / f"{name}.set_aside", reason.encode())
 
     def done(self) -> set[str]:
         """Names of the clips with a mosaic."""
@@ -201,7 +203,7 @@ def make(
     number, shards = shard
     size = 1 if detector is None else _GROUP
     groups = [footages[start : start + size] for start in range(0, len(footages), size)][number::shards]
-    with builders.clear_disk_errors(folder.path):
+    with clear_disk_errors(folder.path):
         folder.claim(_BY_SKELETON if detector is None else detector.about)
         done = folder.done()
         share = list(itertools.chain(*groups))
@@ -256,10 +258,10 @@ def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.
     Raises: PreparationError where there is none; `example` is how a video's name looks.
     """
     if not root.is_dir():
-        raise builders.PreparationError(f"{root}: no such folder; give --videos the folder of the videos")
+        raise PreparationError(f"{root}: no such folder; give --videos the folder of the videos")
     common = sorted(found.keys() & set(names))
     if not common:
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{root}: no video of any of the {len(names)} clips, expected {example} and the like; give --videos the "
             "folder of the videos"
         )

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.builders import PreparationError, is_disk_full
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import is_disk_full
 
 _CHUNK_BYTES = 1 << 24
 _LARGEST_ROW = 1 << 25  # bytes

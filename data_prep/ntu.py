@@ -29,6 +29,7 @@ import numpy as np
 
 from data_prep import builders, image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
     "drink water",
@@ -388,7 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
     image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
     request = image_request.parse(parser, parsed)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.skeletons, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from data_prep import builders, image_request, mosaics, sources, text_sets, videos
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = {  # number in the file name -> class name, in label order
     1: "pick up with one hand",
@@ -175,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
     request = image_request.parse(parser, parsed)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 
 

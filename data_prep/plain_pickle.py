@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mmcl_jax.runtime.errors import MMCLError
+
 _CONTAINERS = "dicts, lists, tuples, sets, numbers, text, bytes and numpy arrays"
 _PLAIN_KINDS = "biufcSU"  # of a numpy array: booleans, numbers, bytes, text
 _DEEPEST = 100  # containers within containers
@@ -26,7 +28,7 @@ _REFUSED_OPCODES = frozenset(
 _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
-class PlainPickleError(ValueError):
+class PlainPickleError(MMCLError, ValueError):
     """A pickle that is damaged, or is more than plain data. The message is the reason, without the file's name."""
 
 

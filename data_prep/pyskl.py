@@ -30,6 +30,7 @@ import numpy as np
 
 from data_prep import builders, ntu, ntu_skeletons, plain_pickle, sources, splits
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 _FORMATS = {  # (V, C, whether there are scores) -> layout, channels
     (25, 3, False): ("ntu", ("x", "y", "z")),
@@ -137,15 +138,15 @@ def read(paths: Sequence[pathlib.Path]) -> Source:
     seen: set[str] = set()
     for path in paths:
         if not path.is_file():
-            raise builders.PreparationError(f"{path}: no such file; give the .pkl file")
+            raise PreparationError(f"{path}: no such file; give the .pkl file")
         try:
             contents = plain_pickle.load(path)
         except plain_pickle.PlainPickleError as error:
-            raise builders.PreparationError(f"{path}: {error}") from error
+            raise PreparationError(f"{path}: {error}") from error
         if isinstance(contents, list):
             _add_list(source, path, contents, seen)
         elif len(paths) > 1:
-            raise builders.PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
+            raise PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
         else:
             _add_dict(source, path, contents)
     return source
@@ -155,7 +156,7 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
     """The form of today. Raises: PreparationError."""
     if not isinstance(contents, dict) or not isinstance(contents.get("annotations"), list | tuple):
         found = f"a dict of {', '.join(map(str, contents))[:200]}" if isinstance(contents, dict) else _show(contents)
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: {found or 'nothing'}, expected a dict of annotations (a list) and split, or a list of annotations"
         )
     source.annotations.extend(contents["annotations"])
@@ -213,7 +214,7 @@ class Importer:
         if not known:
             seen = "; ".join(f"{count} times {fault}" for fault, count in faults.most_common(2))
             seen = f"{forms.most_common(1)[0][0][:2]} joints and channels" if forms else seen or "an empty list"
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"no usable annotation among {len(source.annotations)} ({seen}); expected 25 joints in three "
                 "coordinates (NTU) or 17 in two (COCO)"
             )
@@ -356,9 +357,9 @@ def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise builders.PreparationError(f"{path}: not a readable list of class names ({error})") from error
+        raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
     if not names:
-        raise builders.PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
+        raise PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
     return names
 
 
@@ -400,7 +401,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = sources.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
     parser.add_argument("--class_names", help="a file of class names, one a line, in the order of the labels")
     parsed = parser.parse_args(arguments)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, class_names=parsed.class_names, overwrite=parsed.overwrite)
 
 

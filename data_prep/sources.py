@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.builders import PreparationError, SetAside, clear_disk_errors, is_disk_full, make_folder
+from data_prep.builders import SetAside
+from mmcl_jax.runtime.errors import MMCLError, PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 
 
-class SourceFileError(ValueError):
+class SourceFileError(MMCLError, ValueError):
     """A source file that cannot be used; the message is the reason, without the file's name."""
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from data_prep import actions, builders, drawing, figure, person_crops, sources
 from data_prep.figure import apply, turn, vectors
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import plain_errors
 
 SUBJECTS, CAMERAS, REPLICATIONS = 10, 3, 2
 SETUP = 1
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.subjects < 1 or options.seed < 0:
         parser.error(f"--subjects {options.subjects} --seed {options.seed}: expected at least 1 and at least 0")
-    with builders.plain_errors():
+    with plain_errors():
         builders.check_destination(options.out, options.overwrite)
         total = len(all_fields(options.subjects))
         clips = make_clips(options.seed, options.subjects)

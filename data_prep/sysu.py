@@ -25,6 +25,7 @@ import numpy as np
 
 from data_prep import builders, sources
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
     "drinking",
@@ -152,7 +153,7 @@ def prepare(source, out, overwrite: bool = False) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parsed = sources.argument_parser(__doc__).parse_args(arguments)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, parsed.overwrite)
 
 

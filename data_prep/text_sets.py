@@ -13,8 +13,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from data_prep import builders, sources
-from data_prep.builders import PreparationError, SetAside
+from data_prep.builders import SetAside
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records; not beneath `text/`, where it would be taken for a text set
@@ -47,16 +49,14 @@ class Outputs:
         self.agree_on(about)
         if self.about is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            builders.write_whole(
-                self.folder / _ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()
-            )
+            write_whole(self.folder / _ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
             self.about = about
 
     def write(self, clip: str, feature: np.ndarray, answer: str, num_tokens: int) -> None:
         """Stores a clip's feature, so that its file is there whole or not at all."""
         stream = io.BytesIO()
         np.savez(stream, feature=feature, answer=np.array(answer), num_tokens=np.array(num_tokens))
-        builders.write_whole(self._path(clip), stream.getvalue())
+        write_whole(self._path(clip), stream.getvalue())
 
     def read(self, clip: str) -> tuple[np.ndarray, str, int] | None:
         """Feature float32 [D], answer and its number of tokens; None where there is no file.
@@ -135,7 +135,7 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
     joining = opened.root / _JOINING
     shutil.rmtree(joining, ignore_errors=True)
     try:
-        with builders.clear_disk_errors(joining):
+        with clear_disk_errors(joining):
             left_out = _write_text_set(joining / "new", opened, outputs)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():

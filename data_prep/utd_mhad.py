@@ -20,6 +20,7 @@ import numpy as np
 
 from data_prep import builders, image_request, kinect_v1, mosaics, person_crops, sources, text_sets, videos
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
     "swipe left",
@@ -260,7 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     request = image_request.parse(parser, parsed)
     if parsed.no_images and request != image_request.NO_IMAGES:
         parser.error("--no_images and --videos or --images exclude each other")
-    with builders.plain_errors():
+    with plain_errors():
         prepare(
             parsed.source,
             parsed.out,

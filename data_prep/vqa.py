@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-from data_prep.builders import PreparationError
+from mmcl_jax.runtime.errors import PreparationError
 
 TOKEN_WIDTH = 3  # start, one token of the answer, end
 # The first as in the released code; table 9 of the paper words it "Whether the person are holding object?".

@@ -19,7 +19,7 @@ import tempfile
 import numpy as np
 
 from data_prep import sources
-from data_prep.builders import PreparationError
+from mmcl_jax.runtime.errors import PreparationError
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_BATCH_SIZE = 16

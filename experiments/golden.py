@@ -15,11 +15,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmcl_jax.runtime.errors import MMCLError
+
 GRADIENT_TOLERANCE = 0.01  # of a parameter's gradient norm, beyond 1e-6 of the largest of all
 MOST_ROUNDING = 0.05
 
 
-class GoldenError(ValueError):
+class GoldenError(MMCLError, ValueError):
     """A reference cannot be read or judged; the message names the file."""
 
 

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from data_prep import builders, detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
+from data_prep import detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
 from experiments import line_by_line
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 
 NUM_CLIPS = sum(ntu.NUM_CLIPS["ntu120_xsub"].values())
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vqa_model", help="a model folder, as data_prep.text_features takes it")
     parser.add_argument("--repeats", type=positive, default=20, help="clips a step is measured on (default 20)")
     parsed = parser.parse_args(arguments)
-    with builders.plain_errors(), _named_errors():
+    with plain_errors(), _named_errors():
         measured = rows(parsed.skeleton, parsed.video, parsed.yolo_weights, parsed.vqa_model, parsed.repeats)
         print(markdown(list(measured)))
 
@@ -135,7 +136,7 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except (sources.SourceFileError, OSError) as error:
-        raise builders.PreparationError(f"{error}; give --skeleton and --video of one clip") from error
+        raise PreparationError(f"{error}; give --skeleton and --video of one clip") from error
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from mmcl_jax.records import Records
 from mmcl_jax.run_log import check_evaluation
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
 from mmcl_jax.task import SkeletonTask, build_skeleton_task, reading
 
@@ -201,8 +202,7 @@ def write_scores(
     step: int,
 ) -> None:
     """Writes a score file, whole or not at all: names `[N]`, scores `[N, K]`, labels `[N]`, K class names, step."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(
             file,
             names=names,
@@ -211,7 +211,6 @@ def write_scores(
             class_names=np.array(class_names),
             step=step,
         )
-    partial.replace(path)
 
 
 def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: Any = None) -> None:

@@ -15,6 +15,7 @@ from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.task import TrainingTask, image_encoder, reading
 
 if TYPE_CHECKING:
@@ -60,9 +61,8 @@ def frozen_image_features(
                 return dict(zip(task.rows.tolist(), stored["features"], strict=True))
     features = _compute(task, config)
     if jax.process_index() == 0:
-        partial = path.with_name("image_features.partial.npz")
-        np.savez(partial, names=names, features=features)
-        partial.replace(path)
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, names=names, features=features)
     return dict(zip(task.rows.tolist(), features, strict=True))
 
 

@@ -21,6 +21,7 @@ import zipfile
 import numpy as np
 
 from mmcl_jax.data.layouts import LAYOUTS, Layout
+from mmcl_jax.runtime.errors import MMCLError
 
 RECORDS_VERSION = "1.0.0"
 SPLIT = "clips"  # the one split of every dataset; train and test are filters on the index ('all' is reserved by TFDS)
@@ -30,7 +31,7 @@ SKELETONS = "skeletons"
 TEXT = "text"
 
 
-class RecordsError(ValueError):
+class RecordsError(MMCLError, ValueError):
     """A records folder, or a question asked of it, that cannot be used. Names the file, the value and the remedy."""
 
 

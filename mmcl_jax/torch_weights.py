@@ -20,6 +20,7 @@ from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_json
+from mmcl_jax.runtime.files import whole_file
 
 _EXPECTED = (TorchWeightsError, WorkdirError, checkpoints.CheckpointError, OSError)
 _MMCL = "mmcl"
@@ -199,20 +200,16 @@ def _counters(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -> dic
 
 
 def _write(file: pathlib.Path, state_dict: dict[str, np.ndarray]) -> None:
-    partial = file.with_name(file.name + ".partial")
-    try:
+    with whole_file(file) as unfinished:
         if file.suffix == ".npz":
-            with partial.open("wb") as stream:
+            with unfinished.open("wb") as stream:
                 np.savez(stream, **state_dict)
         else:
             try:
                 import torch
             except ImportError as error:
                 raise TorchWeightsError(f"{file}: needs PyTorch; pip install torch, or name an .npz") from error
-            torch.save({key: torch.tensor(value) for key, value in state_dict.items()}, partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+            torch.save({key: torch.tensor(value) for key, value in state_dict.items()}, unfinished)
 
 
 def _say_mapping(state_dict: Mapping[str, np.ndarray], entries: list[Entry], say: Callable[[str], None]) -> None:

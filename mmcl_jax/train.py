@@ -21,6 +21,7 @@ from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(MMCLError, RuntimeError):
     """The loss became NaN or infinite; the last good checkpoint stays."""
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from data_prep import builders
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from tests.test_records import TEXT_SET, jpeg, make_clip, make_info
 
 
@@ -114,7 +115,7 @@ def test_what_the_source_set_aside_is_listed_in_order(tmp_path):
 
 
 def test_no_clip_left(tmp_path):
-    with pytest.raises(builders.PreparationError, match=r"no clip is left to write, 1 set aside \(a: broken\)"):
+    with pytest.raises(PreparationError, match=r"no clip is left to write, 1 set aside \(a: broken\)"):
         write(tmp_path / "out", [builders.SetAside("a", "broken")])
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +124,7 @@ def test_existing_records_are_kept_unless_overwritten(tmp_path):
     out = tmp_path / "out"
     write(out, [make_clip(0)])
     before = contents(out)
-    with pytest.raises(builders.PreparationError, match=r"exists already; .*--overwrite"):
+    with pytest.raises(PreparationError, match=r"exists already; .*--overwrite"):
         write(out, [make_clip(1)])
     assert contents(out) == before
     write(out, [make_clip(1)], overwrite=True)
@@ -133,7 +134,7 @@ def test_existing_records_are_kept_unless_overwritten(tmp_path):
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(builders.PreparationError, match="not a records folder"):
+    with pytest.raises(PreparationError, match="not a records folder"):
         write(tmp_path, [make_clip(0)], overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
@@ -147,7 +148,7 @@ def test_a_failure_leaves_existing_records_and_nothing_else(tmp_path, failure):
     out = tmp_path / "out"
     write(out, [make_clip(0)])
     before = contents(out)
-    expected = builders.PreparationError if isinstance(failure, OSError) else type(failure)
+    expected = PreparationError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected) as raised:
         write(out, clips(), overwrite=True)
     if isinstance(failure, OSError):
@@ -178,19 +179,19 @@ def test_a_run_killed_between_two_renames_loses_nothing(tmp_path):
     out = tmp_path / "out"
     write(out, [make_clip(0)])
     out.rename(tmp_path / "out.replaced")
-    with pytest.raises(builders.PreparationError, match="exists already"):
+    with pytest.raises(PreparationError, match="exists already"):
         write(out, [make_clip(1)])
     assert records.Records(out).index["name"].tolist() == ["clip00"]
 
 
 def test_a_destination_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(builders.PreparationError, match=r"out.incomplete: cannot be created .*choose another --out"):
+    with pytest.raises(PreparationError, match=r"out.incomplete: cannot be created .*choose another --out"):
         write(tmp_path / "file" / "out", [make_clip(0)])
 
 
 def test_commands_end_on_an_interruption_with_a_message():
-    with pytest.raises(SystemExit, match="interrupted; nothing was changed"), builders.plain_errors():
+    with pytest.raises(SystemExit, match="interrupted; nothing was changed"), plain_errors():
         raise KeyboardInterrupt
 
 

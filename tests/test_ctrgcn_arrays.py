@@ -10,8 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_prep import builders, ctrgcn_arrays, npz_rows, ntu
+from data_prep import ctrgcn_arrays, npz_rows, ntu
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_formats
 from tests.ntu_formats import set_aside
 
@@ -199,7 +200,7 @@ def test_files_that_are_not_as_published_are_refused(tmp_path, kind):
     changes, message = SPOILT_FILES[kind]
     whole = kind in ("nothing", "other names") or kind.startswith(("no x", "no y"))
     source = save(tmp_path, "NTU60_CS", changes if whole else {**small_arrays(), **changes})
-    with pytest.raises(builders.PreparationError, match=message):
+    with pytest.raises(PreparationError, match=message):
         ctrgcn_arrays.prepare(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["NTU60_CS.npz"]
 
@@ -247,9 +248,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
     made["x_train"][5, 0, 0] = 1  # for the wrong bit
     source = save(tmp_path, "NTU60_CS", made)
     source.write_bytes(DAMAGED[kind](source))
-    with pytest.raises(
-        builders.PreparationError, match=r"NTU60_CS\.npz: .*(download or make it again|expected numbers)"
-    ):
+    with pytest.raises(PreparationError, match=r"NTU60_CS\.npz: .*(download or make it again|expected numbers)"):
         ctrgcn_arrays.prepare(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["NTU60_CS.npz"]
 
@@ -266,7 +265,7 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
         try:
             opened = prepare(tmp_path / "NTU60_CS.npz", tmp_path / f"out{number}")
             assert len(opened) == 10
-        except builders.PreparationError as error:
+        except PreparationError as error:
             assert "NTU60_CS.npz" in str(error)
             refused += 1
     assert refused > 40
@@ -274,13 +273,13 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
 
 @pytest.mark.parametrize("name", ["arrays.npz", "NTU60.npz", "NTU120_CS.npz"])
 def test_a_name_that_says_no_benchmark(tmp_path, name):
-    with pytest.raises(builders.PreparationError, match=r"say what it is with --benchmark, one of ntu60_xsub"):
+    with pytest.raises(PreparationError, match=r"say what it is with --benchmark, one of ntu60_xsub"):
         ctrgcn_arrays.prepare(tmp_path / name, tmp_path / "out")
 
 
 def test_no_file(tmp_path):
     for path in (tmp_path / "NTU60_CS.npz", tmp_path):
-        with pytest.raises(builders.PreparationError, match="no such file"):
+        with pytest.raises(PreparationError, match="no such file"):
             ctrgcn_arrays.prepare(path, tmp_path / "out", benchmark="ntu60_xsub")
 
 
@@ -320,9 +319,9 @@ def test_names_that_contradict_the_file_set_their_clips_aside(tmp_path):
 )
 def test_lists_of_names_that_do_not_fit(tmp_path, changes, message):
     source = save(tmp_path, "NTU60_CS", small_arrays())
-    with pytest.raises(builders.PreparationError, match=message):
+    with pytest.raises(PreparationError, match=message):
         ctrgcn_arrays.prepare(source, tmp_path / "out", **name_lists(tmp_path, **changes))
-    with pytest.raises(builders.PreparationError, match="nowhere: not a readable list"):
+    with pytest.raises(PreparationError, match="nowhere: not a readable list"):
         ctrgcn_arrays.prepare(source, tmp_path / "out", train_names=tmp_path / "nowhere", test_names="x")
 
 
@@ -340,7 +339,7 @@ def test_existing_records_stay_unless_told(tmp_path):
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1 and "exists already" in refused.stderr and "Traceback" not in refused.stderr
     (tmp_path / "NTU60_CS.npz").write_bytes(source.read_bytes()[:-99])
-    with pytest.raises(builders.PreparationError, match="truncated"):
+    with pytest.raises(PreparationError, match="truncated"):
         ctrgcn_arrays.prepare(source, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "info.json").stat().st_mtime_ns == before
     assert len(records.Records(tmp_path / "out")) == 10

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep import builders, mosaics, sources
+from mmcl_jax.runtime.errors import PreparationError
 
 BY_YOLO = {"boxes": "yolo", "weights": "w.pt", "sha256": 64 * "a", "confidence": 0.25, "person_class": "person"}
 BY_SKELETON = {"boxes": "skeleton"}
@@ -33,7 +34,7 @@ def test_mosaics_of_two_kinds_are_not_mixed_and_an_empty_folder_is_free(tmp_path
     folder_with(tmp_path / "free", first)
     assert folder_with(tmp_path / "free", second, "clip").about == second
     folder = folder_with(tmp_path / "taken", first, "clip")
-    with pytest.raises(builders.PreparationError, match=r"holds mosaics by .*, now it is .*; choose another --images"):
+    with pytest.raises(PreparationError, match=r"holds mosaics by .*, now it is .*; choose another --images"):
         folder.claim(second)
     folder.claim(first)
     assert folder.about == first
@@ -43,14 +44,14 @@ def test_mosaics_of_two_kinds_are_not_mixed_and_an_empty_folder_is_free(tmp_path
 def test_a_damaged_about_json_is_refused(tmp_path, contents):
     folder = folder_with(tmp_path / "images", BY_YOLO, "clip")
     (folder.path / "about.json").write_bytes(contents.encode("utf-8", "surrogatepass"))
-    with pytest.raises(builders.PreparationError, match=r"about\.json: damaged .*remove the folder"):
+    with pytest.raises(PreparationError, match=r"about\.json: damaged .*remove the folder"):
         folder.claim(BY_YOLO)
 
 
 def test_a_place_that_cannot_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "images"):
-        with pytest.raises(builders.PreparationError, match="cannot be created"):
+        with pytest.raises(PreparationError, match="cannot be created"):
             mosaics.ImageFolder(path).claim(BY_SKELETON)
 
 

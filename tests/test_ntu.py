@@ -20,9 +20,10 @@ import pytest
 from PIL import Image
 
 from configs import ntu60, ntu120
-from data_prep import builders, image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
+from data_prep import image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
 from mmcl_jax import records
 from mmcl_jax.data import input_pipeline
+from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests import golden, ntu_files, ntu_reference
 
@@ -231,11 +232,11 @@ def test_arguments_that_do_not_go_together(arguments, message, capsys):
 
 def test_folders_that_are_not_there(source, tmp_path):
     for options in ({"images": tmp_path / "nowhere"}, {"videos": tmp_path / "nowhere"}):
-        with pytest.raises(builders.PreparationError, match=r"nowhere: no such folder; give --(images|videos)"):
+        with pytest.raises(PreparationError, match=r"nowhere: no such folder; give --(images|videos)"):
             prepare(source, tmp_path / "out", **options)
-    with pytest.raises(builders.PreparationError, match=r"no video of any of the 3 clips, expected S001.*_rgb\.avi"):
+    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips, expected S001.*_rgb\.avi"):
         prepare(source, tmp_path / "out", videos=source / "skeletons")
-    with pytest.raises(builders.PreparationError, match="no such file or folder"):
+    with pytest.raises(PreparationError, match="no such file or folder"):
         ntu.prepare(tmp_path / "nowhere", tmp_path / "out")
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, image_request, kinect_v1, nw_ucla, videos
+from data_prep import image_request, kinect_v1, nw_ucla, videos
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 from tests.test_builders import contents
 
@@ -153,7 +154,7 @@ def test_truncated_archive(source, tmp_path, kept):
     whole = pack(source, tmp_path / "whole.tar.xz").read_bytes()
     archive = tmp_path / "truncated.tar.xz"
     archive.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
-    with pytest.raises(builders.PreparationError, match=r"truncated.tar.xz: truncated, corrupt or no tar"):
+    with pytest.raises(PreparationError, match=r"truncated.tar.xz: truncated, corrupt or no tar"):
         nw_ucla.prepare(archive, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
@@ -315,11 +316,9 @@ def test_shards_and_a_second_run_end_in_the_same_records(filmed, tmp_path, monke
 def test_videos_that_do_not_belong(source, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "holiday.avi").write_bytes(b"")
-    with pytest.raises(
-        builders.PreparationError, match=r"no video of any of the 3 clips, expected a05/v01_s04_e02\.avi"
-    ):
+    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips, expected a05/v01_s04_e02\.avi"):
         nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "videos"))
-    with pytest.raises(builders.PreparationError, match="nowhere: no such folder; give --videos"):
+    with pytest.raises(PreparationError, match="nowhere: no such folder; give --videos"):
         nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "nowhere"))
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from configs import ntu60
-from data_prep import builders, pyskl
+from data_prep import pyskl
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests import ntu_formats
 from tests.ntu_formats import set_aside
@@ -359,7 +360,7 @@ WRONG_FILES = {
 @pytest.mark.parametrize("kind", WRONG_FILES)
 def test_files_of_something_else_are_refused(tmp_path, kind):
     value, message = WRONG_FILES[kind]
-    with pytest.raises(builders.PreparationError, match=message):
+    with pytest.raises(PreparationError, match=message):
         prepare(tmp_path, value)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]
 
@@ -376,16 +377,16 @@ def test_no_code_is_run(tmp_path, monkeypatch):
         save(tmp_path / "a.pkl", GOOD).read_bytes()[:-9],
     ]:
         (tmp_path / "a.pkl").write_bytes(contents)
-        with pytest.raises(builders.PreparationError, match=r"a\.pkl: "):
+        with pytest.raises(PreparationError, match=r"a\.pkl: "):
             pyskl.prepare(["a.pkl"], "out")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
 
 
 def test_several_files(tmp_path):
     whole, part = save(tmp_path / "a.pkl", dataset([GOOD])), save(tmp_path / "b_train.pkl", [GOOD])
-    with pytest.raises(builders.PreparationError, match=r"a\.pkl: has all splits in it; give it alone"):
+    with pytest.raises(PreparationError, match=r"a\.pkl: has all splits in it; give it alone"):
         pyskl.prepare([part, whole], tmp_path / "out")
-    with pytest.raises(builders.PreparationError, match=r"nowhere: no such file"):
+    with pytest.raises(PreparationError, match=r"nowhere: no such file"):
         pyskl.prepare([part, tmp_path / "nowhere"], tmp_path / "out")
 
 
@@ -394,7 +395,7 @@ def test_several_files(tmp_path):
 )
 def test_class_names_that_are_none(tmp_path, contents, message):
     (tmp_path / "classes.txt").write_bytes(contents)
-    with pytest.raises(builders.PreparationError, match=message):
+    with pytest.raises(PreparationError, match=message):
         prepare(tmp_path, dataset([GOOD]), class_names=tmp_path / "classes.txt")
 
 
@@ -409,7 +410,7 @@ def test_existing_records_stay_unless_told(tmp_path):
     command = [sys.executable, "-m", "data_prep.pyskl", "--source", tmp_path / "mine.pkl", "--out", tmp_path / "out"]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1 and "exists already" in refused.stderr and "Traceback" not in refused.stderr
-    with pytest.raises(builders.PreparationError, match="no usable annotation"):
+    with pytest.raises(PreparationError, match="no usable annotation"):
         prepare(tmp_path, [], overwrite=True)
     assert len(records.Records(tmp_path / "out")) == 2
     assert len(prepare(tmp_path, dataset([pose("a")]), overwrite=True)) == 1

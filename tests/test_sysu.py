@@ -13,6 +13,7 @@ import scipy.io
 from configs import sysu as config
 from data_prep import builders, sysu
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests.ntu_formats import set_aside
 
@@ -192,7 +193,7 @@ def test_sources_that_are_none(source, tmp_path):
         (source / "3DvideoNorm" / PERSONS[0] / "video1" / "sklWorld.mat", "no tar archive"),
         (source / "3DvideoNorm" / PERSONS[0] / "video1", "no clip is left to write"),
     ):
-        with pytest.raises(builders.PreparationError, match=message):
+        with pytest.raises(PreparationError, match=message):
             sysu.prepare(given, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["SYSU3DAction", "empty"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from data_prep import builders, text_features, text_sets, vqa
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import find_text_set
 from tests.test_builders import contents
 from tests.test_records import jpeg, make_clip, make_info
@@ -316,9 +317,9 @@ def test_damaged_outputs_of_others_are_left_out_when_joined(copied, stand_in, tm
     assert "expected 3 finite numbers" in output
     assert "damaged" in output
     (out / "blip/holding/token_ids/about.json").write_text("{")
-    with pytest.raises(builders.PreparationError, match=r"about.json: damaged"):
+    with pytest.raises(PreparationError, match=r"about.json: damaged"):
         text_sets.join(copied, out)
-    with pytest.raises(builders.PreparationError, match="no text features here"):
+    with pytest.raises(PreparationError, match="no text features here"):
         text_sets.join(copied, tmp_path / "images")
 
 

@@ -11,8 +11,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from data_prep import builders, image_request, kinect_v1, sources, utd_mhad
+from data_prep import image_request, kinect_v1, sources, utd_mhad
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 
 FRAMES = 12
@@ -208,7 +209,7 @@ def test_real_clips(tmp_path):
 
 def test_no_clip_at_all(tmp_path):
     save(tmp_path / "data", "a1_s1_t1", None, np.ones((240, 320, 5), np.uint16))
-    with pytest.raises(builders.PreparationError, match="no clip is left"):
+    with pytest.raises(PreparationError, match="no clip is left"):
         utd_mhad.prepare(tmp_path / "data", tmp_path / "out", workers=1)
 
 

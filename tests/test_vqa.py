@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, text_features, vqa
+from data_prep import text_features, vqa
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from tests import tiny_vqa
 
 QUESTION = vqa.QUESTIONS["holding"]
@@ -157,7 +158,7 @@ def without_chat_template(folder: pathlib.Path) -> None:
 def test_what_is_no_model_is_refused(folders, tmp_path, spoil, message):
     folder = shutil.copytree(folders("blip"), tmp_path / "model")
     spoil(folder)
-    with pytest.raises(builders.PreparationError, match=message):
+    with pytest.raises(PreparationError, match=message):
         vqa.load_model(str(folder))
 
 

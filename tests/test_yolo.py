@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import builders, ntu, yolo
+from data_prep import ntu, yolo
 from mmcl_jax import records
+from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 
 ultralytics = pytest.importorskip("ultralytics", reason="ultralytics is not installed (make test-yolo)")
@@ -165,10 +166,10 @@ def test_a_file_cannot_run_anything(weights, tmp_path):
     for name, contents in attacks.items():
         path = tmp_path / f"{name}.pt"
         torch.save(contents, path)
-        with pytest.raises(builders.PreparationError, match=rf"{name}\.pt: cannot be loaded"):
+        with pytest.raises(PreparationError, match=rf"{name}\.pt: cannot be loaded"):
             yolo.Detector(yolo.Settings(path))
     (tmp_path / "bare.pt").write_bytes(pickle.dumps(_Attack(done), protocol=2))
-    with pytest.raises(builders.PreparationError, match=r"bare\.pt: cannot be loaded"):
+    with pytest.raises(PreparationError, match=r"bare\.pt: cannot be loaded"):
         yolo.Detector(yolo.Settings(tmp_path / "bare.pt"))
     assert not done.exists()
     with pytest.raises((TypeError, RuntimeError, AttributeError)):
@@ -182,10 +183,10 @@ def test_weights_of_other_kinds_are_refused(weights, tmp_path):
         "yolov8n-obb": "an? OBBModel, expected one of DetectionModel",
     }
     for kind, message in cases.items():
-        with pytest.raises(builders.PreparationError, match=message):
+        with pytest.raises(PreparationError, match=message):
             yolo.Detector(yolo.Settings(save(tmp_path, kind)))
     cats = save(tmp_path, "yolov8n", {number: f"cat {number}" for number in range(80)}, "cats.pt")
-    with pytest.raises(builders.PreparationError, match=r"no class 'person' among its 80 \(cat 0, .*--yolo_person"):
+    with pytest.raises(PreparationError, match=r"no class 'person' among its 80 \(cat 0, .*--yolo_person"):
         yolo.Detector(yolo.Settings(cats))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
@@ -193,9 +194,9 @@ def test_weights_of_other_kinds_are_refused(weights, tmp_path):
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "short.pt").write_bytes(weights.read_bytes()[:50_000])
     for name in ("state", "tensor", "text", "empty", "short"):
-        with pytest.raises(builders.PreparationError, match=rf"{name}\.pt: (cannot be loaded|a NoneType)"):
+        with pytest.raises(PreparationError, match=rf"{name}\.pt: (cannot be loaded|a NoneType)"):
             yolo.Detector(yolo.Settings(tmp_path / f"{name}.pt"))
-    with pytest.raises(builders.PreparationError, match=r"nowhere\.pt: no such file"):
+    with pytest.raises(PreparationError, match=r"nowhere\.pt: no such file"):
         yolo.Detector(yolo.Settings(tmp_path / "nowhere.pt"))
 
 
@@ -298,5 +299,5 @@ def test_want_of_memory_names_the_option(weights, monkeypatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(detector, "_persons", fail)
-    with pytest.raises(builders.PreparationError, match=r"not suffice for 2 pictures .* a smaller --yolo_batch"):
+    with pytest.raises(PreparationError, match=r"not suffice for 2 pictures .* a smaller --yolo_batch"):
         detector.detect(pictures(2))

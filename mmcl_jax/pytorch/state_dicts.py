@@ -18,12 +18,14 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from mmcl_jax.runtime.errors import MMCLError
+
 ALIAS = "alias"
 COUNTER = "counter"
 IGNORED = "ignored"
 
 
-class TorchWeightsError(ValueError):
+class TorchWeightsError(MMCLError, ValueError):
     """A state dict does not fit the model, or the entries do not fit the Flax variables. Lists every problem."""
 
 

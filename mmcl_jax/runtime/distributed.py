@@ -21,6 +21,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.errors import MMCLError
 
 # How many tasks the launcher started: one is no reason to look for others.
 _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
@@ -38,7 +39,7 @@ _POLL_SECONDS = 1.0
 _LINGER_SECONDS = 3 * _POLL_SECONDS
 
 
-class DistributedError(RuntimeError):
+class DistributedError(MMCLError, RuntimeError):
     """The processes of a run cannot find each other, or were not started alike."""
 
 
