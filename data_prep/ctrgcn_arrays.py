@@ -23,8 +23,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import builders, npz_rows, ntu, sources
-from mmcl_jax import records
+from data_prep import npz_rows, ntu, sources
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 BENCHMARKS = {  # protocol -> file as published
@@ -145,7 +145,7 @@ class Importer:
         self._names = names
         self.counts: collections.Counter[str] = collections.Counter()
 
-    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+    def clips(self) -> Iterator[records.Clip | records.SetAside]:
         """The clips, training part first, a SetAside in the place of each that cannot be used."""
         for part in _PARTS:
             rows = zip(self._arrays.x[part].rows(), self._arrays.y[part].rows(), strict=True)
@@ -154,16 +154,16 @@ class Importer:
                 try:
                     yield self._clip(name, part, place, x, y)
                 except sources.SourceFileError as error:
-                    yield builders.SetAside(name, f"row {place} of x_{part}: {error}")
+                    yield records.SetAside(name, f"row {place} of x_{part}: {error}")
 
-    def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> builders.Clip:
+    def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> records.Clip:
         """One clip. Raises: SourceFileError."""
         label = _label(y)
         if self._names is None:
             fields = {"subject": 0, "camera": 0, "setup": 0, "replication": 0, "fold": _PARTS[part]}
         else:
             fields = self._fields(self._names[part][place], part, label)
-        return builders.Clip(name, label, **fields, skeleton=self._skeleton(x))
+        return records.Clip(name, label, **fields, skeleton=self._skeleton(x))
 
     def _fields(self, name: ntu.ClipName, part: str, label: int) -> dict[str, int]:
         """Subject and so on as the name says. Raises: SourceFileError where it contradicts the file."""
@@ -254,7 +254,7 @@ def prepare(
 
     Raises: PreparationError.
     """
-    out = builders.check_destination(out, overwrite)
+    out = records.check_destination(out, overwrite)
     source = pathlib.Path(source)
     arrays = open_arrays(source, benchmark or find_benchmark(source))
     names = None
@@ -263,9 +263,9 @@ def prepare(
         names = {part: read_names(path, arrays.x[part].shape[0]) for part, path in lists.items()}
     importer = Importer(arrays, names)
     info = dataset_info(arrays, named=names is not None)
-    builders.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
+    records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    builders.print_counts(out, arrays.benchmark, ntu.NUM_CLIPS[arrays.benchmark])
+    sources.print_counts(out, arrays.benchmark, ntu.NUM_CLIPS[arrays.benchmark])
 
 
 def main(arguments: list[str] | None = None) -> None:

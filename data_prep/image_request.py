@@ -5,7 +5,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 
-from data_prep import builders, mosaics, sources, yolo
+from data_prep import mosaics, sources, yolo
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.options import positive
 
@@ -33,7 +34,7 @@ class Request:
         """
         if text is not None and not pathlib.Path(text).is_dir():
             raise PreparationError(f"{text}: no such folder; --text names the --out of data_prep.text_features")
-        return builders.check_destination(out, overwrite) if self.shard is None else None
+        return records.check_destination(out, overwrite) if self.shard is None else None
 
     def folder(self, out: pathlib.Path | None) -> mosaics.ImageFolder | None:
         """The work folder, for records in `out` (not used with a shard); None where there are to be no images."""

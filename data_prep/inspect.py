@@ -27,7 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep import html_page, person_crops, skeleton_player
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 

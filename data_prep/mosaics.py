@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import builders, detection, kinect_v1, person_crops, sources, videos, yolo
+from data_prep import detection, kinect_v1, person_crops, sources, videos, yolo
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder, write_whole
 
@@ -269,14 +270,14 @@ def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.
     return common
 
 
-def with_mosaic(clip: builders.Clip, folder: ImageFolder | None) -> list[builders.Clip | builders.SetAside]:
+def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.Clip | records.SetAside]:
     """The clip with its mosaic, if there is a folder; a clip without one is kept, and it is said why."""
     if folder is None:
         return [clip]
     try:
         clip.image = folder.read(clip.name)
     except sources.SourceFileError as error:
-        return [clip, builders.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
+        return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
     return [clip]
 
 

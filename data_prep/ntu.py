@@ -27,8 +27,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep import builders, image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
-from mmcl_jax import records
+from data_prep import image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
@@ -233,15 +233,15 @@ class _Task:
     folder: mosaics.ImageFolder | None
 
 
-def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
+def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
     """The clip of a `.skeleton` file, and what had to be set aside of it. Without a mosaic, a clip is kept."""
     name = parse_name(task.path.stem)
     try:
         actors = ntu_skeletons.denoise(ntu_skeletons.read(task.path))
         skeleton = ntu_skeletons.translate(actors.joints)
     except sources.SourceFileError as error:
-        return [builders.SetAside(task.path.name, str(error))]
-    clip = builders.Clip(
+        return [records.SetAside(task.path.name, str(error))]
+    clip = records.Clip(
         name=str(name),
         label=name.action - 1,
         subject=name.performer,
@@ -255,7 +255,7 @@ def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
 
 def read_clips(
     files: Iterable[pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
-) -> Iterator[builders.Clip | builders.SetAside]:
+) -> Iterator[records.Clip | records.SetAside]:
     """The clips of `.skeleton` files, in order, read by `workers` processes."""
     for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
         yield from items
@@ -263,15 +263,15 @@ def read_clips(
 
 def select_files(
     files: dict[str, pathlib.Path],
-) -> tuple[dict[str, pathlib.Path], list[builders.SetAside], list[builders.SetAside]]:
+) -> tuple[dict[str, pathlib.Path], list[records.SetAside], list[records.SetAside]]:
     """The files that are clips, by name; what is set aside for its name; and for being listed as missing."""
     clips, odd, listed = {}, [], []
     for stem, path in files.items():
         if parse_name(stem) is None:
             form = f"S001C002P003R002A013, actions 1 to {len(ACTIONS)}"
-            odd.append(builders.SetAside(path.name, f"the name is not of the form {form}"))
+            odd.append(records.SetAside(path.name, f"the name is not of the form {form}"))
         elif stem in missing_skeletons():
-            listed.append(builders.SetAside(path.name, "the dataset's authors list it as without a whole skeleton"))
+            listed.append(records.SetAside(path.name, "the dataset's authors list it as without a whole skeleton"))
         else:
             clips[stem] = path
     return clips, odd, listed
@@ -369,14 +369,14 @@ def prepare(
         items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
         set_aside = [*set_aside, *odd]
         info = dataset_info(folder)
-        builders.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
+        records.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
         text_sets.join(out, text)
     names = records.Records(out).index["name"].tolist()
     print("\n".join(inventory(names)))
     for protocol, expected in NUM_CLIPS.items():
         if protocol.startswith("ntu60") or any(parse_name(name).setup > _LAST_SETUP_OF_60 for name in names):
-            builders.print_counts(out, protocol, expected)
+            sources.print_counts(out, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:

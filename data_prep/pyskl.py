@@ -28,8 +28,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import builders, ntu, ntu_skeletons, plain_pickle, sources, splits
-from mmcl_jax import records
+from data_prep import ntu, ntu_skeletons, plain_pickle, sources, splits
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 _FORMATS = {  # (V, C, whether there are scores) -> layout, channels
@@ -129,7 +129,7 @@ class Source:
 
     annotations: list
     splits: dict[str, set[str]]
-    set_aside: list[builders.SetAside]
+    set_aside: list[records.SetAside]
 
 
 def read(paths: Sequence[pathlib.Path]) -> Source:
@@ -162,7 +162,7 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
     source.annotations.extend(contents["annotations"])
     stored = contents.get("split", {})
     if not isinstance(stored, dict):
-        source.set_aside.append(builders.SetAside("split", f"{_show(stored)}, expected a dict of lists of names"))
+        source.set_aside.append(records.SetAside("split", f"{_show(stored)}, expected a dict of lists of names"))
         stored = {}
     for split, names in stored.items():
         try:
@@ -170,7 +170,7 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
         except TypeError:
             names = {None}
         if not isinstance(split, str) or not all(isinstance(name, str) for name in names):
-            source.set_aside.append(builders.SetAside(f"split {split}", "expected a list of clip names"))
+            source.set_aside.append(records.SetAside(f"split {split}", "expected a list of clip names"))
         else:
             source.splits[split] = names
 
@@ -249,19 +249,19 @@ class Importer:
             protocols=self.protocols,
         )
 
-    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+    def clips(self) -> Iterator[records.Clip | records.SetAside]:
         """The clips in the order of the annotations, a SetAside in the place of each that cannot be used."""
         for place, stored in enumerate(self._source.annotations):
             try:
                 yield self._clip(check(stored))
             except sources.SourceFileError as error:
-                yield builders.SetAside(_name_or_place(stored, place), str(error))
+                yield records.SetAside(_name_or_place(stored, place), str(error))
         annotated = {_name_or_place(stored, place) for place, stored in enumerate(self._source.annotations)}
         for split, names in sorted(self._source.splits.items()):
             for name in sorted(names - annotated):
-                yield builders.SetAside(name, f"in split {split}, but there is no annotation of it")
+                yield records.SetAside(name, f"in split {split}, but there is no annotation of it")
 
-    def _clip(self, annotation: Annotation) -> builders.Clip:
+    def _clip(self, annotation: Annotation) -> records.Clip:
         """One clip. Raises: SourceFileError."""
         if annotation.format != self._form:
             raise sources.SourceFileError(
@@ -284,7 +284,7 @@ class Importer:
             }
         bodies = self._bodies(annotation)
         skeleton = self._metric(annotation, bodies) if self._form[0] == 25 else self._pictured(annotation, bodies)
-        return builders.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
+        return records.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
 
     def _bodies(self, annotation: Annotation) -> np.ndarray:
         """Numbers of the bodies that are taken. Raises: SourceFileError where nobody is there."""
@@ -374,13 +374,13 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
 
     Raises: PreparationError.
     """
-    out = builders.check_destination(out, overwrite)
+    out = records.check_destination(out, overwrite)
     paths = [pathlib.Path(path) for path in paths]
     names = read_class_names(pathlib.Path(class_names)) if class_names is not None else None
     source = read(paths)
     importer = Importer(source, names)
     info = importer.dataset_info(paths[0].stem)
-    builders.write_records(
+    records.write_records(
         out,
         info,
         importer.clips(),
@@ -391,10 +391,10 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
     for line in importer.report():
         print(line)
     for protocol in importer.protocols:
-        builders.print_counts(out, protocol)
+        sources.print_counts(out, protocol)
     for protocol, expected in ntu.NUM_CLIPS.items() if importer.is_ntu else ():
         if protocol.startswith(f"ntu{importer.num_classes}"):
-            builders.print_counts(out, protocol, expected)
+            sources.print_counts(out, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:

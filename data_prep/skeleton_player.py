@@ -13,7 +13,7 @@ import pathlib
 
 import numpy as np
 
-from mmcl_jax import records
+from mmcl_jax.data import records
 
 SCRIPT = pathlib.Path(__file__).with_name("skeleton_player.js")
 STYLE = pathlib.Path(__file__).with_name("skeleton_player.css")

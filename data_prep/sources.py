@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.builders import SetAside
+from mmcl_jax.data.records import Records, SetAside
 from mmcl_jax.runtime.errors import MMCLError, PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
 
@@ -214,6 +214,17 @@ def argument_parser(
         "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
     )
     return parser
+
+
+def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
+    """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
+    opened = Records(out)
+    train, test = opened.protocol(protocol).masks(opened.index)
+    counts = {"train": int(train.sum()), "test": int(test.sum())}
+    line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
+    if expected is not None and counts != expected:
+        line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
+    print(line)
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ test, however many lists there are.
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from mmcl_jax.records import Protocol
+from mmcl_jax.data.records import Protocol
 
 _PART = re.compile(
     r"((?:.*?[-_. \d])?)(train|val|test|eval)(?:ing|val|id(?:ation)?|uation)?((?:[-_. \d].*)?)", re.IGNORECASE

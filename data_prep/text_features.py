@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import builders, pictures, sources, text_sets, vqa
-from data_prep.builders import SetAside
-from mmcl_jax import records
+from data_prep import pictures, sources, text_sets, vqa
+from mmcl_jax.data import records
+from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 from mmcl_jax.runtime.options import positive
@@ -265,7 +265,7 @@ def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[
         listed = out / request.name / f"set_aside{part}.json"
         listing = json.dumps([dataclasses.asdict(item) for item in set_aside], indent=1, ensure_ascii=False)
         write_whole(listed, (listing + "\n").encode())
-        builders.print_set_aside(set_aside, listed)
+        records.print_set_aside(set_aside, listed)
         if opened is not None and shard is None:
             text_sets.join(opened.root, out, [outputs.text_set for outputs in answering.outputs.values()])
         elif opened is not None:

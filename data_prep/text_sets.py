@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_prep import builders, sources
-from data_prep.builders import SetAside
-from mmcl_jax import records
+from data_prep import sources
+from mmcl_jax.data import records
+from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 
@@ -163,7 +163,7 @@ def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outp
         "feature": features.Tensor(shape=(outputs.about["width"],), dtype=np.float32),
         "answer": features.Text(),
     }
-    dataset = builders.DatasetWriter(folder, schema, opened.info)
+    dataset = records.DatasetWriter(folder, schema, opened.info)
     left_out = []
     for name in opened.index["name"].tolist():
         try:

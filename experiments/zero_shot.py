@@ -39,10 +39,10 @@ from experiments.markdown import markdown_table
 from mmcl_jax import checkpoints
 from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import joint_mapping, map_joints
+from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
-from mmcl_jax.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
 from mmcl_jax.runtime import backend, sharding
 from mmcl_jax.task import find_text_set, text_statistics

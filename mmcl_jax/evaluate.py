@@ -14,10 +14,10 @@ from absl import logging
 from mmcl_jax import checkpoints, plots
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Batch, Fields
+from mmcl_jax.data.records import Records
 from mmcl_jax.data.resident import load
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor, predictor_of
-from mmcl_jax.records import Records
 from mmcl_jax.run_log import check_evaluation
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY

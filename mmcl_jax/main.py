@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from mmcl_jax import evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
-from mmcl_jax.records import RecordsError
+from mmcl_jax.data.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler

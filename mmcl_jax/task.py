@@ -13,12 +13,12 @@ import optax
 from mmcl_jax import optim
 from mmcl_jax.data import input_pipeline, resident
 from mmcl_jax.data.input_pipeline import Batch, Fields, steps_per_epoch
+from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
 from mmcl_jax.models import BACKBONES, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.losses import CONTRASTIVE
 from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
-from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.runtime import sharding
 from mmcl_jax.steps import LossOptions, Recipe
 

@@ -10,8 +10,8 @@ import pytest
 
 from configs import ntu60
 from data_prep import ntu, ntu_skeletons
-from mmcl_jax import records, train
-from mmcl_jax.data import input_pipeline
+from mmcl_jax import train
+from mmcl_jax.data import input_pipeline, records
 from tests import golden, ntu_files, readme, runs
 
 PADDED = 110  # frames that arrays are padded to; 300 as published would only take longer

@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from configs import demo
-from data_prep import actions, builders, synthetic
+from data_prep import actions, synthetic
+from mmcl_jax.data import records
 
 ROOT = pathlib.Path(__file__).parent.parent
 # What differs from configs/demo.py: 24 training clips, each four times an epoch, are 12 steps of 8 clips.
@@ -55,7 +56,7 @@ def write_tiny_records(folder: pathlib.Path) -> None:
         for subject in (1, 2, 4)
     ]
     clips = (synthetic.make_clip(0, clip_fields) for clip_fields in fields)
-    builders.write_records(folder, synthetic._INFO, clips, total=len(fields))
+    records.write_records(folder, synthetic._INFO, clips, total=len(fields))
 
 
 def tiny_config(records: pathlib.Path, **changes) -> ml_collections.ConfigDict:

@@ -13,8 +13,8 @@ import pytest
 from experiments.benchmark import data, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
+from mmcl_jax.data.records import Records
 from mmcl_jax.models import blocks
-from mmcl_jax.records import Records
 from tests.runs import ROOT
 
 

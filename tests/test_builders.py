@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from data_prep import builders
-from mmcl_jax import records
+from mmcl_jax.data import records
+from mmcl_jax.data.records import writing
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from tests.test_records import TEXT_SET, jpeg, make_clip, make_info
 
 
 def write(out, clips, **options):
-    builders.write_records(out, make_info(), clips, **options)
+    records.write_records(out, make_info(), clips, **options)
 
 
 def contents(folder) -> dict:
@@ -42,8 +42,8 @@ def test_bytes_do_not_depend_on_the_process(tmp_path):
 
 
 def test_several_buffers_and_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(builders, "_BUFFERED_EXAMPLES", 2)
-    monkeypatch.setattr(builders, "_EXAMPLES_PER_SHARD", 3)
+    monkeypatch.setattr(writing, "_BUFFERED_EXAMPLES", 2)
+    monkeypatch.setattr(writing, "_EXAMPLES_PER_SHARD", 3)
     write(tmp_path / "out", (make_clip(number) for number in range(8)))
     assert len(list((tmp_path / "out" / "skeletons").glob("*array_record*"))) == 3
     opened = records.Records(tmp_path / "out")
@@ -98,7 +98,7 @@ def test_confidence_alone_is_no_skeleton_and_may_not_be_nan(tmp_path):
     broken[1, 0, 3, 2] = np.nan
     skeletons = (good, confidence_alone, broken, np.ones((4, 1, 17, 2), np.float32))
     clips = [make_clip(number, skeleton=skeleton) for number, skeleton in enumerate(skeletons)]
-    builders.write_records(tmp_path / "out", info, clips)
+    records.write_records(tmp_path / "out", info, clips)
     reasons = [item["reason"] for item in json.loads((tmp_path / "out" / "set_aside.json").read_text())]
     assert [reason.split(",")[0] for reason in reasons] == [
         "every joint of every frame is zero",
@@ -108,15 +108,15 @@ def test_confidence_alone_is_no_skeleton_and_may_not_be_nan(tmp_path):
 
 
 def test_what_the_source_set_aside_is_listed_in_order(tmp_path):
-    clips = [make_clip(0), builders.SetAside("b.json", "truncated"), make_clip(1)]
-    write(tmp_path / "out", clips, set_aside=[builders.SetAside("../a.json", "leads outside")])
+    clips = [make_clip(0), records.SetAside("b.json", "truncated"), make_clip(1)]
+    write(tmp_path / "out", clips, set_aside=[records.SetAside("../a.json", "leads outside")])
     listed = json.loads((tmp_path / "out" / "set_aside.json").read_text())
     assert [item["name"] for item in listed] == ["../a.json", "b.json"]
 
 
 def test_no_clip_left(tmp_path):
     with pytest.raises(PreparationError, match=r"no clip is left to write, 1 set aside \(a: broken\)"):
-        write(tmp_path / "out", [builders.SetAside("a", "broken")])
+        write(tmp_path / "out", [records.SetAside("a", "broken")])
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import ctrgcn_arrays, npz_rows, ntu
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_formats
 from tests.ntu_formats import set_aside

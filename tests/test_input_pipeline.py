@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Fields, clip_order, eval_batches, read_ahead, steps_per_epoch, train_batches
-from mmcl_jax.records import Records
+from mmcl_jax.data.records import Records
 
 TEXT_SET = "stand_in/holding/token_ids"
 ROWS = np.arange(3, 27)

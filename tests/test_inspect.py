@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, inspect, person_crops
-from mmcl_jax import records
+from data_prep import inspect, person_crops
+from mmcl_jax.data import records
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -48,7 +48,7 @@ def odd_records(folder) -> records.Records:
     )
     rng = np.random.default_rng(0)
     clips = [
-        builders.Clip(
+        records.Clip(
             name=f"{HOSTILE}{number}",
             label=number % 2 * 2,
             subject=number,
@@ -60,8 +60,8 @@ def odd_records(folder) -> records.Records:
         )
         for number in range(6)
     ]
-    set_aside = [builders.SetAside(f"bad{number}.json", f"{number} joints, expected 17") for number in range(3)]
-    builders.write_records(folder, info, clips, set_aside=[*set_aside, builders.SetAside("x", HOSTILE)])
+    set_aside = [records.SetAside(f"bad{number}.json", f"{number} joints, expected 17") for number in range(3)]
+    records.write_records(folder, info, clips, set_aside=[*set_aside, records.SetAside("x", HOSTILE)])
     return records.Records(folder)
 
 
@@ -146,7 +146,7 @@ def test_questions_and_answers(copied):
 
     opened = records.Records(copied)
     schema = {"feature": features.Tensor(shape=(2,), dtype=np.float32), "answer": features.Text()}
-    dataset = builders.DatasetWriter(copied / "text/blip/cup/answer_logits", schema, opened.info)
+    dataset = records.DatasetWriter(copied / "text/blip/cup/answer_logits", schema, opened.info)
     for number, name in enumerate(opened.index["name"].tolist()[1:]):
         dataset.add(name, feature=np.log([0.25, 0.75]).astype(np.float32), answer=("no", "no", HOSTILE)[number % 3])
     dataset.close()
@@ -174,10 +174,10 @@ def test_a_broken_image_costs_itself_alone(tmp_path):
     images = [stream.getvalue(), stream.getvalue()[:-5000], None, known]
     info = records.DatasetInfo("odd", "ntu", "metres", ("one",), "rgb", "none")
     clips = [
-        builders.Clip(f"clip{number}", 0, 1, 1, 1, 1, rng.uniform(size=(4, 1, 25, 3)).astype(np.float32), image)
+        records.Clip(f"clip{number}", 0, 1, 1, 1, 1, rng.uniform(size=(4, 1, 25, 3)).astype(np.float32), image)
         for number, image in enumerate(images)
     ]
-    builders.write_records(tmp_path / "odd", info, clips)
+    records.write_records(tmp_path / "odd", info, clips)
     data = page_data(inspect.write_page(tmp_path / "odd", clips=4))
     whole, broken, none, boxed = (clip["image"] for clip in data["clips"])
     assert whole["jpeg"].startswith("data:image/jpeg;base64,")

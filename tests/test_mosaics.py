@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders, mosaics, sources
+from data_prep import mosaics, sources
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 
 BY_YOLO = {"boxes": "yolo", "weights": "w.pt", "sha256": 64 * "a", "confidence": 0.25, "person_class": "person"}
@@ -105,7 +106,7 @@ def test_a_kinect_v1_track_stands_where_the_colour_camera_sees_it():
 
 
 def test_clips_without_a_mosaic_are_kept(tmp_path):
-    clip = builders.Clip("clip", 0, 1, 1, 1, 1, np.ones((4, 1, 20, 3), np.float32))
+    clip = records.Clip("clip", 0, 1, 1, 1, 1, np.ones((4, 1, 20, 3), np.float32))
     assert mosaics.with_mosaic(clip, None) == [clip]
     kept, item = mosaics.with_mosaic(clip, folder_with(tmp_path / "images", BY_SKELETON))
     assert (kept.image, item.name) == (None, "clip.jpg")

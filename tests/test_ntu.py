@@ -21,8 +21,7 @@ from PIL import Image
 
 from configs import ntu60, ntu120
 from data_prep import image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
-from mmcl_jax import records
-from mmcl_jax.data import input_pipeline
+from mmcl_jax.data import input_pipeline, records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests import golden, ntu_files, ntu_reference

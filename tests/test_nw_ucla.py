@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_prep import image_request, kinect_v1, nw_ucla, videos
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 from tests.test_builders import contents

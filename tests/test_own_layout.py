@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from data_prep import builders, figure, synthetic
-from mmcl_jax import evaluate, records, train
+from data_prep import figure, synthetic
+from mmcl_jax import evaluate, train
+from mmcl_jax.data import records
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.task import build_skeleton_task
 from tests import readme, runs
@@ -81,11 +82,11 @@ def coco(poses, tmp_path_factory):
         protocols={"xsub": records.Protocol("subject", (1, 2))},
     )
     clips = (
-        builders.Clip(name, fields["label"], fields["subject"], 1, 1, 1, fields["pose"])
+        records.Clip(name, fields["label"], fields["subject"], 1, 1, 1, fields["pose"])
         for name, fields in poses.items()
     )
     out = tmp_path_factory.mktemp("records") / "coco"
-    builders.write_records(out, info, clips)
+    records.write_records(out, info, clips)
     return out
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from configs import ntu60
 from data_prep import pyskl
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests import ntu_formats

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import builders
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
 
 TEXT_SET = "blip/holding/token_ids"
@@ -23,7 +22,7 @@ def jpeg(width=48, height=24, colour=(250, 10, 10)) -> bytes:
     return stream.getvalue()
 
 
-def make_clip(number: int, **changes) -> builders.Clip:
+def make_clip(number: int, **changes) -> records.Clip:
     """Clip `number`: of 3 + number frames; every third has two bodies, odd numbers an image, even ones a text."""
     rng = np.random.default_rng(number)
     fields = {
@@ -37,7 +36,7 @@ def make_clip(number: int, **changes) -> builders.Clip:
         "image": jpeg() if number % 2 else None,
         "texts": {} if number % 2 else {TEXT_SET: np.arange(3, dtype=np.float32) + number},
     }
-    return builders.Clip(**{**fields, **changes})
+    return records.Clip(**{**fields, **changes})
 
 
 def make_info(**changes) -> records.DatasetInfo:
@@ -55,7 +54,7 @@ def make_info(**changes) -> records.DatasetInfo:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     out = tmp_path_factory.mktemp("records") / "made_up"
-    builders.write_records(out, make_info(), (make_clip(number) for number in range(12)), total=12)
+    records.write_records(out, make_info(), (make_clip(number) for number in range(12)), total=12)
     return out
 
 
@@ -148,7 +147,7 @@ def test_protocol_parts(prepared):
 def test_folds_divide_clips_and_leave_some_out(tmp_path):
     protocols = {"first": records.Protocol("fold", (0,), test=(1,)), "second": records.Protocol("fold", (1, 2))}
     clips = [make_clip(number, fold=number % 3) for number in range(6)]
-    builders.write_records(tmp_path / "out", make_info(protocols=protocols), clips)
+    records.write_records(tmp_path / "out", make_info(protocols=protocols), clips)
     opened = records.Records(tmp_path / "out")
     assert opened.index["fold"].tolist() == [0, 1, 2, 0, 1, 2]
     assert [opened.select("first", part).tolist() for part in ("train", "test")] == [[0, 3], [1, 4]]
@@ -243,7 +242,7 @@ def own_dataset(tmp_path_factory):
     """Records that bring layout, channels and protocol with them."""
     out = tmp_path_factory.mktemp("records") / "own"
     clips = (make_clip(number, skeleton=make_clip(number).skeleton[:, :, :3]) for number in range(12))
-    builders.write_records(out, make_info(**OWN_INFO), clips)
+    records.write_records(out, make_info(**OWN_INFO), clips)
     return out
 
 

@@ -12,7 +12,7 @@ from experiments.report import content, page
 from experiments.report.matrices import _refinement, _topologies
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.metrics import cross_entropies
 from mmcl_jax.run_log import WorkdirError
 from tests import runs as tiny

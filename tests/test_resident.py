@@ -10,7 +10,7 @@ import pytest
 from mmcl_jax import steps
 from mmcl_jax.data import resident
 from mmcl_jax.data.input_pipeline import Fields, read_clip
-from mmcl_jax.records import Records
+from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
 from mmcl_jax.task import build_training_task, check_room, fields, resident_clips, train_batches
 from tests.runs import STEPS_PER_EPOCH, tiny_config

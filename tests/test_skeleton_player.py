@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import skeleton_player
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
 
 

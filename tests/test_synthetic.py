@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_prep import actions, figure, synthetic
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS
 
 LABELS = range(len(actions.ACTIONS))

@@ -11,8 +11,9 @@ import pytest
 import scipy.io
 
 from configs import sysu as config
-from data_prep import builders, sysu
-from mmcl_jax import records
+from data_prep import sysu
+from mmcl_jax.data import records
+from mmcl_jax.data.records import writing
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests.ntu_formats import set_aside
@@ -212,7 +213,7 @@ def test_an_interruption_leaves_nothing_that_loads(source, tmp_path, monkeypatch
     def stop(incomplete, out):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(builders, "_move_into_place", stop)
+    monkeypatch.setattr(writing, "_move_into_place", stop)
     with pytest.raises(SystemExit, match="interrupted"):
         sysu.main(["--source", str(source), "--out", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["SYSU3DAction"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.records import RecordsError
 from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
-from mmcl_jax.records import RecordsError
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.task import build_training_task
 from tests.runs import MeanColour, tiny_config

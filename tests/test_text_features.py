@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import builders, text_features, text_sets, vqa
-from mmcl_jax import records
+from data_prep import text_features, text_sets, vqa
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import find_text_set
 from tests.test_builders import contents
@@ -70,7 +70,7 @@ def source(tmp_path_factory) -> pathlib.Path:
     clips = (
         make_clip(number, image=jpeg(24, 24, (20 * number,) * 3), texts={}) for number in reversed(range(NUM_CLIPS))
     )
-    builders.write_records(out, make_info(), clips)
+    records.write_records(out, make_info(), clips)
     return out
 
 
@@ -185,7 +185,7 @@ def test_a_run_killed_while_joining_leaves_no_half_set(copied, stand_in, uninter
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(builders.DatasetWriter, "close", interrupted)
+        patch.setattr(records.DatasetWriter, "close", interrupted)
         command(copied)
     assert records.Records(copied).text_sets == ()
     (copied / ".text_incomplete" / "new").mkdir(parents=True)  # of a kill that ran no handler

@@ -12,7 +12,7 @@ import scipy.io
 from PIL import Image
 
 from data_prep import image_request, kinect_v1, sources, utd_mhad
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_prep import text_features, vqa
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import tiny_vqa
 

@@ -18,8 +18,8 @@ import pytest
 from mmcl_jax import task as tasks
 from mmcl_jax.data import worker_processes
 from mmcl_jax.data.input_pipeline import Fields, train_batches, train_order
+from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.evaluate import Evaluator
-from mmcl_jax.records import Records, RecordsError
 from mmcl_jax.runtime.sharding import data_mesh
 from tests import runs
 

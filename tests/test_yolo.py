@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_prep import ntu, yolo
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files
 

@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import builders, ntu, nw_ucla, synthetic, utd_mhad
+from data_prep import ntu, nw_ucla, synthetic, utd_mhad
 from experiments import zero_shot
 from experiments.scores import read_scores
 from mmcl_jax import checkpoints
+from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, joint_mapping, map_joints
-from mmcl_jax.records import Records
+from mmcl_jax.data.records import Records
 from mmcl_jax.torch_weights import import_checkpoint
 from tests.torch_files import random_state_dict, save
 
@@ -33,7 +34,7 @@ def moved_records(tmp_path_factory):
     clips = [synthetic.make_clip(0, clip_fields) for clip_fields in fields]
     clips = [dataclasses.replace(clip, label=clip.label + 1, skeleton=clip.skeleton + MOVED) for clip in clips]
     extra = dataclasses.replace(clips[0], name="stand_still", label=0)
-    builders.write_records(folder, info, iter([*clips, extra]), total=len(clips) + 1)
+    records.write_records(folder, info, iter([*clips, extra]), total=len(clips) + 1)
     return folder
 
 
@@ -96,7 +97,7 @@ def kinect_v1(tmp_path_factory):
         texts = {"blip/holding/token_ids": clip.texts[synthetic.TEXT_SET]}
         name = f"a{label + 1}_t{len(clips)}"
         clips.append(dataclasses.replace(clip, name=name, label=label, skeleton=skeleton, texts=texts, image=None))
-    builders.write_records(folder, utd_mhad.dataset_info(depth=False, folder=None), iter(clips), total=len(clips))
+    records.write_records(folder, utd_mhad.dataset_info(depth=False, folder=None), iter(clips), total=len(clips))
     return folder
 
 

@@ -115,8 +115,7 @@ def write_walks(folder: pathlib.Path, number: int, *, mosaics: bool = False) -> 
 
     With `mosaics`, a picture each, of few that come again and again.
     """
-    from data_prep.builders import Clip, write_records
-    from mmcl_jax.records import DatasetInfo
+    from mmcl_jax.data.records import Clip, DatasetInfo, write_records
 
     info = DatasetInfo(
         dataset="ntu",

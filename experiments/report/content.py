@@ -5,7 +5,7 @@ from tqdm import tqdm
 
 from data_prep import skeleton_player
 from experiments import scores, tables
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.metrics import classification_metrics, cross_entropies
 
 _CLIP_BYTES = 400  # of a skeleton beside its coordinates

@@ -7,7 +7,8 @@ from data_prep import html_page, skeleton_player
 from experiments.report import content
 from experiments.report.matrices import matrices
 from experiments.report.runs import CURVES, Run
-from mmcl_jax import checkpoints, records
+from mmcl_jax import checkpoints
+from mmcl_jax.data import records
 
 _HERE = pathlib.Path(__file__).parent
 COMMAND = "experiments.report"

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mmcl_jax.data import worker_processes
-from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.data.records import Records, RecordsError
 
 Batch = dict[str, np.ndarray]
 _BESIDE = ("position", "mask")  # what an order says of clips beside their places

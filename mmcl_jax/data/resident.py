@@ -13,7 +13,7 @@ import numpy as np
 
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Fields
-from mmcl_jax.records import Records
+from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
 
 

@@ -1,7 +1,7 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
 Whatever happens on the way, the destination is either as it was before or complete: everything is written into
-`OUT.incomplete`, which does not open as records, and renamed at the end. The schema is `mmcl_jax.records`.
+`OUT.incomplete`, which does not open as records, and renamed at the end. The schema is in `schema`.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from mmcl_jax import records
+from mmcl_jax.data.records.reading import count_rows
+from mmcl_jax.data.records.schema import IMAGES, INDEX_FIELDS, RECORDS_VERSION, SKELETONS, SPLIT, TEXT, DatasetInfo
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder
 
@@ -51,7 +52,7 @@ class SetAside:
 
 def write_records(
     out,
-    info: records.DatasetInfo,
+    info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     *,
     total: int | None = None,
@@ -119,21 +120,10 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
         print(f"  and {len(set_aside) - 10} more")
 
 
-def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
-    """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
-    opened = records.Records(out)
-    train, test = opened.protocol(protocol).masks(opened.index)
-    counts = {"train": int(train.sum()), "test": int(test.sum())}
-    line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
-    if expected is not None and counts != expected:
-        line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
-    print(line)
-
-
 class DatasetWriter:
     """Writes one TFDS dataset of a records folder, row by row, and remembers the clip name of each row."""
 
-    def __init__(self, folder: pathlib.Path, features: dict, info: records.DatasetInfo):
+    def __init__(self, folder: pathlib.Path, features: dict, info: DatasetInfo):
         """Creates the dataset in `folder` with the TFDS `features` beside the clip's name."""
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import dataset_info
@@ -143,8 +133,8 @@ class DatasetWriter:
         self.names: list[str] = []
         self._buffer: list[dict] = []
         identity = dataset_info.DatasetIdentity(
-            name=folder.name if folder.name in (records.SKELETONS, records.IMAGES) else records.TEXT,
-            version=tfds.core.Version(records.RECORDS_VERSION),
+            name=folder.name if folder.name in (SKELETONS, IMAGES) else TEXT,
+            version=tfds.core.Version(RECORDS_VERSION),
             data_dir=str(folder),
             module_name="",
         )
@@ -158,7 +148,7 @@ class DatasetWriter:
             description, max_examples_per_shard=_EXAMPLES_PER_SHARD, file_format="array_record"
         )
         self._writer._serializer = _repeatable_serializer(description.features)
-        self._writer.initialize_splits([records.SPLIT])
+        self._writer.initialize_splits([SPLIT])
 
     def add(self, name: str, **values) -> None:
         """Appends the row of clip `name`."""
@@ -171,7 +161,7 @@ class DatasetWriter:
         """Completes the dataset. Raises: PreparationError where fewer rows reached the disk than were added."""
         self._flush()
         self._writer.close_all()
-        written = records.count_rows(self.folder)
+        written = count_rows(self.folder)
         if written != len(self.names):
             raise PreparationError(
                 f"{self.folder}: {written} of {len(self.names)} rows were written; is the disk full?"
@@ -183,7 +173,7 @@ class DatasetWriter:
 
     def _flush(self) -> None:
         if self._buffer:
-            self._writer.add_examples({records.SPLIT: self._buffer})
+            self._writer.add_examples({SPLIT: self._buffer})
             self._buffer = []
 
 
@@ -225,7 +215,7 @@ def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:
 class _RecordsWriter:
     """Distributes clips over the datasets of a records folder, each created at the first clip that has a part in it."""
 
-    def __init__(self, folder: pathlib.Path, info: records.DatasetInfo):
+    def __init__(self, folder: pathlib.Path, info: DatasetInfo):
         self.folder = folder
         self.info = info
         self.datasets: dict[str, DatasetWriter] = {}  # by path beneath the records folder
@@ -253,30 +243,30 @@ class _RecordsWriter:
         self._index.append(fields)
         shape = (None, None, *self.info.joint_shape)
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
-        schema = {"skeleton": tensor, **dict.fromkeys(records.INDEX_FIELDS, np.int64)}
+        schema = {"skeleton": tensor, **dict.fromkeys(INDEX_FIELDS, np.int64)}
         skeleton = np.ascontiguousarray(clip.skeleton, dtype=np.float32)
-        numbers = dict(zip(records.INDEX_FIELDS, fields, strict=True))
-        self._dataset(records.SKELETONS, schema).add(clip.name, skeleton=skeleton, **numbers)
+        numbers = dict(zip(INDEX_FIELDS, fields, strict=True))
+        self._dataset(SKELETONS, schema).add(clip.name, skeleton=skeleton, **numbers)
         if clip.image is not None:
             schema = {"image": features.Image(shape=(None, None, 3), encoding_format="jpeg")}
             # A file object is stored as it is; an array would be encoded by TensorFlow.
-            self._dataset(records.IMAGES, schema).add(clip.name, image=io.BytesIO(clip.image))
+            self._dataset(IMAGES, schema).add(clip.name, image=io.BytesIO(clip.image))
         for text_set, feature in clip.texts.items():
             self.widths[text_set] = len(feature)
             schema = {"feature": features.Tensor(shape=feature.shape, dtype=np.float32)}
-            dataset = self._dataset(f"{records.TEXT}/{text_set}", schema)
+            dataset = self._dataset(f"{TEXT}/{text_set}", schema)
             dataset.add(clip.name, feature=np.asarray(feature, dtype=np.float32))
 
     def close(self) -> None:
         """Completes the datasets and writes the indexes; `info.json`, without which nothing opens, comes last."""
         for kind, dataset in self.datasets.items():
             dataset.close()
-            if kind != records.SKELETONS:
+            if kind != SKELETONS:
                 dataset.save_names()
-        columns = dict(zip(records.INDEX_FIELDS, np.array(self._index, dtype=np.int64).T, strict=True))
-        np.savez(self.folder / "index.npz", name=np.array(self.datasets[records.SKELETONS].names), **columns)
+        columns = dict(zip(INDEX_FIELDS, np.array(self._index, dtype=np.int64).T, strict=True))
+        np.savez(self.folder / "index.npz", name=np.array(self.datasets[SKELETONS].names), **columns)
         stored = {
-            "records_version": records.RECORDS_VERSION,
+            "records_version": RECORDS_VERSION,
             "num_joints": self.info.joint_shape[0],
             "num_channels": self.info.joint_shape[1],
             "info": self.info.to_json(),
@@ -289,7 +279,7 @@ class _RecordsWriter:
         return self.datasets[kind]
 
 
-def _identity_fault(clip: Clip, info: records.DatasetInfo, names: set[str]) -> str | None:
+def _identity_fault(clip: Clip, info: DatasetInfo, names: set[str]) -> str | None:
     if not clip.name:
         return "a clip without a name"
     if clip.name in names:
@@ -299,7 +289,7 @@ def _identity_fault(clip: Clip, info: records.DatasetInfo, names: set[str]) -> s
     return None
 
 
-def _skeleton_fault(skeleton: np.ndarray, info: records.DatasetInfo) -> str | None:
+def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
     if skeleton.ndim != 4 or 0 in skeleton.shape[1:]:
         return f"skeleton of shape {skeleton.shape}, expected (frames, bodies, joints, channels)"
     if not len(skeleton):
