@@ -26,10 +26,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import html_page, person_crops, skeleton_player
+from data_prep import person_crops
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
+from mmcl_jax.viewers import html_page, skeleton_player
 
 CLIPS = 60  # shown without --clips, at most; one of each class
 MANY_CLIPS = 500  # a page of about 10 MB

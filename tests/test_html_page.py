@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from data_prep import html_page
+from mmcl_jax.viewers import html_page
 
 HOSTILE = "</script><script>alert(1)</script><!-- /*style*/ <!--title--> & \"'\u2028\ud800"
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from data_prep import html_page
 from experiments import scores
 from experiments.report import __main__ as report
 from experiments.report import content, page
@@ -15,6 +14,7 @@ from experiments.scores import ScoresError
 from mmcl_jax.data import records
 from mmcl_jax.metrics import cross_entropies
 from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.viewers import html_page
 from tests import runs as tiny
 from tests import score_files
 from tests.test_html_page import Elements

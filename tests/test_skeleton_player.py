@@ -5,9 +5,9 @@ import base64
 import numpy as np
 import pytest
 
-from data_prep import skeleton_player
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
+from mmcl_jax.viewers import skeleton_player
 
 
 def info(channels=("x", "y", "z"), layout="ntu") -> records.DatasetInfo:

@@ -10,13 +10,13 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from data_prep import html_page
 from experiments.report.page import COMMAND, make_page, notes, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.options import positive
+from mmcl_jax.viewers import html_page
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
