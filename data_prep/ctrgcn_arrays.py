@@ -23,7 +23,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import npz_rows, ntu, sources
+from data_prep import npz_rows, sources
+from data_prep.formats import ntu_clips
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -64,7 +65,7 @@ class Arrays:
 
 
 def _num_classes(benchmark: str) -> int:
-    return records.PROTOCOLS["ntu"][benchmark].num_classes or len(ntu.ACTIONS)
+    return records.PROTOCOLS["ntu"][benchmark].num_classes or len(ntu_clips.ACTIONS)
 
 
 def find_benchmark(path: pathlib.Path) -> str:
@@ -106,7 +107,9 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
             )
     x = {part: members[f"x_{part}"] for part in _PARTS}
     y = {part: members[f"y_{part}"] for part in _PARTS}
-    return Arrays(path, benchmark, x, y, copies=num_classes == len(ntu.ACTIONS) and any(map(_has_copies, x.values())))
+    return Arrays(
+        path, benchmark, x, y, copies=num_classes == len(ntu_clips.ACTIONS) and any(map(_has_copies, x.values()))
+    )
 
 
 def _has_copies(member: npz_rows.Member) -> bool:
@@ -118,14 +121,14 @@ def _has_copies(member: npz_rows.Member) -> bool:
     return False
 
 
-def read_names(path, count: int) -> list[ntu.ClipName]:
+def read_names(path, count: int) -> list[ntu_clips.ClipName]:
     """The clip names of a list, one a line. Raises: PreparationError where it is not one of `count` names."""
     path = pathlib.Path(path)
     try:
         lines = path.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
         raise PreparationError(f"{path}: not a readable list of names ({error})") from error
-    names = [ntu.parse_name(line.removesuffix(".skeleton")) for line in lines]
+    names = [ntu_clips.parse_name(line.removesuffix(".skeleton")) for line in lines]
     if None in names:
         odd = names.index(None)
         raise PreparationError(
@@ -139,7 +142,7 @@ def read_names(path, count: int) -> list[ntu.ClipName]:
 class Importer:
     """Clips out of arrays; counts what was left out of them."""
 
-    def __init__(self, arrays: Arrays, names: dict[str, list[ntu.ClipName]] | None):
+    def __init__(self, arrays: Arrays, names: dict[str, list[ntu_clips.ClipName]] | None):
         """`names`: of the clips by part ('train', 'test'), in the order of the rows; None where they are unknown."""
         self._arrays = arrays
         self._names = names
@@ -165,7 +168,7 @@ class Importer:
             fields = self._fields(self._names[part][place], part, label)
         return records.Clip(name, label, **fields, skeleton=self._skeleton(x))
 
-    def _fields(self, name: ntu.ClipName, part: str, label: int) -> dict[str, int]:
+    def _fields(self, name: ntu_clips.ClipName, part: str, label: int) -> dict[str, int]:
         """Subject and so on as the name says. Raises: SourceFileError where it contradicts the file."""
         if label != name.action - 1:
             raise sources.SourceFileError(
@@ -232,7 +235,7 @@ def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
         dataset="ntu" if named else "ntu_arrays",
         layout="ntu",
         units="metres",
-        class_names=ntu.ACTIONS[: arrays.num_classes],
+        class_names=ntu_clips.ACTIONS[: arrays.num_classes],
         image_source=None,
         preprocessing=f"imported from CTR-GCN's {arrays.path.name}: denoised and translated to joint 2 of the first "
         "frame as published; padding and absent second bodies left out; no images",
@@ -265,7 +268,7 @@ def prepare(
     info = dataset_info(arrays, named=names is not None)
     records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    sources.print_counts(out, arrays.benchmark, ntu.NUM_CLIPS[arrays.benchmark])
+    sources.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
 
 
 def main(arguments: list[str] | None = None) -> None:

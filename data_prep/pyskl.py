@@ -28,7 +28,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import ntu, ntu_skeletons, plain_pickle, sources, splits
+from data_prep import ntu_skeletons, plain_pickle, sources, splits
+from data_prep.formats import ntu_clips
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -68,9 +69,9 @@ class Annotation:
         return num_joints, num_channels, self.score is not None and num_channels == 2
 
     @property
-    def ntu_name(self) -> ntu.ClipName | None:
+    def ntu_name(self) -> ntu_clips.ClipName | None:
         """What its name says, if it is one of NTU RGB+D."""
-        return ntu.parse_name(pathlib.PurePosixPath(self.name).name)
+        return ntu_clips.parse_name(pathlib.PurePosixPath(self.name).name)
 
 
 def check(stored) -> Annotation:
@@ -222,7 +223,7 @@ class Importer:
         self.is_ntu = like_ntu > len(names) / 2
         self._keeps_unseen = one_body  # else a second body of zeros is padding
         self._classes = (
-            ntu.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
+            ntu_clips.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
         )
         self.folds = splits.number_folds(source.splits, names)
         of_60 = self.is_ntu and max(labels) < _CLASSES_OF_60
@@ -392,7 +393,7 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
         print(line)
     for protocol in importer.protocols:
         sources.print_counts(out, protocol)
-    for protocol, expected in ntu.NUM_CLIPS.items() if importer.is_ntu else ():
+    for protocol, expected in ntu_clips.NUM_CLIPS.items() if importer.is_ntu else ():
         if protocol.startswith(f"ntu{importer.num_classes}"):
             sources.print_counts(out, protocol, expected)
 

@@ -19,11 +19,12 @@ import numpy as np
 from PIL import Image
 
 from data_prep import detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
+from data_prep.formats import ntu_clips
 from experiments import line_by_line
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 
-NUM_CLIPS = sum(ntu.NUM_CLIPS["ntu120_xsub"].values())
+NUM_CLIPS = sum(ntu_clips.NUM_CLIPS["ntu120_xsub"].values())
 _GROUP = 8  # clips that a model is given together
 
 

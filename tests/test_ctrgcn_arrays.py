@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_prep import ctrgcn_arrays, npz_rows, ntu
+from data_prep import ctrgcn_arrays, npz_rows
+from data_prep.formats import ntu_clips
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_formats
@@ -378,4 +379,4 @@ def test_rows_come_in_little_memory(tmp_path, compressed):
 
 
 def test_benchmarks_are_those_of_ntu():
-    assert set(ctrgcn_arrays.BENCHMARKS) == set(ntu.NUM_CLIPS) == set(records.PROTOCOLS["ntu"])
+    assert set(ctrgcn_arrays.BENCHMARKS) == set(ntu_clips.NUM_CLIPS) == set(records.PROTOCOLS["ntu"])

@@ -21,6 +21,7 @@ from PIL import Image
 
 from configs import ntu60, ntu120
 from data_prep import image_request, mosaics, ntu, ntu_skeletons, person_crops, videos
+from data_prep.formats import ntu_clips
 from mmcl_jax.data import input_pipeline, records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
@@ -31,16 +32,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_names():
-    assert str(ntu.parse_name("S001C002P003R002A113")) == "S001C002P003R002A113"
-    assert dataclasses.astuple(ntu.parse_name("S001C002P003R002A113")) == (1, 2, 3, 2, 113)
+    assert str(ntu_clips.parse_name("S001C002P003R002A113")) == "S001C002P003R002A113"
+    assert dataclasses.astuple(ntu_clips.parse_name("S001C002P003R002A113")) == (1, 2, 3, 2, 113)
     for name in ("S001C002P003R002A121", "S001C002P003R002A000", "S001C002P003R002", "S01C02P03R02A13", "notes"):
-        assert ntu.parse_name(name) is None
-    assert len(ntu.ACTIONS) == len(set(ntu.ACTIONS)) == 120
+        assert ntu_clips.parse_name(name) is None
+    assert len(ntu_clips.ACTIONS) == len(set(ntu_clips.ACTIONS)) == 120
 
 
 def test_missing_skeletons_account_for_the_published_sizes():
     """Complete datasets less the listed clips are the published numbers, in every part of every protocol."""
-    names = [ntu.parse_name(name) for name in ntu.missing_skeletons()]
+    names = [ntu_clips.parse_name(name) for name in ntu_clips.missing_skeletons()]
     index = {
         "label": np.array([name.action - 1 for name in names]),
         "subject": np.array([name.performer for name in names]),
@@ -56,17 +57,17 @@ def test_missing_skeletons_account_for_the_published_sizes():
     assert len(names) == 535
     for protocol, sizes in complete.items():
         missing = records.PROTOCOLS["ntu"][protocol].masks(index)
-        parts = ntu.NUM_CLIPS[protocol].values()
+        parts = ntu_clips.NUM_CLIPS[protocol].values()
         assert [size - mask.sum() for size, mask in zip(sizes, missing, strict=True)] == list(parts)
 
 
 def test_inventory():
-    lines = "\n".join(ntu.inventory(["S001C001P001R001A001", "S001C002P001R001A001"]))
+    lines = "\n".join(ntu_clips.inventory(["S001C001P001R001A001", "S001C002P001R001A001"]))
     assert "NTU RGB+D 60: 2 of 56,578 clips" in lines
     assert "A001 939, A002 943" not in lines
     assert "S001 178" in lines
     assert "NTU RGB+D 120" not in lines
-    both = "\n".join(ntu.inventory(["S001C001P001R001A001", "S032C002P001R001A120"]))
+    both = "\n".join(ntu_clips.inventory(["S001C001P001R001A001", "S032C002P001R001A120"]))
     assert "NTU RGB+D 60: 1 of 56,578 clips" in both
     assert "NTU RGB+D 120: 2 of 113,945 clips" in both
     assert "S001 179, S032 179" in both.replace("\n    ", " ")
@@ -142,7 +143,7 @@ def test_protocols_serve_both_datasets(prepared):
     assert [opened.select("ntu120_xsub", part).tolist() for part in ("train", "test")] == [[0, 2], [1]]
     assert [opened.select("ntu120_xset", part).tolist() for part in ("train", "test")] == [[1, 2], [0]]
     assert len(opened.class_names("ntu120_xset")) == 120
-    assert opened.class_names("ntu60_xview") == ntu.ACTIONS[:60]
+    assert opened.class_names("ntu60_xview") == ntu_clips.ACTIONS[:60]
 
 
 def test_configs():
@@ -289,8 +290,8 @@ def test_boxes_of_one_and_two_persons():
     assert both[0] <= min(alone[0], other[0]) + 40
     assert both[2] >= max(alone[2], other[2]) - 1
     assert both[2] - both[0] > 1.5 * (alone[2] - alone[0])
-    assert {50, 60, 106, 120} <= ntu.TWO_PERSON_ACTIONS
-    assert not {49, 61, 105} & ntu.TWO_PERSON_ACTIONS
+    assert {50, 60, 106, 120} <= ntu_clips.TWO_PERSON_ACTIONS
+    assert not {49, 61, 105} & ntu_clips.TWO_PERSON_ACTIONS
 
 
 def test_a_frame_without_a_person_gives_way_to_the_nearest_with():

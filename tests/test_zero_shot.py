@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep import ntu, nw_ucla, synthetic, utd_mhad
+from data_prep.formats import ntu_clips
 from experiments import zero_shot
 from experiments.scores import read_scores
 from mmcl_jax import checkpoints
@@ -148,7 +149,7 @@ def test_clips_arrive_on_the_joints_of_the_model_with_its_origin(kinect_v1):
 
 
 def test_the_maps_are_the_papers_and_go_both_ways():
-    numbers = zero_shot.label_numbers(zero_shot.LABELS["ntu", "utd_mhad"], utd_mhad.ACTIONS, ntu.ACTIONS)
+    numbers = zero_shot.label_numbers(zero_shot.LABELS["ntu", "utd_mhad"], utd_mhad.ACTIONS, ntu_clips.ACTIONS)
     paper = {3: 23, 6: 96, 7: 63, 24: 9, 25: 8, 27: 80}
     assert {action + 1: label + 1 for action, label in numbers.items()} == paper
     numbers = zero_shot.label_numbers(
