@@ -23,8 +23,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import npz_rows, sources
-from data_prep.formats import ntu_clips
+from data_prep.formats import npz_rows, ntu_clips, sources
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import person_crops
+from data_prep.images import person_crops
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep import image_request, mosaics, ntu_skeletons, person_crops, sources, text_sets
+from data_prep.formats import ntu_skeletons, sources
 from data_prep.formats.ntu_clips import (
     ACTIONS,
     LAST_SETUP_OF_60,
@@ -34,6 +34,8 @@ from data_prep.formats.ntu_clips import (
     missing_skeletons,
     parse_name,
 )
+from data_prep.images import image_request, mosaics, person_crops
+from data_prep.text import text_sets
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 

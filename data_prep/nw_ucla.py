@@ -23,7 +23,9 @@ import re
 
 import numpy as np
 
-from data_prep import image_request, mosaics, sources, text_sets, videos
+from data_prep.formats import sources
+from data_prep.images import image_request, mosaics, videos
+from data_prep.text import text_sets
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 

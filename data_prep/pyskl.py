@@ -28,8 +28,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import ntu_skeletons, plain_pickle, sources, splits
-from data_prep.formats import ntu_clips
+from data_prep.formats import ntu_clips, ntu_skeletons, plain_pickle, sources, splits
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 

@@ -23,8 +23,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import actions, drawing, figure, person_crops, sources
-from data_prep.figure import apply, turn, vectors
+from data_prep.formats import sources
+from data_prep.images import person_crops
+from data_prep.scenes import actions, drawing, figure
+from data_prep.scenes.figure import apply, turn, vectors
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import sources
+from data_prep.formats import sources
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 

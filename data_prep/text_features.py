@@ -25,7 +25,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import pictures, sources, text_sets, vqa
+from data_prep.formats import sources
+from data_prep.images import pictures
+from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError

@@ -18,7 +18,9 @@ import re
 
 import numpy as np
 
-from data_prep import image_request, kinect_v1, mosaics, person_crops, sources, text_sets, videos
+from data_prep.formats import sources
+from data_prep.images import image_request, kinect_v1, mosaics, person_crops, videos
+from data_prep.text import text_sets
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from data_prep import plain_pickle
+from data_prep.formats import plain_pickle
 from mmcl_jax import evaluate
 from mmcl_jax.runtime.errors import MMCLError
 

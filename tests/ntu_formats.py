@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from configs import ntu60
-from data_prep import ntu, ntu_skeletons
+from data_prep import ntu
+from data_prep.formats import ntu_skeletons
 from mmcl_jax import train
 from mmcl_jax.data import input_pipeline, records
 from tests import golden, ntu_files, readme, runs

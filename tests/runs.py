@@ -16,7 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from configs import demo
-from data_prep import actions, synthetic
+from data_prep import synthetic
+from data_prep.scenes import actions
 from mmcl_jax.data import records
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from data_prep import ctrgcn_arrays, npz_rows
-from data_prep.formats import ntu_clips
+from data_prep import ctrgcn_arrays
+from data_prep.formats import npz_rows, ntu_clips
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_formats

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import detection, person_crops, sources
+from data_prep.formats import sources
+from data_prep.images import detection, person_crops
 
 SIZE = (48, 64)
 

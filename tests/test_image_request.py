@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from data_prep import image_request, yolo
+from data_prep.images import image_request, yolo
 from mmcl_jax.runtime.errors import PreparationError
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import inspect, person_crops
+from data_prep import inspect
+from data_prep.images import person_crops
 from mmcl_jax.data import records
 
 HOSTILE = "</script><script>alert(1)</script>"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep import kinect_v1
+from data_prep.images import kinect_v1
 
 
 def test_joints_fall_where_a_pinhole_camera_sees_them():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import mosaics, sources
+from data_prep.formats import sources
+from data_prep.images import mosaics
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 

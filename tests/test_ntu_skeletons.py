@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import ntu_skeletons, sources
+from data_prep.formats import ntu_skeletons, sources
 from experiments import line_by_line
 from tests import golden, ntu_files, ntu_reference
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import image_request, kinect_v1, nw_ucla, videos
+from data_prep import nw_ucla
+from data_prep.images import image_request, kinect_v1, videos
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files

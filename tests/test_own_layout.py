@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from data_prep import figure, synthetic
+from data_prep import synthetic
+from data_prep.scenes import figure
 from mmcl_jax import evaluate, train
 from mmcl_jax.data import records
 from mmcl_jax.models import BACKBONES

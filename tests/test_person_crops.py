@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import person_crops
+from data_prep.images import person_crops
 
 
 @pytest.mark.parametrize(("num_frames", "expected"), [(100, [10, 30, 50, 70, 90]), (5, [0, 1, 2, 3, 4]), (1, [0] * 5)])

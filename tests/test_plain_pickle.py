@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep import plain_pickle
+from data_prep.formats import plain_pickle
 
 ARRAYS = [
     np.arange(24, dtype=np.float16).reshape(2, 3, 4),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep import splits
+from data_prep.formats import splits
 
 NAMES = [f"clip{number}" for number in range(10)]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import actions, figure, synthetic
+from data_prep import synthetic
+from data_prep.scenes import actions, figure
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS
 

@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import text_features, text_sets, vqa
+from data_prep import text_features
+from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import find_text_set

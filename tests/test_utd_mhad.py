@@ -11,7 +11,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from data_prep import image_request, kinect_v1, sources, utd_mhad
+from data_prep import utd_mhad
+from data_prep.formats import sources
+from data_prep.images import image_request, kinect_v1
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files

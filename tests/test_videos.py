@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import sources, videos
+from data_prep.formats import sources
+from data_prep.images import videos
 from tests import ntu_files
 
 av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")

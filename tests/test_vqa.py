@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import text_features, vqa
+from data_prep import text_features
+from data_prep.text import vqa
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import tiny_vqa

@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from data_prep import ntu, yolo
+from data_prep import ntu
+from data_prep.images import yolo
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests import ntu_files

@@ -18,7 +18,7 @@ import tempfile
 
 import numpy as np
 
-from data_prep import sources
+from data_prep.formats import sources
 from mmcl_jax.runtime.errors import PreparationError
 
 DEFAULT_CONFIDENCE = 0.25

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import detection, kinect_v1, person_crops, sources, videos, yolo
+from data_prep.formats import sources
+from data_prep.images import detection, kinect_v1, person_crops, videos, yolo
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder, write_whole

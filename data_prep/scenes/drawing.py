@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep import figure, person_crops
+from data_prep.images import person_crops
+from data_prep.scenes import figure
 
 _MARGIN = 0.13  # metres around the joints: the head and the hands are larger than their joints
 _NEAREST = 1.0  # metres; a ball that flies past the camera is not drawn

@@ -2,7 +2,7 @@
 
 import io
 
-from data_prep.sources import SourceFileError
+from data_prep.formats.sources import SourceFileError
 
 _MOST_PIXELS = 8192  # a side; a damaged header may claim more than the memory holds
 

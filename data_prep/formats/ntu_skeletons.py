@@ -12,7 +12,7 @@ import pathlib
 
 import numpy as np
 
-from data_prep.sources import SourceFileError
+from data_prep.formats.sources import SourceFileError
 
 NUM_JOINTS = 25
 _BODY_WORDS, _JOINT_WORDS = 10, 12

@@ -1,7 +1,7 @@
 """The actions of the synthetic dataset: each turns a take (who, how fast, how far, with what object) into a scene.
 
 Actions are written for right-handed people; a left-handed take is the mirror image of the scene. Coordinates are those
-of `data_prep.figure`: the first person stands at the origin and faces z, metres.
+of `data_prep.scenes.figure`: the first person stands at the origin and faces z, metres.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep import figure
-from data_prep.figure import Figure, apply, blend, pulse, ramp, turn, unit, vectors
+from data_prep.scenes import figure
+from data_prep.scenes.figure import Figure, apply, blend, pulse, ramp, turn, unit, vectors
 
 # Object -> whether somebody holds it; what is not held lies on the table or on the floor.
 OBJECTS = {

@@ -5,7 +5,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 
-from data_prep import mosaics, sources, yolo
+from data_prep.formats import sources
+from data_prep.images import mosaics, yolo
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.options import positive

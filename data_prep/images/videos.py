@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_prep import pictures
-from data_prep.sources import SourceFileError
+from data_prep.formats.sources import SourceFileError
+from data_prep.images import pictures
 
 FILE_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm")
 _PICTURES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_prep import sources
+from data_prep.formats import sources
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError

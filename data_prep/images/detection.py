@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep import person_crops, sources, videos
+from data_prep.formats import sources
+from data_prep.images import person_crops, videos
 
 
 class Detector(Protocol):
