@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import golden
-from experiments.golden import gradient_norm_mismatches, relative_error
+from experiments.parity import golden
+from experiments.parity.golden import gradient_norm_mismatches, relative_error
 
 __all__ = [
     "filled_state_dict",

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments import families, golden, parity, torch_parity
+from experiments.parity import baselines, families, golden, references
+from experiments.parity.table import Table
 from experiments.pytorch_baselines.gcn import CTRGCN
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, mmcl_loss
 from mmcl_jax.models.layers import BatchNorm
@@ -63,7 +64,7 @@ def test_an_unseen_reference_and_a_corrupted_one(tmp_path, capsys):
         "eval_layer/l1": np.zeros(8),  # not compared
     }
     write(tmp_path, "x", {**reference, "grad_norm": gradient_norms(model)}, arrays)
-    assert parity.check_folder(tmp_path) == 1
+    assert references.check_folder(tmp_path) == 1
     output = capsys.readouterr().out
     expected = {("x", key): "ok" for key in ("train_logits", "refined", "contrastive", "gradients of 574")}
     assert {key: value for key, value in rows(output).items() if key[0] == "x"} == {
@@ -89,7 +90,7 @@ def test_ctrgcn_is_recognised_by_keys_and_shapes(joints, bodies, base_channels):
     assert inputs[0].shape == (2, bodies, 8, joints, 3)
     with pytest.raises(golden.GoldenError, match=rf"inputs of shape \(2, {bodies}, 8, {joints - 1}, 3\) .* do not fit"):
         families.template(model, (inputs[0][:, :, :, 1:],))
-    program = parity.Program(family, model, state_dict, inputs, None, frozenset())
+    program = references.Program(family, model, state_dict, inputs, None, frozenset())
     assert program.parameters == sum(parameter.numel() for parameter in baseline.parameters())
 
 
@@ -150,12 +151,12 @@ def test_the_name_tells_or_the_nearest_is_found(tiny, capsys):
     folder, reference, arrays = tiny
     write(folder, "straight_a", reference, arrays)
     write(folder, "b", reference, arrays)
-    assert parity.check_folder(folder) == 0
+    assert references.check_folder(folder) == 0
     output = capsys.readouterr().out
     assert output.count("the nearest of straight, flipped is straight") == 1
     assert list(rows(output).values()) == ["ok"] * 8
     write(folder, "flipped_c", reference, arrays)
-    assert parity.check_folder(folder) == 1
+    assert references.check_folder(folder) == 1
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_each_corrupted_expectation_is_its_own_failure(tiny, capsys, change, fai
     folder, reference, arrays = tiny
     change(reference, arrays)
     write(folder, "straight", reference, arrays)
-    assert parity.check_folder(folder) == 1
+    assert references.check_folder(folder) == 1
     verdicts = rows(capsys.readouterr().out)
     assert [key for key, verdict in verdicts.items() if verdict == "FAIL"] == [("straight", failed)]
     assert list(verdicts.values()).count("ok") == 3
@@ -199,7 +200,7 @@ def test_what_cannot_be_judged_fails(tiny, capsys, change, message):
     write(folder, "straight", reference, arrays)
     write(folder, "straight_too", reference, arrays)
     change(folder)
-    assert parity.check_folder(folder) == 1
+    assert references.check_folder(folder) == 1
     output = capsys.readouterr().out
     assert "cannot be judged" in output and message in output
     assert [verdict for (name, _), verdict in rows(output).items() if name == "straight_too"] == ["ok"] * 4
@@ -216,7 +217,7 @@ def test_what_is_no_model_is_listed_and_is_not_enough(tmp_path, capsys):
     (tmp_path / "split.json").write_text(json.dumps({"train": 3}))
     np.savez(tmp_path / "transforms.npz", clip=np.zeros(3))
     (tmp_path / "weights.py").write_text("raise SystemExit('executed')")
-    assert parity.check_folder(tmp_path) == 1
+    assert references.check_folder(tmp_path) == 1
     output = capsys.readouterr().out
     assert output.count("not a model: make test compares it") == 2
     assert "nothing was compared: FAIL" in output
@@ -226,9 +227,9 @@ def test_contrastive_values(tmp_path, capsys):
     a, b = (torch.from_numpy(golden.inputs(f"con/{side}4", (4, 8), 0)) for side in "ab")
     value = contrastive_loss(a, b, temperature=0.5).item()
     (tmp_path / "c.json").write_text(json.dumps({"tau": 0.5, "value": {"4x8": value}}))
-    assert parity.check_folder(tmp_path) == 0
+    assert references.check_folder(tmp_path) == 0
     (tmp_path / "c.json").write_text(json.dumps({"tau": 0.4, "value": {"4x8": value}}))
-    assert parity.check_folder(tmp_path) == 1
+    assert references.check_folder(tmp_path) == 1
 
 
 def test_rounding_excuses_a_little_and_only_what_it_moves():
@@ -292,13 +293,13 @@ def test_fill_and_inputs_are_the_formats():
 
 def test_our_models_train_like_the_baselines_and_a_mistake_is_seen(capsys, monkeypatch):
     """CTRS-GCN, which compiles fast, in float64; the whole table is `python -m experiments.parity --torch`."""
-    comparison = torch_parity.Comparison("ctrsgcn", 3, torch_parity.Size(5, 4, 3, 8))
-    table = parity.Table(["ctrsgcn"])
+    comparison = baselines.Comparison("ctrsgcn", 3, baselines.Size(5, 4, 3, 8))
+    table = Table(["ctrsgcn"])
     with jax.enable_x64(True):
         comparison.compare(table, np.float64)
         assert (table.compared, table.failed) == (6, 0)
         capsys.readouterr()
-        monkeypatch.setattr(torch_parity, "WEIGHT_DECAY", 5e-4)  # PyTorch's; ours is compiled
+        monkeypatch.setattr(baselines, "WEIGHT_DECAY", 5e-4)  # PyTorch's; ours is compiled
         comparison.compare(table, np.float64)
     failed = [what for (_, what), verdict in rows(capsys.readouterr().out).items() if verdict == "FAIL"]
     assert failed == ["float64 10 steps, each from one state: added"]

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from experiments import families, golden
-from experiments.parity import Table
+from experiments.parity import families, golden
+from experiments.parity.table import Table
 from experiments.pytorch_baselines import gcn, mmcl
 from mmcl_jax import optim
 from mmcl_jax.data.layouts import LAYOUTS

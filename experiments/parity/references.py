@@ -1,41 +1,14 @@
-"""Are our models equal to PyTorch's? Prints a table; the exit status is 1 if anything exceeds its bound.
+"""Our models against reference outputs in a folder: the judging of each file. The bounds: `experiments.parity`."""
 
-    python -m experiments.parity DIR                 against the reference outputs ("goldens") in a folder
-    python -m experiments.parity --torch [--seed=0]  against experiments/pytorch_baselines, on random weights and clips
-
-DIR holds, for each model, `NAME.json` (the input's name and shape, a seed, each PyTorch key with its shape, the norms
-of the gradients) and `NAME.npz` (what the reference computed); `experiments/golden.py` describes the format. Weights
-and inputs are drawn here, by name, shape and seed; nothing in DIR is executed, a `weights.py` in it is not read. Which
-model a file belongs to is told by its keys, never by its name; classes, joints, bodies and the width by its shapes.
-
-Errors are relative: the norm of the difference over the norm of the reference, in float64. Bounds: logits in evaluation
-1e-4; logits and losses in training 1e-3; gradients 0.01, the largest over the parameters of |a - b| / (b + 1e-4 max of
-all norms), where a and b are the norms of a parameter's gradient (a bias in front of a batch norm excepted: see
-`golden.gradient_norm_errors`).
-
-A ReLU's input within rounding of zero goes one way here and the other way there, and gradients that nearly cancel (the
-scalars `alpha` of CTR-GCN) then move by one or two percent, in either program. Where a gradient exceeds the bound, ours
-is therefore computed again from inputs moved by one unit in the last place, and as much of the difference as that
-moves ours is excused, up to 5 % of the norm. Every such parameter is printed. So is a gradient that is nothing but
-rounding, one that moves by a quarter, as long as it is below 1e-5 of the largest.
-
-What a file holds and is not compared is named. A file that cannot be judged (broken, incomplete, of an unknown model)
-counts as a failure, and so does a folder without any model. References that are no models (transforms, preprocessing,
-splits) are listed; `make test` compares those.
-
-`--torch` trains as well; what it compares and with which bounds is in `experiments/torch_parity.py`. It needs torch.
-"""
-
-import argparse
 import json
 import pathlib
-import sys
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from experiments import families, golden
+from experiments.parity import families, golden
+from experiments.parity.table import Table
 from mmcl_jax.models import losses
 from mmcl_jax.pytorch.state_dicts import resolve_aliases, to_flax, to_torch
 
@@ -44,54 +17,7 @@ BOUNDS = {"eval": 1e-4, "train": 1e-3}
 ALIASES = {"refined": "train_refined", "contrastive": "train_contrastive", "total_loss": "train_loss"}
 CONTRASTIVE_BOUND = 1e-4
 ROUNDING_RUNS = 8
-MOST_LINES = 5  # of an error
 _HASTY = {"xla_backend_optimization_level": 0}  # a few clips run once: compiling is what takes time
-
-
-class Table:
-    """Prints a row as soon as it is known, and counts.
-
-    Attributes:
-      compared: rows with a bound.
-      failed: rows beyond it, and files that could not be judged.
-    """
-
-    def __init__(self, names: list[str]):
-        self._width = max(map(len, names), default=5)
-        self.compared = self.failed = 0
-        self._print("model", "compared", "error", "bound", "parameters", "")
-
-    def add(self, model: str, compared: str, error: float, bound: float | None, parameters: int) -> None:
-        """One comparison; without a bound it is shown and not judged."""
-        verdict = "not judged"
-        if bound is not None:
-            good = error <= bound  # NaN is not
-            self.compared += 1
-            self.failed += not good
-            verdict = "ok" if good else "FAIL"
-        self._print(model, compared, f"{error:.1e}", f"{bound:.0e}" if bound else "-", f"{parameters:,}", verdict)
-
-    def cannot_judge(self, model: str, reason: str) -> None:
-        self.failed += 1
-        first, *more = reason.splitlines()[:MOST_LINES]
-        left_out = len(reason.splitlines()) - 1 - len(more)
-        more += [f"... and {left_out} more"] if left_out else []
-        print(f"{model:<{self._width}}  cannot be judged: {first}  FAIL", *more, sep="\n    ", flush=True)
-
-    def remark(self, model: str, text: str) -> None:
-        print(f"{model:<{self._width}}  {text}", flush=True)
-
-    def _print(self, model, compared, error, bound, parameters, verdict):
-        line = f"{model:<{self._width}}  {compared:<44}  {error:>8}  {bound:>6}  {parameters:>11}  {verdict}"
-        print(line.rstrip(), flush=True)
-
-    def finish(self) -> int:
-        """Prints the sum; returns the exit status."""
-        if not self.compared:
-            print("nothing was compared: FAIL")
-            return 1
-        print(f"{self.compared} comparisons, " + (f"{self.failed} FAIL" if self.failed else "all within their bounds"))
-        return int(self.failed > 0)
 
 
 def check_folder(folder: pathlib.Path) -> int:
@@ -264,23 +190,3 @@ class Program:
                 distance = abs(float(np.linalg.norm(gradient)) - float(np.linalg.norm(gradients[key])))
                 furthest[key] = max(furthest[key], distance)
         return furthest
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=pathlib.Path, metavar="DIR", help="folder of reference outputs")
-    parser.add_argument("--torch", action="store_true", help="compare with experiments/pytorch_baselines")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and clips of --torch")
-    arguments = parser.parse_args()
-    if (arguments.folder is None) == (not arguments.torch):
-        parser.error("name a folder of reference outputs, or --torch, one of the two")
-    with jax.default_matmul_precision("highest"):  # on GPUs, float32 as exact as a CPU's
-        if arguments.torch:
-            from experiments import torch_parity
-
-            sys.exit(torch_parity.check(arguments.seed))
-        sys.exit(check_folder(arguments.folder))
-
-
-if __name__ == "__main__":
-    main()

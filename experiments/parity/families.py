@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments import golden
+from experiments.parity import golden
 from mmcl_jax.data.layouts import LAYOUTS, Layout
 from mmcl_jax.models import losses
 from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions
