@@ -10,7 +10,7 @@ from mmcl_jax import evaluate
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime import sharding
 from mmcl_jax.task import build_training_task
-from tests import runs
+from tests.helpers import runs
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from mmcl_jax import evaluate, train
 from mmcl_jax.data import records
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.task import build_skeleton_task
-from tests import readme, runs
+from tests.helpers import readme, runs
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from tests import runs
+from tests.helpers import runs
 
 _ABSENT = ("grain", "array_record", "ml_collections", "tensorflow_datasets", "orbax", "PIL", "torch")
 _PROGRAM = f"""

@@ -14,7 +14,7 @@ from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resne
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.task import build_training_task
-from tests.runs import MeanColour, tiny_config
+from tests.helpers.runs import MeanColour, tiny_config
 
 TEXT_SET = "stand_in/holding/token_ids"
 
