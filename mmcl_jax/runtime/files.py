@@ -14,10 +14,8 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path; what the body writes there becomes `path` when it ends.
 
     A reader sees the old file or the new one, never a part, even if the process is killed. If the body raises, `path`
-    stays as it was. The folder is created if it is missing. Several processes may write the same file.
+    stays as it was. Several processes may write the same file.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield unfinished
@@ -28,7 +26,8 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
-    """Writes bytes, or text as UTF-8, whole or not at all: see `whole_file`."""
+    """Writes bytes, or text as UTF-8, whole or not at all (see `whole_file`). Creates the folder if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as unfinished:
         unfinished.write_bytes(contents.encode() if isinstance(contents, str) else contents)
 
