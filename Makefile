@@ -91,7 +91,7 @@ test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
 
 test-yolo: setup-tests setup-yolo
-	$(VENV_YOLO)/bin/python -m pytest tests/test_yolo.py
+	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
@@ -99,6 +99,7 @@ test-hosts: setup-tests
 lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 
 nw-ucla: setup
 	@test -n "$(SOURCE)" || { echo "name the archive or folder: make nw-ucla SOURCE=nw_ucla.tar.xz"; exit 2; }
