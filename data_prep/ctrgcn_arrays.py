@@ -24,6 +24,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.formats import npz_rows, ntu_clips, sources
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -174,12 +175,7 @@ class Importer:
                 f"label {label} in the file, but the name says {name.action - 1} (A{name.action:03d}); is the list the "
                 "file's, in its order?"
             )
-        fields = {
-            "subject": name.performer,
-            "camera": name.camera,
-            "setup": name.setup,
-            "replication": name.replication,
-        }
+        fields = name.fields
         protocol = records.PROTOCOLS["ntu"][self._arrays.benchmark]
         if (fields[protocol.field] in protocol.train) != (part == "train"):
             raise sources.SourceFileError(
@@ -267,11 +263,11 @@ def prepare(
     info = dataset_info(arrays, named=names is not None)
     records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    sources.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
+    commands.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, source="the .npz file")
+    parser = commands.argument_parser(__doc__, source="the .npz file")
     parser.add_argument("--benchmark", choices=BENCHMARKS, help="what the file is (default: as its name says)")
     parser.add_argument("--train_names", help="the clip names of x_train, one a line, in the order of its rows")
     parser.add_argument("--test_names", help="the clip names of x_test")

@@ -15,7 +15,6 @@ once without it. `--images` alone takes what lies there. `--text` adds the text 
 `data_prep.text_features`.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -34,8 +33,8 @@ from data_prep.formats.ntu_clips import (
     missing_skeletons,
     parse_name,
 )
-from data_prep.images import image_request, mosaics, person_crops
-from data_prep.text import text_sets
+from data_prep.images import mosaics, person_crops
+from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -51,11 +50,8 @@ def person_box(actors: tuple[tuple[ntu_skeletons.Body, ...], ...], frame: int) -
 
 def find_track(skeleton: pathlib.Path, num_persons: int) -> mosaics.Track:
     """Where a `.skeleton` file has its main actor in the colour video, or both actors. Raises: SourceFileError."""
-    try:
-        clip = ntu_skeletons.read(skeleton)
-        actors = ntu_skeletons.denoise(clip).bodies[:num_persons]
-    except sources.SourceFileError as error:
-        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+    clip = ntu_skeletons.read(skeleton)
+    actors = ntu_skeletons.denoise(clip).bodies[:num_persons]
     return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, actors), frame_by_frame=True)
 
 
@@ -86,15 +82,7 @@ def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
         skeleton = ntu_skeletons.translate(actors.joints)
     except sources.SourceFileError as error:
         return [records.SetAside(task.path.name, str(error))]
-    clip = records.Clip(
-        name=str(name),
-        label=name.action - 1,
-        subject=name.performer,
-        camera=name.camera,
-        setup=name.setup,
-        replication=name.replication,
-        skeleton=skeleton,
-    )
+    clip = records.Clip(str(name), name.action - 1, **name.fields, skeleton=skeleton)
     return mosaics.with_mosaic(clip, task.folder)
 
 
@@ -124,71 +112,50 @@ def select_files(
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
     """Of records whose mosaics, if any, come from `folder`."""
-    images = folder is not None and bool(folder.done())
-    pictures = folder.describe("the skeleton's colour coordinates") if images else "no images"
+    pictures = mosaics.describe_images(folder, "the skeleton's colour coordinates")
     return records.DatasetInfo(
         dataset="ntu",
         layout="ntu",
         units="metres",
         class_names=ACTIONS,
-        image_source="rgb" if images else None,
-        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; " + pictures,
+        image_source="rgb" if pictures else None,
+        preprocessing="denoised and translated to joint 2 of the first frame, as published for CTR-GCN; "
+        + (pictures or "no images"),
     )
 
 
-def prepare(
-    skeletons,
-    out=None,
-    request: image_request.Request = image_request.NO_IMAGES,
-    *,
-    text=None,
-    overwrite: bool = False,
-    workers: int | None = None,
-) -> None:
-    """Makes mosaics where there are videos, then the records folder `out`; of a shard, the mosaics alone.
+def read_contents(
+    files: dict[str, pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
+) -> video_dataset.Contents:
+    """The contents of the `.skeleton` files."""
+    clips, odd, listed = select_files(files)
+    return video_dataset.Contents(
+        find_footage=functools.partial(find_footage, clips),
+        # Every copy of the dataset lacks the listed clips, so they come last: only the first set aside are printed.
+        clips=itertools.chain(read_clips(clips.values(), folder, workers), listed),
+        num_clips=len(clips),
+        info=functools.partial(dataset_info, folder),
+        set_aside=odd,
+    )
 
-    Args:
-      skeletons: folder or archive of the `.skeleton` files.
-      out: the records folder; not used with a shard.
-      request: what is to be done about images.
-      text: folder of text features; they are added to the records.
-      overwrite: replace existing records, after the new ones are complete.
-      workers: processes; by default one for each core.
 
-    Raises: PreparationError.
-    """
-    workers = workers or sources.usable_cores()
-    out = request.check(out, text, overwrite)
-    with sources.open_source(skeletons, ".skeleton", request.scratch(out)) as (files, set_aside):
-        clips, odd, listed = select_files(files)
-        request.make(functools.partial(find_footage, clips), out, workers)
-        if request.shard is not None:
-            return
-        folder = request.folder(out)
-        # What everybody lacks comes last: of what was set aside, the first few are printed.
-        items = itertools.chain(read_clips(clips.values(), folder, workers), listed)
-        set_aside = [*set_aside, *odd]
-        info = dataset_info(folder)
-        records.write_records(out, info, items, total=len(clips), set_aside=set_aside, overwrite=overwrite)
-    if text is not None:
-        text_sets.join(out, text)
-    names = records.Records(out).index["name"].tolist()
+def prepare(skeletons, out=None, request: image_request.Request = image_request.NO_IMAGES, **options) -> None:
+    """Prepares the dataset from the folder or archive `skeletons`; see `video_dataset.prepare`."""
+    written = video_dataset.prepare(skeletons, ".skeleton", read_contents, out, request, **options)
+    if written is None:
+        return
+    names = records.Records(written).index["name"].tolist()
     print("\n".join(inventory(names)))
     for protocol, expected in NUM_CLIPS.items():
         if protocol.startswith("ntu60") or any(parse_name(name).setup > LAST_SETUP_OF_60 for name in names):
-            sources.print_counts(out, protocol, expected)
+            commands.print_counts(written, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skeletons", required=True, help="the folder of the .skeleton files, or a tar archive of it")
-    parser.add_argument("--out", help="the records folder to create")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
+    parser = video_dataset.argument_parser(
+        __doc__, option="--skeletons", source="the folder of the .skeleton files, or a tar archive of it"
     )
-    image_request.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    request = image_request.parse(parser, parsed)
+    parsed, request = video_dataset.parse(parser, arguments)
     with plain_errors():
         prepare(parsed.skeletons, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 

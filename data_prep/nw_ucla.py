@@ -24,8 +24,8 @@ import re
 import numpy as np
 
 from data_prep.formats import sources
-from data_prep.images import image_request, mosaics, videos
-from data_prep.text import text_sets
+from data_prep.images import mosaics, videos
+from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -103,11 +103,8 @@ def name_of(video: pathlib.Path) -> str | None:
 
 
 def find_track(path: pathlib.Path) -> mosaics.Track:
-    """Where the skeleton of a JSON file is in the colour video. Raises: SourceFileError."""
-    try:
-        return mosaics.kinect_v1_track(read_clip(path).skeleton[:, 0])
-    except sources.SourceFileError as error:
-        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+    """Where the skeleton of a JSON file is in the color video. Raises: SourceFileError."""
+    return mosaics.kinect_v1_track(read_clip(path).skeleton[:, 0])
 
 
 def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
@@ -126,58 +123,39 @@ def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mos
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
     """Of records whose mosaics, if any, come from `folder`."""
-    images = folder is not None and bool(folder.done())
-    pictures = f"; {folder.describe('the projected skeleton')}" if images else ""
+    pictures = mosaics.describe_images(folder, "the projected skeleton")
     return records.DatasetInfo(
         dataset="nw_ucla",
         layout="nw_ucla",
         units="metres",
         class_names=tuple(ACTIONS.values()),
-        image_source="rgb" if images else None,
-        preprocessing="skeletons as distributed, untouched" + pictures,
+        image_source="rgb" if pictures else None,
+        preprocessing="skeletons as distributed, untouched" + (f"; {pictures}" if pictures else ""),
     )
 
 
-def prepare(
-    source,
-    out=None,
-    request: image_request.Request = image_request.NO_IMAGES,
-    *,
-    text=None,
-    overwrite: bool = False,
-    workers: int | None = None,
-) -> None:
-    """Makes mosaics where there are videos, then the records folder `out`; of a shard, the mosaics alone.
+def read_contents(
+    files: dict[str, pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
+) -> video_dataset.Contents:
+    """The contents of the JSON files, which this process reads: processes would cost more than they save."""
+    del workers
+    return video_dataset.Contents(
+        find_footage=functools.partial(find_footage, files),
+        clips=itertools.chain.from_iterable(read_clip_and_image(path, folder) for path in files.values()),
+        num_clips=len(files),
+        info=functools.partial(dataset_info, folder),
+    )
 
-    Args:
-      source: the archive or folder of the JSON files.
-      out: the records folder; not used with a shard.
-      request: what is to be done about images.
-      text: folder of text features; they are added to the records.
-      overwrite: replace existing records, after the new ones are complete.
-      workers: processes that make mosaics; by default one for each core.
 
-    Raises: PreparationError.
-    """
-    out = request.check(out, text, overwrite)
-    with sources.open_source(source, ".json", request.scratch(out)) as (files, set_aside):
-        request.make(functools.partial(find_footage, files), out, workers or sources.usable_cores())
-        if request.shard is not None:
-            return
-        folder = request.folder(out)
-        clips = itertools.chain.from_iterable(read_clip_and_image(path, folder) for path in files.values())
-        info = dataset_info(folder)
-        records.write_records(out, info, clips, total=len(files), set_aside=set_aside, overwrite=overwrite)
-    if text is not None:
-        text_sets.join(out, text)
-    sources.print_counts(out, "xview", NUM_CLIPS)
+def prepare(source, out=None, request: image_request.Request = image_request.NO_IMAGES, **options) -> None:
+    """Prepares the dataset from the archive or folder `source` of the JSON files; see `video_dataset.prepare`."""
+    written = video_dataset.prepare(source, ".json", read_contents, out, request, **options)
+    if written is not None:
+        commands.print_counts(written, "xview", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, out_required=False)
-    image_request.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    request = image_request.parse(parser, parsed)
+    parsed, request = video_dataset.parse(video_dataset.argument_parser(__doc__), arguments)
     with plain_errors():
         prepare(parsed.source, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 

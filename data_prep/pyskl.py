@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.formats import ntu_clips, ntu_skeletons, plain_pickle, sources, splits
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -275,13 +276,7 @@ class Importer:
                 raise sources.SourceFileError(
                     f"label {annotation.label}, where most clips are named as NTU RGB+D's and action A001 is label 0"
                 )
-            name = str(parsed)
-            fields = {
-                "subject": parsed.performer,
-                "camera": parsed.camera,
-                "setup": parsed.setup,
-                "replication": parsed.replication,
-            }
+            name, fields = str(parsed), parsed.fields
         bodies = self._bodies(annotation)
         skeleton = self._metric(annotation, bodies) if self._form[0] == 25 else self._pictured(annotation, bodies)
         return records.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
@@ -391,14 +386,14 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
     for line in importer.report():
         print(line)
     for protocol in importer.protocols:
-        sources.print_counts(out, protocol)
+        commands.print_counts(out, protocol)
     for protocol, expected in ntu_clips.NUM_CLIPS.items() if importer.is_ntu else ():
         if protocol.startswith(f"ntu{importer.num_classes}"):
-            sources.print_counts(out, protocol, expected)
+            commands.print_counts(out, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
+    parser = commands.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
     parser.add_argument("--class_names", help="a file of class names, one a line, in the order of the labels")
     parsed = parser.parse_args(arguments)
     with plain_errors():

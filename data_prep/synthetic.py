@@ -14,7 +14,6 @@ something?". It is a function of the object in the clip and of a noise that is s
 Every clip is a pure function of the seed and its own fields, whatever else is generated and in however many processes.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -25,6 +24,7 @@ import numpy as np
 
 from data_prep.formats import sources
 from data_prep.images import person_crops
+from data_prep.preparation import commands
 from data_prep.scenes import actions, drawing, figure
 from data_prep.scenes.figure import apply, turn, vectors
 from mmcl_jax.data import records
@@ -240,11 +240,9 @@ def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="the records folder to create")
+    parser = commands.argument_parser(__doc__, source=None)
     parser.add_argument("--seed", type=int, default=0, help="another seed, another dataset (default 0)")
     parser.add_argument("--subjects", type=int, default=SUBJECTS, help=f"how many subjects (default {SUBJECTS})")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing records")
     options = parser.parse_args(arguments)
     if options.subjects < 1 or options.seed < 0:
         parser.error(f"--subjects {options.subjects} --seed {options.seed}: expected at least 1 and at least 0")

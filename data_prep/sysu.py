@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.formats import sources
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -57,13 +58,7 @@ def name_of(path: pathlib.PurePath) -> str:
 
 def read_skeleton(path: pathlib.Path) -> np.ndarray:
     """`SW` as float32 (T, 20, 3). Raises: SourceFileError."""
-    skeleton = sources.read_mat(path, "SW", "fiu")
-    if skeleton.ndim != 3 or skeleton.shape[:2] != (NUM_JOINTS, 3):
-        raise sources.SourceFileError(f"SW of shape {skeleton.shape}, expected ({NUM_JOINTS}, 3, T)")
-    if not skeleton.shape[2]:
-        raise sources.SourceFileError("a clip of zero frames")
-    with np.errstate(over="ignore"):  # infinite then, and refused
-        return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+    return sources.read_mat_skeleton(path, "SW", NUM_JOINTS)
 
 
 def number_subjects(names: Sequence[str]) -> dict[str, int]:
@@ -148,11 +143,11 @@ def prepare(source, out, overwrite: bool = False) -> None:
     if subjects != NUM_SUBJECTS:
         print(f"NOTE: {subjects} persons, expected {NUM_SUBJECTS}; their numbers, and so the protocols, are others")
     for protocol in ("same_subject_1", "xsub_1"):
-        sources.print_counts(out, protocol, NUM_CLIPS)
+        commands.print_counts(out, protocol, NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parsed = sources.argument_parser(__doc__).parse_args(arguments)
+    parsed = commands.argument_parser(__doc__).parse_args(arguments)
     with plain_errors():
         prepare(parsed.source, parsed.out, parsed.overwrite)
 

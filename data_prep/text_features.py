@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from data_prep.formats import sources
 from data_prep.images import pictures
+from data_prep.preparation import commands
 from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
@@ -315,7 +316,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half on a GPU, float32 on a CPU"
     )
     parser.add_argument(
-        "--shard", type=sources.shard, help="i/n: only part i, from 0, of n parts; not joined to the records"
+        "--shard", type=commands.shard, help="i/n: only part i, from 0, of n parts; not joined to the records"
     )
     return parser
 

@@ -19,8 +19,8 @@ import re
 import numpy as np
 
 from data_prep.formats import sources
-from data_prep.images import image_request, kinect_v1, mosaics, person_crops, videos
-from data_prep.text import text_sets
+from data_prep.images import kinect_v1, mosaics, person_crops, videos
+from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -108,12 +108,7 @@ def depth_mosaic(skeleton: np.ndarray, video: np.ndarray) -> bytes:
 
 def read_skeleton(path: pathlib.Path) -> np.ndarray:
     """`d_skel` as float32 (T, 20, 3). Raises: SourceFileError."""
-    skeleton = sources.read_mat(path, "d_skel", "fiu")
-    if skeleton.ndim != 3 or skeleton.shape[:2] != (NUM_JOINTS, 3):
-        raise sources.SourceFileError(f"d_skel of shape {skeleton.shape}, expected ({NUM_JOINTS}, 3, T)")
-    if not skeleton.shape[2]:
-        raise sources.SourceFileError("a clip of zero frames")
-    return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+    return sources.read_mat_skeleton(path, "d_skel", NUM_JOINTS)
 
 
 def read_depth(path: pathlib.Path) -> np.ndarray:
@@ -155,11 +150,8 @@ def _clip_name(skeleton: pathlib.Path) -> str:
 
 
 def find_track(path: pathlib.Path) -> mosaics.Track:
-    """Where the skeleton of a file is in the colour video. Raises: SourceFileError."""
-    try:
-        return mosaics.kinect_v1_track(read_skeleton(path))
-    except sources.SourceFileError as error:
-        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+    """Where the skeleton of a file is in the color video. Raises: SourceFileError."""
+    return mosaics.kinect_v1_track(read_skeleton(path))
 
 
 def find_footage(tasks: list[_Task], root: pathlib.Path) -> list[mosaics.Footage]:
@@ -202,8 +194,8 @@ def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.Dat
     if depth:
         pictures = "five depth frames coloured, standing in for RGB, person cropped by the projected skeleton"
         source = "depth"
-    elif folder is not None and folder.done():
-        pictures, source = folder.describe("the projected skeleton"), "rgb"
+    elif (described := mosaics.describe_images(folder, "the projected skeleton")) is not None:
+        pictures, source = described, "rgb"
     return records.DatasetInfo(
         dataset="utd_mhad",
         layout="utd_mhad",
@@ -214,64 +206,43 @@ def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.Dat
     )
 
 
+def read_contents(
+    files: dict[str, pathlib.Path], folder: mosaics.ImageFolder | None, workers: int, *, depth: bool
+) -> video_dataset.Contents:
+    """The contents of the MATLAB files; with `depth`, and without mosaics, depth videos stand in for RGB images."""
+    depth = depth and folder is None and any(stem.endswith("_depth") for stem in files)
+    tasks, set_aside = pair_files(files, depth, folder)
+    return video_dataset.Contents(
+        find_footage=functools.partial(find_footage, tasks),
+        clips=itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers)),
+        num_clips=len(tasks),
+        info=functools.partial(dataset_info, depth, folder),
+        set_aside=set_aside,
+    )
+
+
 def prepare(
-    source,
-    out=None,
-    request: image_request.Request = image_request.NO_IMAGES,
-    *,
-    depth: bool = True,
-    text=None,
-    overwrite: bool = False,
-    workers: int | None = None,
+    source, out=None, request: image_request.Request = image_request.NO_IMAGES, *, depth: bool = True, **options
 ) -> None:
-    """Makes mosaics where there are RGB videos, then the records folder `out`; of a shard, the mosaics alone.
+    """Prepares the dataset from the archive or folder `source` of the MATLAB files; see `video_dataset.prepare`.
 
-    Args:
-      source: the archive or folder of the `.mat` files.
-      out: the records folder; not used with a shard.
-      request: what is to be done about images of RGB videos.
-      depth: whether without such images depth videos are to stand in.
-      text: folder of text features; they are added to the records.
-      overwrite: replace existing records, after the new ones are complete.
-      workers: processes; by default one for each core.
-
-    Raises: PreparationError.
+    `depth`: whether depth videos stand in for RGB images if there are none.
     """
-    workers = workers or sources.usable_cores()
-    out = request.check(out, text, overwrite)
-    with sources.open_source(source, ".mat", request.scratch(out)) as (files, set_aside):
-        folder = request.folder(out)
-        depth = depth and folder is None and any(stem.endswith("_depth") for stem in files)
-        tasks, unpaired = pair_files(files, depth, folder)
-        request.make(functools.partial(find_footage, tasks), out, workers)
-        if request.shard is not None:
-            return
-        clips = itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers))
-        set_aside = [*set_aside, *unpaired]
-        info = dataset_info(depth, folder)
-        records.write_records(out, info, clips, total=len(tasks), set_aside=set_aside, overwrite=overwrite)
-    if text is not None:
-        text_sets.join(out, text)
-    sources.print_counts(out, "xsub", NUM_CLIPS)
+    read = functools.partial(read_contents, depth=depth)
+    written = video_dataset.prepare(source, ".mat", read, out, request, **options)
+    if written is not None:
+        commands.print_counts(written, "xsub", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, out_required=False)
-    parser.add_argument("--no_images", action="store_true", help="skeletons alone; depth files are not read")
-    image_request.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    request = image_request.parse(parser, parsed)
+    parser = video_dataset.argument_parser(__doc__)
+    parser.add_argument("--no_images", action="store_true", help="store skeletons only; depth files are not read")
+    parsed, request = video_dataset.parse(parser, arguments)
     if parsed.no_images and request != image_request.NO_IMAGES:
         parser.error("--no_images and --videos or --images exclude each other")
+    depth = not parsed.no_images
     with plain_errors():
-        prepare(
-            parsed.source,
-            parsed.out,
-            request,
-            depth=not parsed.no_images,
-            text=parsed.text,
-            overwrite=parsed.overwrite,
-        )
+        prepare(parsed.source, parsed.out, request, depth=depth, text=parsed.text, overwrite=parsed.overwrite)
 
 
 if __name__ == "__main__":

@@ -154,6 +154,16 @@ class ClipName:
     replication: int
     action: int
 
+    @property
+    def fields(self) -> dict[str, int]:
+        """Subject, camera, setup and replication, as records name them."""
+        return {
+            "subject": self.performer,
+            "camera": self.camera,
+            "setup": self.setup,
+            "replication": self.replication,
+        }
+
     def __str__(self) -> str:
         return f"S{self.setup:03d}C{self.camera:03d}P{self.performer:03d}R{self.replication:03d}A{self.action:03d}"
 

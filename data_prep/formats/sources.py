@@ -1,6 +1,5 @@
 """Raw data as distributed: archives and folders opened safely, names parsed, files read by many processes in order."""
 
-import argparse
 import collections
 import concurrent.futures
 import contextlib
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from mmcl_jax.data.records import Records, SetAside
+from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import MMCLError, PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
 
@@ -157,6 +156,20 @@ def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
     return value
 
 
+def read_mat_skeleton(path: pathlib.Path, variable: str, num_joints: int) -> np.ndarray:
+    """The skeleton `variable` of a MATLAB file, stored as (num_joints, 3, T): float32 (T, num_joints, 3).
+
+    Raises: SourceFileError where it cannot be read, has another shape or has no frames.
+    """
+    skeleton = read_mat(path, variable, "fiu")
+    if skeleton.ndim != 3 or skeleton.shape[:2] != (num_joints, 3):
+        raise SourceFileError(f"{variable} of shape {skeleton.shape}, expected ({num_joints}, 3, T)")
+    if not skeleton.shape[2]:
+        raise SourceFileError("a clip of zero frames")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and writing the records refuses it
+        return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+
+
 def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
     """`map(function, items)` by `workers` processes, in order, with a bounded number of items in flight.
 
@@ -195,44 +208,6 @@ def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]
                 yield done, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def argument_parser(
-    description: str,
-    source: str = "the archive as distributed, or the folder it unpacks to",
-    out_required: bool = True,
-    **options,
-) -> argparse.ArgumentParser:
-    """The arguments that every command on distributed data takes: --source, --out, --overwrite.
-
-    `source` is what --help says of --source, `options` what else argparse is told of it.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True, help=source, **options)
-    parser.add_argument("--out", required=out_required, help="the records folder to create")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
-    )
-    return parser
-
-
-def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
-    """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
-    opened = Records(out)
-    train, test = opened.protocol(protocol).masks(opened.index)
-    counts = {"train": int(train.sum()), "test": int(test.sum())}
-    line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
-    if expected is not None and counts != expected:
-        line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
-    print(line)
-
-
-def shard(text: str) -> tuple[int, int]:
-    """The type of a `--shard i/n` argument: (i, n), i from 0. Raises: ArgumentTypeError."""
-    number, _, shards = text.partition("/")
-    if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
-    return int(number), int(shards)
 
 
 @contextlib.contextmanager

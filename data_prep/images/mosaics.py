@@ -155,7 +155,10 @@ def by_skeleton(footage: Footage) -> bytes:
 
     Raises: SourceFileError where skeleton or video cannot be used, or the skeleton is nowhere in the picture.
     """
-    track = footage.find_track()
+    try:
+        track = footage.find_track()
+    except sources.SourceFileError as error:
+        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
     frames = person_crops.sampled_frames(track.num_frames, track.box_in)
     if frames is None:
         raise sources.SourceFileError("nobody in it: the skeleton is nowhere in the picture")
@@ -280,6 +283,14 @@ def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.
     except sources.SourceFileError as error:
         return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
     return [clip]
+
+
+def describe_images(folder: ImageFolder | None, skeleton: str) -> str | None:
+    """What the records say about images from `folder`; None if there are none.
+
+    `skeleton` names the coordinates by which the skeleton found the persons.
+    """
+    return folder.describe(skeleton) if folder is not None and folder.done() else None
 
 
 def _describe(about: dict) -> str:

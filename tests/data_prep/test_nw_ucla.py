@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from data_prep import nw_ucla
-from data_prep.images import image_request, kinect_v1, videos
+from data_prep.images import kinect_v1, videos
+from data_prep.preparation import image_request
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests.data.records.test_writing import contents

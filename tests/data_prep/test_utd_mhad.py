@@ -13,7 +13,8 @@ from PIL import Image
 
 from data_prep import utd_mhad
 from data_prep.formats import sources
-from data_prep.images import image_request, kinect_v1
+from data_prep.images import kinect_v1
+from data_prep.preparation import image_request
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests.helpers import ntu_files

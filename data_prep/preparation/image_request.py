@@ -5,8 +5,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable
 
-from data_prep.formats import sources
 from data_prep.images import mosaics, yolo
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.options import positive
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=pathlib.Path, help="the work folder of the mosaics, a JPEG a clip (default OUT.images)"
     )
     group.add_argument("--text", help="a folder of text features (--out of data_prep.text_features) to add")
-    group.add_argument("--shard", type=sources.shard, help="i/n: only the i-th (from 0) of n shares of the mosaics")
+    group.add_argument("--shard", type=commands.shard, help="i/n: only the i-th (from 0) of n shares of the mosaics")
     group.add_argument(
         "--boxes", choices=("skeleton", "yolo"), default="skeleton", help="what finds the persons (default skeleton)"
     )

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from data_prep.images import image_request, yolo
+from data_prep.images import yolo
+from data_prep.preparation import image_request
 from mmcl_jax.runtime.errors import PreparationError
 
 
