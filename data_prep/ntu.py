@@ -1,18 +1,19 @@
-"""NTU RGB+D 60 and 120: `.skeleton` files, and if wanted RGB videos -> records for all four benchmarks.
+"""Prepares NTU RGB+D 60 and 120 from `.skeleton` files and, optionally, RGB videos: records for all four benchmarks.
 
     python -m data_prep.ntu --skeletons DIR [--videos DIR] [--images DIR] [--text DIR] --out DIR [--overwrite]
     python -m data_prep.ntu --skeletons DIR --videos DIR --images DIR --shard 3/16
 
-`--skeletons` holds the `.skeleton` files anywhere beneath it (NTU RGB+D 120 is what both archives unpack to; NTU RGB+D
-60 the first). They are denoised and translated as the published preprocessing does it; the 535 clips whose skeletons
-the authors list as missing stay out.
+`--skeletons` is a folder with the `.skeleton` files anywhere beneath it. For NTU RGB+D 120, unpack both archives into
+it; for NTU RGB+D 60, the first. The skeletons are denoised and translated as in the published preprocessing. The 535
+clips whose skeletons the authors list as missing are left out.
 
-`--videos` holds the `..._rgb.avi` files. Of each clip five frames are cut out around the person, by the skeleton's own
-coordinates in the colour video or, with `--boxes yolo`, by a detector, and put side by side: one JPEG a clip in the
-work folder `--images` (default: OUT.images). What is there is not made again, so that an interrupted run goes on where
-it stopped. `--shard i/n` (i from 0) makes the i-th of n shares of them and no records: run n of these anywhere, then
-once without it. `--images` alone takes what lies there. `--text` adds the text features that lie there, the `--out` of
-`data_prep.text_features`.
+`--videos` is the folder of the `..._rgb.avi` files. Five frames of each clip are cropped around the person and put side
+by side in one JPEG per clip. The skeleton's coordinates in the color video locate the person or, with `--boxes yolo`, a
+detector does. The mosaics are stored in the work folder `--images` (default: OUT.images). Existing mosaics are not made
+again, so an interrupted run continues where it stopped. `--shard i/n` (i from 0) makes only the i-th of n shares of the
+mosaics and no records: run all n shards on any machines, then the command once without `--shard`. `--images` without
+`--videos` uses the mosaics already in that folder. `--text` adds text features to the records; it names the `--out`
+folder of `data_prep.text_features`.
 """
 
 import dataclasses
@@ -38,25 +39,25 @@ from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
-COLOUR_SIZE = (1080, 1920)  # of the videos as distributed, to which the skeletons' colour coordinates refer
+COLOR_SIZE = (1080, 1920)  # of the videos as distributed, to which the skeletons' color coordinates refer
 _VIDEO_SUFFIX = "_rgb"
 
 
 def person_box(actors: tuple[tuple[ntu_skeletons.Body, ...], ...], frame: int) -> person_crops.Box | None:
-    """The box around the given actors in a frame of the file, in the colour video; None where it shows none of them."""
-    persons = [body.colours[at] for bodies in actors for body in bodies for at in np.flatnonzero(body.frames == frame)]
-    return person_crops.persons_to_box(persons, COLOUR_SIZE, mosaics.MARGIN)
+    """The box around the given actors in a frame of the color video; None if none of them is in that frame."""
+    persons = [body.colors[at] for bodies in actors for body in bodies for at in np.flatnonzero(body.frames == frame)]
+    return person_crops.persons_to_box(persons, COLOR_SIZE, mosaics.MARGIN)
 
 
 def find_track(skeleton: pathlib.Path, num_persons: int) -> mosaics.Track:
-    """Where a `.skeleton` file has its main actor in the colour video, or both actors. Raises: SourceFileError."""
+    """Where a `.skeleton` file has its first `num_persons` actors in the color video. Raises: SourceFileError."""
     clip = ntu_skeletons.read(skeleton)
     actors = ntu_skeletons.denoise(clip).bodies[:num_persons]
-    return mosaics.Track(clip.num_frames, COLOUR_SIZE, functools.partial(person_box, actors), frame_by_frame=True)
+    return mosaics.Track(clip.num_frames, COLOR_SIZE, functools.partial(person_box, actors), frame_by_frame=True)
 
 
 def find_footage(skeletons: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
-    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    """The footage of the clips whose videos are beneath `root`. Raises: PreparationError if there is none."""
     found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in sorted(root.rglob(f"*{_VIDEO_SUFFIX}.avi"))}
     footages = []
     for name in mosaics.match(skeletons, found, root, f"{next(iter(skeletons), 'NAME')}{_VIDEO_SUFFIX}.avi"):
@@ -68,14 +69,14 @@ def find_footage(skeletons: dict[str, pathlib.Path], root: pathlib.Path) -> list
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """The task of reading one clip."""
+    """One clip to read: its file, and the folder of the mosaics (None: no images)."""
 
     path: pathlib.Path
     folder: mosaics.ImageFolder | None
 
 
 def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
-    """The clip of a `.skeleton` file, and what had to be set aside of it. Without a mosaic, a clip is kept."""
+    """The clip of a `.skeleton` file, and what is set aside. A clip without a mosaic is kept."""
     name = parse_name(task.path.stem)
     try:
         actors = ntu_skeletons.denoise(ntu_skeletons.read(task.path))
@@ -89,7 +90,7 @@ def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
 def read_clips(
     files: Iterable[pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
 ) -> Iterator[records.Clip | records.SetAside]:
-    """The clips of `.skeleton` files, in order, read by `workers` processes."""
+    """Yields the clips of `.skeleton` files in order, read by `workers` processes."""
     for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
         yield from items
 
@@ -97,7 +98,7 @@ def read_clips(
 def select_files(
     files: dict[str, pathlib.Path],
 ) -> tuple[dict[str, pathlib.Path], list[records.SetAside], list[records.SetAside]]:
-    """The files that are clips, by name; what is set aside for its name; and for being listed as missing."""
+    """The files of clips, by name; the files set aside for their names; those that the authors list as missing."""
     clips, odd, listed = {}, [], []
     for stem, path in files.items():
         if parse_name(stem) is None:
@@ -111,7 +112,7 @@ def select_files(
 
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
-    """Of records whose mosaics, if any, come from `folder`."""
+    """Describes the dataset; the images come from `folder`, if it has any."""
     pictures = mosaics.describe_images(folder, "the skeleton's colour coordinates")
     return records.DatasetInfo(
         dataset="ntu",

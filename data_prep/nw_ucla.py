@@ -1,18 +1,18 @@
-"""NW-UCLA (Northwestern-UCLA Multiview Action 3D), JSON skeletons as distributed and RGB videos -> records.
+"""Prepares NW-UCLA (Northwestern-UCLA Multiview Action 3D) from the distributed JSON skeletons and RGB videos.
 
     python -m data_prep.nw_ucla --source nw_ucla.tar.xz --out DIR [--overwrite]
     python -m data_prep.nw_ucla --source nw_ucla.tar.xz --videos DIR --out DIR [--images DIR] [--boxes yolo ...]
 
-The file name carries what the clip is, as `a05_s04_e02_v01`: action, subject, replication, camera. Inside, `skeletons`
-is (T, 20, 3) in metres and `label` repeats the action as 1 to 10. Cameras 1 and 2 train, camera 3 tests: 1,020 and 464
+A file name such as `a05_s04_e02_v01` gives action, subject, replication and camera. In the file, `skeletons` is
+(T, 20, 3) in meters and `label` repeats the action as 1 to 10. Cameras 1 and 2 train, camera 3 tests: 1,020 and 464
 clips.
 
-`--videos` holds the RGB videos in either form in which they are distributed: `multiview_action_videos` with files as
-`a05/v01_s04_e02.avi`, or `multiview_action` with folders as `view_1/a05_s04_e02` of pictures `frame_9_..._rgb.jpg`; all
-that counts is that folders and name together say action, subject, replication and camera. Mosaics of the person are
-made in the work folder `--images` (`--shard`, `--boxes` and the rest as for NTU RGB+D). By default the skeleton finds
-the person: its coordinates are the camera's own, and projected with the nominal Kinect v1 colour camera they lie in the
-picture in all but one of three thousand frames.
+`--videos` is the folder of the RGB videos in either distributed form: `multiview_action_videos` with files such as
+`a05/v01_s04_e02.avi`, or `multiview_action` with folders such as `view_1/a05_s04_e02` of pictures
+`frame_9_..._rgb.jpg`. Other names work too, if folders and file name together give action, subject, replication and
+camera. Mosaics of the person are made in the work folder `--images`; `--shard`, `--boxes` and the other options work as
+for NTU RGB+D. By default the skeleton locates the person: its coordinates are those of the camera, and projected with
+the nominal color camera of the Kinect v1 they fall inside the picture in all but one of three thousand frames.
 """
 
 import functools
@@ -44,7 +44,7 @@ ACTIONS = {  # number in the file name -> class name, in label order
 NUM_JOINTS = 20
 NUM_CLIPS = {"train": 1020, "test": 464}  # protocol xview, complete dataset
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_e(\d{1,3})_v(\d{1,3})")
-# Parts of a path that tell of a clip; of several, the last one counts.
+# Parts of a path that belong to a clip name; the last occurrence of each counts.
 _PARTS = {
     part: re.compile(rf"(?<![a-z0-9])(?:{spelling})(\d{{1,3}})(?![a-z0-9])", re.IGNORECASE)
     for part, spelling in (("a", "a"), ("s", "s"), ("e", "e"), ("v", "v|view_?"))
@@ -52,10 +52,10 @@ _PARTS = {
 
 
 def read_clip(path: pathlib.Path) -> records.Clip:
-    """One JSON file as a clip of one body, skeleton (T, 1, 20, 3).
+    """Reads a JSON file as a clip of one body, skeleton (T, 1, 20, 3).
 
-    Raises: SourceFileError, saying why, where the file is not as distributed. A label that contradicts the name is such
-    a case: there is no telling which of the two is right.
+    Raises: SourceFileError, saying why, if the file is not as distributed. This includes a label that contradicts the
+    name, because either of the two may be wrong.
     """
     named = _NAME.fullmatch(path.stem)
     if not named:
@@ -88,7 +88,7 @@ def read_clip(path: pathlib.Path) -> records.Clip:
 def read_clip_and_image(
     path: pathlib.Path, folder: mosaics.ImageFolder | None
 ) -> list[records.Clip | records.SetAside]:
-    """The clip of a JSON file with its mosaic, if there is a folder of them, and what had to be set aside."""
+    """The clip of a JSON file, with its mosaic if there is a folder of them, and what is set aside."""
     try:
         clip = read_clip(path)
     except sources.SourceFileError as error:
@@ -97,7 +97,7 @@ def read_clip_and_image(
 
 
 def name_of(video: pathlib.Path) -> str | None:
-    """The clip's name, as a05_s04_e02_v01, that the path of a video spells; None where it spells none."""
+    """The clip name, as a05_s04_e02_v01, that a video's path gives; None if the path lacks a part of it."""
     told = {part: pattern.findall(str(video.with_suffix(""))) for part, pattern in _PARTS.items()}
     return "_".join(f"{part}{int(numbers[-1]):02d}" for part, numbers in told.items()) if all(told.values()) else None
 
@@ -108,7 +108,7 @@ def find_track(path: pathlib.Path) -> mosaics.Track:
 
 
 def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
-    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    """The footage of the clips whose videos are beneath `root`. Raises: PreparationError if there is none."""
     found: dict[str, pathlib.Path] = {}
     for path in videos.find(root):
         name = name_of(path.relative_to(root))
@@ -122,7 +122,7 @@ def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mos
 
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
-    """Of records whose mosaics, if any, come from `folder`."""
+    """Describes the dataset; the images come from `folder`, if it has any."""
     pictures = mosaics.describe_images(folder, "the projected skeleton")
     return records.DatasetInfo(
         dataset="nw_ucla",

@@ -1,4 +1,4 @@
-"""Raw data as distributed: archives and folders opened safely, names parsed, files read by many processes in order."""
+"""Opens raw data as distributed: archives and folders, MATLAB files, many files read in order by many processes."""
 
 import collections
 import concurrent.futures
@@ -26,7 +26,7 @@ _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 
 
 class SourceFileError(MMCLError, ValueError):
-    """A source file that cannot be used; the message is the reason, without the file's name."""
+    """A source file that cannot be used. The message is the reason, without the file name."""
 
 
 def _stem(path: pathlib.PurePath) -> str:
@@ -37,24 +37,24 @@ def _stem(path: pathlib.PurePath) -> str:
 def open_source(
     source, suffix: str, scratch, name_of: Callable[[pathlib.PurePath], str] = _stem
 ) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
-    """The data files of a dataset, by name: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
+    """Opens a dataset: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
 
     Args:
-      source: archive or folder; the files may lie anywhere beneath it.
-      suffix: end of the data files' names, as '.json'. Whatever else there is, hidden files too, is ignored and never
+      source: archive or folder; the files may be anywhere beneath it.
+      suffix: end of the data files' names, such as '.json'. All other files, and hidden ones, are ignored and never
         opened.
-      scratch: folder into which an archive is unpacked while the context is open; removed after it.
-      name_of: the name of a file by its path beneath `source`; its stem, unless folders are a part of it.
+      scratch: folder into which an archive is unpacked while the context is open; removed afterwards.
+      name_of: the name of a file, from its path beneath `source`; by default the stem of the file name.
 
-    Yields: the files sorted by name, and what was set aside: members that lead outside the archive, links, duplicates.
-    Raises: PreparationError where `source` is missing, is no archive, is truncated, or has no such files.
+    Yields: the files by name, sorted, and what was set aside: members that lead outside the archive, links, duplicates.
+    Raises: PreparationError if `source` is missing, truncated, not an archive, or has no such files.
     """
     source, scratch = pathlib.Path(source), pathlib.Path(scratch)
     if source.is_dir():
         yield _files_beneath(source, source, suffix, name_of, [])
         return
     if not source.is_file():
-        raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
+        raise PreparationError(f"{source}: no such file or folder; give the archive, or the folder that it unpacks to")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with clear_disk_errors(scratch):
@@ -79,9 +79,11 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
             bar.update(bar.total - bar.n)
     except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
         if zipfile.is_zipfile(archive):
-            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder") from error
+            raise PreparationError(
+                f"{archive}: a zip archive, which is not supported; unpack it and give the folder"
+            ) from error
         raise PreparationError(
-            f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
+            f"{archive}: truncated, corrupt or not a tar archive ({error}); download it again"
         ) from error
     return set_aside
 
@@ -108,7 +110,7 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
 
 
 def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: list[SetAside]):
-    """Data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
+    """The data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         relative = path.relative_to(folder)
@@ -121,24 +123,24 @@ def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: li
             continue
         files[name] = path
     if not files:
-        raise PreparationError(f"{source}: no *{suffix} files in it; is it the dataset as distributed?")
+        raise PreparationError(f"{source}: no *{suffix} files; give the dataset as distributed")
     return dict(sorted(files.items())), set_aside
 
 
 def _is_data(path: pathlib.PurePath, suffix: str) -> bool:
-    """Whether a path names a data file: by its end, and neither hidden nor what macOS adds ('._x', '__MACOSX/x')."""
+    """Whether a path names a data file: it has the suffix, is not hidden, and was not added by macOS ('__MACOSX/x')."""
     return path.name.endswith(suffix) and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
-    """The numeric array `variable` of a MATLAB file, and nothing else of it.
+    """Reads the numeric array `variable` of a MATLAB file, and nothing else.
 
     Args:
       path: the .mat file.
-      variable: its name.
-      dtype_kinds: numpy kinds that are accepted, as 'fiu'.
+      variable: name of the variable.
+      dtype_kinds: accepted kinds of numpy dtypes, such as 'fiu'.
 
-    Raises: SourceFileError where the file is unreadable, lacks the variable, or the variable is no plain numeric array.
+    Raises: SourceFileError if the file is unreadable, or the variable is missing or not a plain numeric array.
     """
     import scipy.io
 
@@ -171,9 +173,10 @@ def read_mat_skeleton(path: pathlib.Path, variable: str, num_joints: int) -> np.
 
 
 def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map(function, items)` by `workers` processes, in order, with a bounded number of items in flight.
+    """`map(function, items)` with `workers` processes, in order, with a bounded number of items in flight.
 
-    `function` is a module-level function. One worker means this process. A worker that dies raises BrokenProcessPool.
+    `function` must be a module-level function. One worker means this process. Raises: BrokenProcessPool if a worker
+    dies.
     """
     if workers == 1:
         yield from map(function, items)
@@ -194,7 +197,7 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
 
 
 def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
-    """(item, load(item)) in order, `load` running in `workers` threads as many items ahead."""
+    """Yields (item, load(item)) in order; `workers` threads run `load` that many items ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting: collections.deque = collections.deque()
         try:
@@ -212,15 +215,15 @@ def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]
 
 @contextlib.contextmanager
 def clear_memory_errors(what: str, option: str):
-    """Turns PyTorch's want of memory for `what` into a PreparationError that names the option to choose smaller."""
+    """Turns PyTorch's out-of-memory error for `what` into a PreparationError that names the option to lower."""
     try:
         yield
     except RuntimeError as error:
         if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
             raise
         raise PreparationError(
-            f"the memory does not suffice for {what} at a time ({str(error).splitlines()[0]}); "
-            f"choose a smaller {option}, what is done is kept"
+            f"not enough memory for {what} at a time ({str(error).splitlines()[0]}); "
+            f"choose a smaller {option}. Finished clips are kept"
         ) from error
 
 
@@ -230,7 +233,7 @@ def usable_cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, were it killed."""
+    """Ends this worker when its parent process ends, even if the parent was killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
