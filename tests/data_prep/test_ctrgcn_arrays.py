@@ -170,7 +170,7 @@ def without(name: str) -> dict:
 
 
 SPOILT_FILES = {
-    **{f"the file has no {name}": (without(name), rf"no {name}, only .*expected x_train") for name in small_arrays()},
+    **{f"no {name}": (without(name), rf"no {name}, only .*expected x_train") for name in small_arrays()},
     "nothing": ({}, "no x_train and no y_train .* only nothing"),
     "other names": ({"data": np.zeros(3)}, "no x_train .* only data"),
     "one body": (

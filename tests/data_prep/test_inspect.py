@@ -240,7 +240,7 @@ def test_a_sample_is_even(number):
         (["{tmp}"], r"not a records folder \(no info.json\)"),
         (["{records}", "--out={tmp}/letter.html/page.html"], r"page.html: cannot be written .*choose another --out"),
         (["{records}", "--out={tmp}"], r"cannot be written \(.*directory.*choose another --out"),
-        (["{records}", "--out={tmp}/letter.html"], r"letter.html: exists and is no page of this command"),
+        (["{records}", "--out={tmp}/letter.html"], r"letter.html: exists and is not a page of this command"),
     ],
 )
 def test_what_cannot_be_done_is_said(tiny_records, tmp_path, arguments, message):
