@@ -1,6 +1,7 @@
 """The benchmark's harness: turns, ratios, comparison of outputs, contenders that cannot run or fail; its tables."""
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -14,7 +15,6 @@ from experiments.benchmark import data, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax.data.records import Records
-from mmcl_jax.models import blocks
 from tests.helpers.runs import ROOT
 
 
@@ -100,15 +100,17 @@ def test_a_unit_s_time_is_its_share_of_a_run_and_copies_have_their_ceiling(capsy
 
 # Shallow models, compiled in no time; nothing but jax, flax, optax, orbax, numpy and torch.
 _PROGRAM = """
-import json, pathlib, sys
+import functools, json, pathlib, sys
 absent = "grain array_record ml_collections tensorflow_datasets tensorboardX tqdm PIL onnx onnxruntime transformers"
 sys.modules |= dict.fromkeys(absent.split())
 import numpy as np
 from experiments.benchmark import __main__ as command, infer, train
 from experiments.pytorch_baselines import gcn
-from mmcl_jax.models import blocks, inception
-for module in (blocks, gcn):
-    module.WIDTHS, module.STRIDES = (1, 2), (1, 2)
+from mmcl_jax.models import inception
+gcn.WIDTHS, gcn.STRIDES = (1, 2), (1, 2)
+for module in (infer, train):
+    for name in {"CTRGCN", "ctrgcn_entries", "mmcl_entries"} & set(vars(module)):
+        setattr(module, name, functools.partial(getattr(module, name), stages=((1, 1), (2, 2))))
 for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
     del inception.BLOCKS[name]
 train.WINDOW = 16
@@ -204,8 +206,7 @@ def _ahead() -> Program:
 
 
 def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monkeypatch):
-    monkeypatch.setattr(blocks, "WIDTHS", (1, 2))
-    monkeypatch.setattr(blocks, "STRIDES", (1, 2))
+    monkeypatch.setattr(train, "CTRGCN", functools.partial(train.CTRGCN, stages=((1, 1), (2, 2))))
     monkeypatch.setattr(train, "WINDOW", 16)
     for settings_of_a_process in ("keep_memory", "tune_cpu_compiler"):
         monkeypatch.setattr(streams, settings_of_a_process, lambda: None)
