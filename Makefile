@@ -7,6 +7,7 @@ VENV_YOLO := .venv-yolo
 RUN := $(VENV)/bin/python
 DATA ?= data
 WORKDIR ?= workdir
+GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts lint nw-ucla nw-ucla-short nw-ucla-full \
@@ -16,7 +17,7 @@ help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
-	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
+	@echo "make parity               our models against PyTorch's: reference outputs (in $(GOLDEN)), and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
@@ -83,7 +84,6 @@ backbones: setup $(DATA)/synthetic/info.json
 	$(RUN) -m experiments.summarise $(WORKDIR)/demo_ctrsgcn $(WORKDIR)/demo_hdgcn $(WORKDIR)/demo_infogcn
 
 parity: setup-tests
-	@test -n "$(GOLDEN)" || { echo "name the folder of reference outputs: make parity GOLDEN=DIR"; exit 2; }
 	$(RUN) -m experiments.parity $(GOLDEN)
 	$(RUN) -m experiments.parity --torch
 

@@ -18,7 +18,6 @@ from tests.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
     standard_input,
 )
 
@@ -56,7 +55,6 @@ def gradients(model) -> dict[str, np.ndarray]:
     return {key: value.grad.numpy() for key, value in model.named_parameters()}
 
 
-@require_golden
 @pytest.mark.parametrize(
     ("name", "model"),
     [
@@ -79,7 +77,6 @@ def test_published_outputs(name, model):
     assert gradient_norm_mismatches(gradients(model), reference) == []
 
 
-@require_golden
 def test_published_co_learning():
     reference, expected, model = published("mmcl_ntu120", MMCL)
     inputs = {
@@ -148,7 +145,6 @@ def test_inception_has_torchvision_s_names_and_size():
     assert list(model.state_dict()) == [entry.key for entry in inception_entries() if entry.collection != IGNORED]
 
 
-@require_golden
 def test_inception_s_published_logits():
     reference, expected = load("inception_v3")
     weights = filled_state_dict(reference)

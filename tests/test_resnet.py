@@ -12,7 +12,7 @@ from mmcl_jax import experiment, image_features, torch_weights, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.resnet import BasicBlock, ResNet34
 from mmcl_jax.torch_names import resnet34_entries
-from tests.golden import filled_state_dict, load, model_input, relative_error, require_golden
+from tests.golden import filled_state_dict, load, model_input, relative_error
 from tests.runs import tiny_config
 
 
@@ -58,7 +58,6 @@ def test_initial_parameters_are_torchvisions():
     assert float(params["downsample"]["kernel"].std()) == pytest.approx((2 / 256) ** 0.5, rel=0.03)
 
 
-@require_golden
 def test_published_logits(shapes):
     reference, expected = load("resnet34")
     state_dict = filled_state_dict(reference)

@@ -12,7 +12,7 @@ from mmcl_jax import checkpoints, torch_models, torch_names, torch_weights
 from mmcl_jax.evaluate import evaluate_workdir
 from mmcl_jax.run_log import RunLog, WorkdirError
 from tests import runs
-from tests.golden import filled_state_dict, load, require_golden
+from tests.golden import filled_state_dict, load
 from tests.torch_files import CLASSES, command, fails, random_state_dict, save, tensors
 
 
@@ -50,7 +50,6 @@ def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, ca
     assert_bit_for_bit(read(back), published[name])
 
 
-@require_golden
 @pytest.mark.parametrize(
     ("reference", "more"),
     [
