@@ -91,7 +91,7 @@ test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
 
 test-yolo: setup-tests setup-yolo
-	$(VENV_YOLO)/bin/python -m pytest tests/test_yolo.py
+	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10

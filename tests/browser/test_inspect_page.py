@@ -3,8 +3,8 @@
 import pytest
 
 from data_prep import inspect
-from mmcl_jax import records
-from tests.test_inspect import odd_records
+from mmcl_jax.data import records
+from tests.data_prep.test_inspect import odd_records
 
 
 @pytest.fixture(scope="session")
