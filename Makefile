@@ -10,7 +10,7 @@ WORKDIR ?= workdir
 GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts lint nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser lint nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity               our models against PyTorch's: reference outputs (in $(GOLDEN)), and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
+	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
@@ -88,10 +89,13 @@ parity: setup-tests
 	$(RUN) -m experiments.parity --torch
 
 test: setup-tests lint test-yolo
-	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
+	$(RUN) -m pytest -n 2 --dist worksteal -rs --durations=10
 
 test-yolo: setup-tests setup-yolo
 	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
+
+test-browser: setup-tests
+	$(RUN) -m pytest -m browser -rs --durations=5
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
