@@ -100,7 +100,7 @@ test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
 
 test-yolo: setup-tests setup-yolo
-	$(VENV_YOLO)/bin/python -m pytest tests/test_yolo.py
+	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
@@ -108,6 +108,7 @@ test-hosts: setup-tests
 lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 
 docs: $(VENV_DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --strict

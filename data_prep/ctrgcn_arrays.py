@@ -23,8 +23,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import builders, npz_rows, ntu, sources
-from mmcl_jax import records
+from data_prep.formats import npz_rows, ntu_clips, sources
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 BENCHMARKS = {  # protocol -> file as published
     "ntu60_xsub": "NTU60_CS",
@@ -63,14 +64,14 @@ class Arrays:
 
 
 def _num_classes(benchmark: str) -> int:
-    return records.PROTOCOLS["ntu"][benchmark].num_classes or len(ntu.ACTIONS)
+    return records.PROTOCOLS["ntu"][benchmark].num_classes or len(ntu_clips.ACTIONS)
 
 
 def find_benchmark(path: pathlib.Path) -> str:
     """The benchmark that a file's name says. Raises: PreparationError where it says none."""
     named = [benchmark for benchmark, stem in BENCHMARKS.items() if path.stem.lower() == stem.lower()]
     if not named:
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: the name is none of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; say what it is "
             f"with --benchmark, one of {', '.join(BENCHMARKS)}"
         )
@@ -83,7 +84,7 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
     names = [f"{kind}_{part}" for part in _PARTS for kind in "xy"]
     missing = [name for name in names if name not in members]
     if missing:
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: no {' and no '.join(missing)} in it, only {', '.join(sorted(members)) or 'nothing'}; expected "
             f"{', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
         )
@@ -91,21 +92,23 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
     for part in _PARTS:
         x, y = members[f"x_{part}"], members[f"y_{part}"]
         if len(x.shape) != 3 or x.shape[2] != _WIDTH or x.dtype.kind not in "fiu":
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: x_{part} is {x.dtype} of shape {x.shape}, expected numbers of shape (clips, frames, {_WIDTH})"
             )
         if len(y.shape) != 2 or y.dtype.kind not in "fiub":
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: y_{part} is {y.dtype} of shape {y.shape}, expected one-hot labels (clips, {num_classes})"
             )
         if y.shape != (x.shape[0], num_classes):
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"{path}: y_{part} is of shape {y.shape}, expected {(x.shape[0], num_classes)}: {x.shape[0]} clips as "
                 f"in x_{part} and {num_classes} classes as in {benchmark}; is that the benchmark of the file?"
             )
     x = {part: members[f"x_{part}"] for part in _PARTS}
     y = {part: members[f"y_{part}"] for part in _PARTS}
-    return Arrays(path, benchmark, x, y, copies=num_classes == len(ntu.ACTIONS) and any(map(_has_copies, x.values())))
+    return Arrays(
+        path, benchmark, x, y, copies=num_classes == len(ntu_clips.ACTIONS) and any(map(_has_copies, x.values()))
+    )
 
 
 def _has_copies(member: npz_rows.Member) -> bool:
@@ -117,34 +120,34 @@ def _has_copies(member: npz_rows.Member) -> bool:
     return False
 
 
-def read_names(path, count: int) -> list[ntu.ClipName]:
+def read_names(path, count: int) -> list[ntu_clips.ClipName]:
     """The clip names of a list, one a line. Raises: PreparationError where it is not one of `count` names."""
     path = pathlib.Path(path)
     try:
         lines = path.read_text(encoding="ascii").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise builders.PreparationError(f"{path}: not a readable list of names ({error})") from error
-    names = [ntu.parse_name(line.removesuffix(".skeleton")) for line in lines]
+        raise PreparationError(f"{path}: not a readable list of names ({error})") from error
+    names = [ntu_clips.parse_name(line.removesuffix(".skeleton")) for line in lines]
     if None in names:
         odd = names.index(None)
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: word {odd + 1} is {lines[odd][:40]!r}, expected a clip's name as S001C002P003R002A013"
         )
     if len(names) != count:
-        raise builders.PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
+        raise PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
     return names
 
 
 class Importer:
     """Clips out of arrays; counts what was left out of them."""
 
-    def __init__(self, arrays: Arrays, names: dict[str, list[ntu.ClipName]] | None):
+    def __init__(self, arrays: Arrays, names: dict[str, list[ntu_clips.ClipName]] | None):
         """`names`: of the clips by part ('train', 'test'), in the order of the rows; None where they are unknown."""
         self._arrays = arrays
         self._names = names
         self.counts: collections.Counter[str] = collections.Counter()
 
-    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+    def clips(self) -> Iterator[records.Clip | records.SetAside]:
         """The clips, training part first, a SetAside in the place of each that cannot be used."""
         for part in _PARTS:
             rows = zip(self._arrays.x[part].rows(), self._arrays.y[part].rows(), strict=True)
@@ -153,18 +156,18 @@ class Importer:
                 try:
                     yield self._clip(name, part, place, x, y)
                 except sources.SourceFileError as error:
-                    yield builders.SetAside(name, f"row {place} of x_{part}: {error}")
+                    yield records.SetAside(name, f"row {place} of x_{part}: {error}")
 
-    def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> builders.Clip:
+    def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> records.Clip:
         """One clip. Raises: SourceFileError."""
         label = _label(y)
         if self._names is None:
             fields = {"subject": 0, "camera": 0, "setup": 0, "replication": 0, "fold": _PARTS[part]}
         else:
             fields = self._fields(self._names[part][place], part, label)
-        return builders.Clip(name, label, **fields, skeleton=self._skeleton(x))
+        return records.Clip(name, label, **fields, skeleton=self._skeleton(x))
 
-    def _fields(self, name: ntu.ClipName, part: str, label: int) -> dict[str, int]:
+    def _fields(self, name: ntu_clips.ClipName, part: str, label: int) -> dict[str, int]:
         """Subject and so on as the name says. Raises: SourceFileError where it contradicts the file."""
         if label != name.action - 1:
             raise sources.SourceFileError(
@@ -231,7 +234,7 @@ def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
         dataset="ntu" if named else "ntu_arrays",
         layout="ntu",
         units="metres",
-        class_names=ntu.ACTIONS[: arrays.num_classes],
+        class_names=ntu_clips.ACTIONS[: arrays.num_classes],
         image_source=None,
         preprocessing=f"imported from CTR-GCN's {arrays.path.name}: denoised and translated to joint 2 of the first "
         "frame as published; padding and absent second bodies left out; no images",
@@ -253,7 +256,7 @@ def prepare(
 
     Raises: PreparationError.
     """
-    out = builders.check_destination(out, overwrite)
+    out = records.check_destination(out, overwrite)
     source = pathlib.Path(source)
     arrays = open_arrays(source, benchmark or find_benchmark(source))
     names = None
@@ -262,9 +265,9 @@ def prepare(
         names = {part: read_names(path, arrays.x[part].shape[0]) for part, path in lists.items()}
     importer = Importer(arrays, names)
     info = dataset_info(arrays, named=names is not None)
-    builders.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
+    records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    builders.print_counts(out, arrays.benchmark, ntu.NUM_CLIPS[arrays.benchmark])
+    sources.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -275,7 +278,7 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     if (parsed.train_names is None) != (parsed.test_names is None):
         parser.error("--train_names and --test_names go together")
-    with builders.plain_errors():
+    with plain_errors():
         prepare(
             parsed.source,
             parsed.out,

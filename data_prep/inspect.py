@@ -26,9 +26,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep import builders, html_page, person_crops, skeleton_player
-from mmcl_jax import records
-from mmcl_jax.option_types import positive
+from data_prep.images import person_crops
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.options import positive
+from mmcl_jax.viewers import html_page, skeleton_player
 
 CLIPS = 60  # shown without --clips, at most; one of each class
 MANY_CLIPS = 500  # a page of about 10 MB
@@ -75,7 +77,7 @@ def named_rows(opened: records.Records, names: Sequence[str]) -> np.ndarray:
     strangers = [name for name in names if name not in rows]
     if strangers:
         similar = difflib.get_close_matches(strangers[0], rows, n=3, cutoff=0.5) or list(rows)[:3]
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{opened.root}: no clip {', '.join(map(repr, strangers))} among its {len(rows)}; there is "
             f"{', '.join(similar)}, for example. What was set aside is in set_aside.json"
         )
@@ -364,7 +366,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.name and options.clips:
         parser.error("--name and --clips exclude each other: a sample, or the clips named")
     try:
-        with builders.plain_errors():
+        with plain_errors():
             write_page(options.records, options.out, names=options.name, clips=options.clips)
     except records.RecordsError as error:
         raise SystemExit(f"error: {error}") from error

@@ -23,8 +23,11 @@ import re
 
 import numpy as np
 
-from data_prep import builders, image_request, mosaics, sources, text_sets, videos
-from mmcl_jax import records
+from data_prep.formats import sources
+from data_prep.images import image_request, mosaics, videos
+from data_prep.text import text_sets
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = {  # number in the file name -> class name, in label order
     1: "pick up with one hand",
@@ -48,7 +51,7 @@ _PARTS = {
 }
 
 
-def read_clip(path: pathlib.Path) -> builders.Clip:
+def read_clip(path: pathlib.Path) -> records.Clip:
     """One JSON file as a clip of one body, skeleton (T, 1, 20, 3).
 
     Raises: SourceFileError, saying why, where the file is not as distributed. A label that contradicts the name is such
@@ -79,17 +82,17 @@ def read_clip(path: pathlib.Path) -> builders.Clip:
         raise sources.SourceFileError(
             f"label {stored_label!r} in the file, but the name says {label + 1} (a{action:02d})"
         )
-    return builders.Clip(path.stem, label, subject, camera, 1, replication, skeleton[:, np.newaxis])
+    return records.Clip(path.stem, label, subject, camera, 1, replication, skeleton[:, np.newaxis])
 
 
 def read_clip_and_image(
     path: pathlib.Path, folder: mosaics.ImageFolder | None
-) -> list[builders.Clip | builders.SetAside]:
+) -> list[records.Clip | records.SetAside]:
     """The clip of a JSON file with its mosaic, if there is a folder of them, and what had to be set aside."""
     try:
         clip = read_clip(path)
     except sources.SourceFileError as error:
-        return [builders.SetAside(path.name, str(error))]
+        return [records.SetAside(path.name, str(error))]
     return mosaics.with_mosaic(clip, folder)
 
 
@@ -164,10 +167,10 @@ def prepare(
         folder = request.folder(out)
         clips = itertools.chain.from_iterable(read_clip_and_image(path, folder) for path in files.values())
         info = dataset_info(folder)
-        builders.write_records(out, info, clips, total=len(files), set_aside=set_aside, overwrite=overwrite)
+        records.write_records(out, info, clips, total=len(files), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
         text_sets.join(out, text)
-    builders.print_counts(out, "xview", NUM_CLIPS)
+    sources.print_counts(out, "xview", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -175,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     image_request.add_arguments(parser)
     parsed = parser.parse_args(arguments)
     request = image_request.parse(parser, parsed)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 
 

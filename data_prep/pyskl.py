@@ -28,8 +28,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import builders, ntu, ntu_skeletons, plain_pickle, sources, splits
-from mmcl_jax import records
+from data_prep.formats import ntu_clips, ntu_skeletons, plain_pickle, sources, splits
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 _FORMATS = {  # (V, C, whether there are scores) -> layout, channels
     (25, 3, False): ("ntu", ("x", "y", "z")),
@@ -67,9 +68,9 @@ class Annotation:
         return num_joints, num_channels, self.score is not None and num_channels == 2
 
     @property
-    def ntu_name(self) -> ntu.ClipName | None:
+    def ntu_name(self) -> ntu_clips.ClipName | None:
         """What its name says, if it is one of NTU RGB+D."""
-        return ntu.parse_name(pathlib.PurePosixPath(self.name).name)
+        return ntu_clips.parse_name(pathlib.PurePosixPath(self.name).name)
 
 
 def check(stored) -> Annotation:
@@ -128,7 +129,7 @@ class Source:
 
     annotations: list
     splits: dict[str, set[str]]
-    set_aside: list[builders.SetAside]
+    set_aside: list[records.SetAside]
 
 
 def read(paths: Sequence[pathlib.Path]) -> Source:
@@ -137,15 +138,15 @@ def read(paths: Sequence[pathlib.Path]) -> Source:
     seen: set[str] = set()
     for path in paths:
         if not path.is_file():
-            raise builders.PreparationError(f"{path}: no such file; give the .pkl file")
+            raise PreparationError(f"{path}: no such file; give the .pkl file")
         try:
             contents = plain_pickle.load(path)
         except plain_pickle.PlainPickleError as error:
-            raise builders.PreparationError(f"{path}: {error}") from error
+            raise PreparationError(f"{path}: {error}") from error
         if isinstance(contents, list):
             _add_list(source, path, contents, seen)
         elif len(paths) > 1:
-            raise builders.PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
+            raise PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
         else:
             _add_dict(source, path, contents)
     return source
@@ -155,13 +156,13 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
     """The form of today. Raises: PreparationError."""
     if not isinstance(contents, dict) or not isinstance(contents.get("annotations"), list | tuple):
         found = f"a dict of {', '.join(map(str, contents))[:200]}" if isinstance(contents, dict) else _show(contents)
-        raise builders.PreparationError(
+        raise PreparationError(
             f"{path}: {found or 'nothing'}, expected a dict of annotations (a list) and split, or a list of annotations"
         )
     source.annotations.extend(contents["annotations"])
     stored = contents.get("split", {})
     if not isinstance(stored, dict):
-        source.set_aside.append(builders.SetAside("split", f"{_show(stored)}, expected a dict of lists of names"))
+        source.set_aside.append(records.SetAside("split", f"{_show(stored)}, expected a dict of lists of names"))
         stored = {}
     for split, names in stored.items():
         try:
@@ -169,7 +170,7 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
         except TypeError:
             names = {None}
         if not isinstance(split, str) or not all(isinstance(name, str) for name in names):
-            source.set_aside.append(builders.SetAside(f"split {split}", "expected a list of clip names"))
+            source.set_aside.append(records.SetAside(f"split {split}", "expected a list of clip names"))
         else:
             source.splits[split] = names
 
@@ -213,7 +214,7 @@ class Importer:
         if not known:
             seen = "; ".join(f"{count} times {fault}" for fault, count in faults.most_common(2))
             seen = f"{forms.most_common(1)[0][0][:2]} joints and channels" if forms else seen or "an empty list"
-            raise builders.PreparationError(
+            raise PreparationError(
                 f"no usable annotation among {len(source.annotations)} ({seen}); expected 25 joints in three "
                 "coordinates (NTU) or 17 in two (COCO)"
             )
@@ -221,7 +222,7 @@ class Importer:
         self.is_ntu = like_ntu > len(names) / 2
         self._keeps_unseen = one_body  # else a second body of zeros is padding
         self._classes = (
-            ntu.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
+            ntu_clips.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
         )
         self.folds = splits.number_folds(source.splits, names)
         of_60 = self.is_ntu and max(labels) < _CLASSES_OF_60
@@ -248,19 +249,19 @@ class Importer:
             protocols=self.protocols,
         )
 
-    def clips(self) -> Iterator[builders.Clip | builders.SetAside]:
+    def clips(self) -> Iterator[records.Clip | records.SetAside]:
         """The clips in the order of the annotations, a SetAside in the place of each that cannot be used."""
         for place, stored in enumerate(self._source.annotations):
             try:
                 yield self._clip(check(stored))
             except sources.SourceFileError as error:
-                yield builders.SetAside(_name_or_place(stored, place), str(error))
+                yield records.SetAside(_name_or_place(stored, place), str(error))
         annotated = {_name_or_place(stored, place) for place, stored in enumerate(self._source.annotations)}
         for split, names in sorted(self._source.splits.items()):
             for name in sorted(names - annotated):
-                yield builders.SetAside(name, f"in split {split}, but there is no annotation of it")
+                yield records.SetAside(name, f"in split {split}, but there is no annotation of it")
 
-    def _clip(self, annotation: Annotation) -> builders.Clip:
+    def _clip(self, annotation: Annotation) -> records.Clip:
         """One clip. Raises: SourceFileError."""
         if annotation.format != self._form:
             raise sources.SourceFileError(
@@ -283,7 +284,7 @@ class Importer:
             }
         bodies = self._bodies(annotation)
         skeleton = self._metric(annotation, bodies) if self._form[0] == 25 else self._pictured(annotation, bodies)
-        return builders.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
+        return records.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
 
     def _bodies(self, annotation: Annotation) -> np.ndarray:
         """Numbers of the bodies that are taken. Raises: SourceFileError where nobody is there."""
@@ -356,9 +357,9 @@ def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise builders.PreparationError(f"{path}: not a readable list of class names ({error})") from error
+        raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
     if not names:
-        raise builders.PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
+        raise PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
     return names
 
 
@@ -373,13 +374,13 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
 
     Raises: PreparationError.
     """
-    out = builders.check_destination(out, overwrite)
+    out = records.check_destination(out, overwrite)
     paths = [pathlib.Path(path) for path in paths]
     names = read_class_names(pathlib.Path(class_names)) if class_names is not None else None
     source = read(paths)
     importer = Importer(source, names)
     info = importer.dataset_info(paths[0].stem)
-    builders.write_records(
+    records.write_records(
         out,
         info,
         importer.clips(),
@@ -390,17 +391,17 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
     for line in importer.report():
         print(line)
     for protocol in importer.protocols:
-        builders.print_counts(out, protocol)
-    for protocol, expected in ntu.NUM_CLIPS.items() if importer.is_ntu else ():
+        sources.print_counts(out, protocol)
+    for protocol, expected in ntu_clips.NUM_CLIPS.items() if importer.is_ntu else ():
         if protocol.startswith(f"ntu{importer.num_classes}"):
-            builders.print_counts(out, protocol, expected)
+            sources.print_counts(out, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = sources.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
     parser.add_argument("--class_names", help="a file of class names, one a line, in the order of the labels")
     parsed = parser.parse_args(arguments)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, class_names=parsed.class_names, overwrite=parsed.overwrite)
 
 

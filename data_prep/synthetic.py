@@ -23,9 +23,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep import actions, builders, drawing, figure, person_crops, sources
-from data_prep.figure import apply, turn, vectors
-from mmcl_jax import records
+from data_prep.formats import sources
+from data_prep.images import person_crops
+from data_prep.scenes import actions, drawing, figure
+from data_prep.scenes.figure import apply, turn, vectors
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import plain_errors
 
 SUBJECTS, CAMERAS, REPLICATIONS = 10, 3, 2
 SETUP = 1
@@ -138,7 +141,7 @@ def _item(rng: np.random.Generator, action: actions.Action) -> str:
     return str(rng.choice(list(action.items), p=list(action.items.values())))
 
 
-def make_clip(seed: int, fields: ClipFields) -> builders.Clip:
+def make_clip(seed: int, fields: ClipFields) -> records.Clip:
     """One complete clip: skeleton float32 (T, M, 25, 3) in metres, JPEG mosaic of 480x480, text feature."""
     performance = perform(seed, fields)
     scene = performance.scene
@@ -158,7 +161,7 @@ def make_clip(seed: int, fields: ClipFields) -> builders.Clip:
     skeleton = np.stack([person.joints for person in people], axis=1)
     skeleton = skeleton + _sensor_noise(rng, skeleton.shape)
     skeleton = skeleton - skeleton[:1, :1, figure.SPINE_MID : figure.SPINE_MID + 1]
-    return builders.Clip(
+    return records.Clip(
         name=fields.name,
         label=fields.action - 1,
         subject=fields.subject,
@@ -177,7 +180,7 @@ def all_fields(subjects: int) -> list[ClipFields]:
     return [ClipFields(*numbers) for numbers in itertools.product(*(range(1, count + 1) for count in counts))]
 
 
-def make_clips(seed: int, subjects: int) -> Iterator[builders.Clip]:
+def make_clips(seed: int, subjects: int) -> Iterator[records.Clip]:
     """All clips, in the order of `all_fields`, made by as many processes as there are cores."""
     workers = min(8, sources.usable_cores())
     yield from sources.map_in_order(functools.partial(make_clip, seed), all_fields(subjects), workers)
@@ -245,11 +248,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.subjects < 1 or options.seed < 0:
         parser.error(f"--subjects {options.subjects} --seed {options.seed}: expected at least 1 and at least 0")
-    with builders.plain_errors():
-        builders.check_destination(options.out, options.overwrite)
+    with plain_errors():
+        records.check_destination(options.out, options.overwrite)
         total = len(all_fields(options.subjects))
         clips = make_clips(options.seed, options.subjects)
-        builders.write_records(options.out, _INFO, clips, total=total, overwrite=options.overwrite)
+        records.write_records(options.out, _INFO, clips, total=total, overwrite=options.overwrite)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep import builders, sources
-from mmcl_jax import records
+from data_prep.formats import sources
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
     "drinking",
@@ -71,7 +72,7 @@ def number_subjects(names: Sequence[str]) -> dict[str, int]:
     return {person: number for number, person in enumerate(persons, start=1)}
 
 
-def read_clips(files: dict[str, pathlib.Path]) -> Iterator[builders.Clip | builders.SetAside]:
+def read_clips(files: dict[str, pathlib.Path]) -> Iterator[records.Clip | records.SetAside]:
     """Clips of the skeleton files by name, a SetAside in the place of each that cannot be used."""
     subjects = number_subjects(list(files))
     for name, path in files.items():
@@ -79,16 +80,16 @@ def read_clips(files: dict[str, pathlib.Path]) -> Iterator[builders.Clip | build
         action = int(named[2]) if named else 0
         if not 1 <= action <= len(ACTIONS):
             form = f"PERSON/videoK/{_FILE}, K from 1 to {len(ACTIONS)}"
-            yield builders.SetAside(f"{name}/{_FILE}", f"the path is not of the form {form}")
+            yield records.SetAside(f"{name}/{_FILE}", f"the path is not of the form {form}")
             continue
         try:
             skeleton = read_skeleton(path)
         except sources.SourceFileError as error:
-            yield builders.SetAside(f"{name}/{_FILE}", str(error))
+            yield records.SetAside(f"{name}/{_FILE}", str(error))
             continue
         subject = subjects[named[1]]
         fold = (subject - 1) * len(ACTIONS) + action
-        yield builders.Clip(name, action - 1, subject, 1, 1, 1, skeleton[:, np.newaxis], fold=fold)
+        yield records.Clip(name, action - 1, subject, 1, 1, 1, skeleton[:, np.newaxis], fold=fold)
 
 
 def find_layout(skeletons: Sequence[np.ndarray]) -> str:
@@ -135,24 +136,24 @@ def dataset_info(layout: str) -> records.DatasetInfo:
 
 def prepare(source, out, overwrite: bool = False) -> None:
     """Writes the records folder `out` from the archive or folder `source`. Raises: PreparationError."""
-    out = builders.check_destination(out, overwrite)
+    out = records.check_destination(out, overwrite)
     scratch = out.with_name(out.name + ".unpacked")
     with sources.open_source(source, _FILE, scratch, name_of) as (files, set_aside):
         items = list(read_clips(files))
-    layout = find_layout([item.skeleton for item in items if isinstance(item, builders.Clip)])
+    layout = find_layout([item.skeleton for item in items if isinstance(item, records.Clip)])
     info = dataset_info(layout)
-    builders.write_records(out, info, items, total=len(items), set_aside=set_aside, overwrite=overwrite)
+    records.write_records(out, info, items, total=len(items), set_aside=set_aside, overwrite=overwrite)
     print(f"joints: {', '.join(itertools.islice(info.skeleton_layout.joints, 4))}, ...")
     subjects = len(number_subjects(list(files)))
     if subjects != NUM_SUBJECTS:
         print(f"NOTE: {subjects} persons, expected {NUM_SUBJECTS}; their numbers, and so the protocols, are others")
     for protocol in ("same_subject_1", "xsub_1"):
-        builders.print_counts(out, protocol, NUM_CLIPS)
+        sources.print_counts(out, protocol, NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parsed = sources.argument_parser(__doc__).parse_args(arguments)
-    with builders.plain_errors():
+    with plain_errors():
         prepare(parsed.source, parsed.out, parsed.overwrite)
 
 

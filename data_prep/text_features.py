@@ -25,10 +25,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import builders, pictures, sources, text_sets, vqa
-from data_prep.builders import PreparationError, SetAside
-from mmcl_jax import records
-from mmcl_jax.option_types import positive
+from data_prep.formats import sources
+from data_prep.images import pictures
+from data_prep.text import text_sets, vqa
+from mmcl_jax.data import records
+from mmcl_jax.data.records import SetAside
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, write_whole
+from mmcl_jax.runtime.options import positive
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
@@ -254,7 +258,7 @@ def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[
     """
     opened = records.Records(root) if root is not None else None
     out = pathlib.Path(out) if out is not None else opened.root.with_name(opened.root.name + ".text")
-    with builders.clear_disk_errors(out), open_mosaics(images, opened) as (mosaics, set_aside):
+    with clear_disk_errors(out), open_mosaics(images, opened) as (mosaics, set_aside):
         answering = Answering(request, mosaics, out)
         names = answering.run(shard or (0, 1))
         set_aside += sorted(answering.set_aside, key=lambda item: item.name)
@@ -262,8 +266,8 @@ def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[
         part = f"_{shard[0]}_of_{shard[1]}" if shard else ""
         listed = out / request.name / f"set_aside{part}.json"
         listing = json.dumps([dataclasses.asdict(item) for item in set_aside], indent=1, ensure_ascii=False)
-        builders.write_whole(listed, (listing + "\n").encode())
-        builders.print_set_aside(set_aside, listed)
+        write_whole(listed, (listing + "\n").encode())
+        records.print_set_aside(set_aside, listed)
         if opened is not None and shard is None:
             text_sets.join(opened.root, out, [outputs.text_set for outputs in answering.outputs.values()])
         elif opened is not None:

@@ -18,8 +18,11 @@ import re
 
 import numpy as np
 
-from data_prep import builders, image_request, kinect_v1, mosaics, person_crops, sources, text_sets, videos
-from mmcl_jax import records
+from data_prep.formats import sources
+from data_prep.images import image_request, kinect_v1, mosaics, person_crops, videos
+from data_prep.text import text_sets
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import plain_errors
 
 ACTIONS = (
     "swipe left",
@@ -130,20 +133,20 @@ class _Task:
     folder: mosaics.ImageFolder | None
 
 
-def read_clip(task: _Task) -> list[builders.Clip | builders.SetAside]:
+def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
     """The clip of a task, and what had to be set aside. A clip whose image cannot be had is kept, without it."""
     action, subject, trial = (int(number) for number in _NAME.fullmatch(task.skeleton.stem).groups()[:3])
     try:
         skeleton = read_skeleton(task.skeleton)
     except sources.SourceFileError as error:
-        return [builders.SetAside(task.skeleton.name, str(error))]
-    clip = builders.Clip(_clip_name(task.skeleton), action - 1, subject, 1, 1, trial, skeleton[:, np.newaxis])
+        return [records.SetAside(task.skeleton.name, str(error))]
+    clip = records.Clip(_clip_name(task.skeleton), action - 1, subject, 1, 1, trial, skeleton[:, np.newaxis])
     if task.depth is None:
         return mosaics.with_mosaic(clip, task.folder)
     try:
         clip.image = depth_mosaic(skeleton, read_depth(task.depth))
     except sources.SourceFileError as error:
-        return [clip, builders.SetAside(task.depth.name, f"{error}; the clip is kept, without an image")]
+        return [clip, records.SetAside(task.depth.name, f"{error}; the clip is kept, without an image")]
     return [clip]
 
 
@@ -179,16 +182,16 @@ def pair_files(files: dict[str, pathlib.Path], depth: bool, folder: mosaics.Imag
         named = _NAME.fullmatch(stem)
         if not named or not 1 <= int(named[1]) <= len(ACTIONS):
             form = f"a1_s1_t1_skeleton.mat, actions 1 to {len(ACTIONS)}"
-            set_aside.append(builders.SetAside(path.name, f"the name is not of the form {form}"))
+            set_aside.append(records.SetAside(path.name, f"the name is not of the form {form}"))
         elif named[4] == "skeleton":
             skeletons[tuple(int(number) for number in named.groups()[:3])] = path
         elif named[4] == "depth" and stem.replace("_depth", "_skeleton") not in files:
-            set_aside.append(builders.SetAside(path.name, "no skeleton file of this clip"))
+            set_aside.append(records.SetAside(path.name, "no skeleton file of this clip"))
     tasks = []
     for _, path in sorted(skeletons.items()):
         depth_path = files.get(path.stem.replace("_skeleton", "_depth")) if depth else None
         if depth and depth_path is None:
-            set_aside.append(builders.SetAside(path.name, "no depth file; the clip is kept, without an image"))
+            set_aside.append(records.SetAside(path.name, "no depth file; the clip is kept, without an image"))
         tasks.append(_Task(path, depth_path, folder))
     return tasks, set_aside
 
@@ -246,10 +249,10 @@ def prepare(
         clips = itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers))
         set_aside = [*set_aside, *unpaired]
         info = dataset_info(depth, folder)
-        builders.write_records(out, info, clips, total=len(tasks), set_aside=set_aside, overwrite=overwrite)
+        records.write_records(out, info, clips, total=len(tasks), set_aside=set_aside, overwrite=overwrite)
     if text is not None:
         text_sets.join(out, text)
-    builders.print_counts(out, "xsub", NUM_CLIPS)
+    sources.print_counts(out, "xsub", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -260,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     request = image_request.parse(parser, parsed)
     if parsed.no_images and request != image_request.NO_IMAGES:
         parser.error("--no_images and --videos or --images exclude each other")
-    with builders.plain_errors():
+    with plain_errors():
         prepare(
             parsed.source,
             parsed.out,

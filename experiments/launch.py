@@ -16,7 +16,8 @@ from ml_collections import config_flags
 
 from experiments.scores import read_scores
 from mmcl_jax.run_log import check_training
-from mmcl_jax.signals import StopSignal
+from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.signals import StopSignal
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _PREFIX = "--config."
 
 
-class LaunchError(RuntimeError):
+class LaunchError(MMCLError, RuntimeError):
     """A config that cannot be read, or a run that failed. The message says which."""
 
 

@@ -1,6 +1,6 @@
 """Reading a `.skeleton` file line by line, joint by joint, as the published scripts do: the baseline of ours.
 
-It is half of the tests' oracle too (`tests/ntu_reference.py`). It raises whatever comes up where they would.
+It is half of the tests' oracle too (`tests/helpers/ntu_reference.py`). It raises whatever comes up where they would.
 """
 
 import numpy as np

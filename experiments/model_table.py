@@ -16,10 +16,10 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from configs import common
 from experiments.markdown import markdown_table
 from experiments.multiply_adds import multiply_adds
-from mmcl_jax import graphs
+from mmcl_jax.config import get_config
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 
@@ -33,7 +33,7 @@ _COLUMNS = ("model", "input", "parameters", "multiply-adds", "published (table 7
 
 def rows() -> list[dict[str, str]]:
     """The table, a row a model."""
-    layout, options = graphs.LAYOUTS["ntu"], common.get_config().model
+    layout, options = LAYOUTS["ntu"], get_config().model
     clip = jax.ShapeDtypeStruct((1, BODIES, FRAMES, layout.num_joints, 3), jnp.float32)
     table = []
     for name, make in BACKBONES.items():

@@ -18,11 +18,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from data_prep import builders, detection, mosaics, ntu, ntu_skeletons, sources, vqa, yolo
+from data_prep import ntu
+from data_prep.formats import ntu_clips, ntu_skeletons, sources
+from data_prep.images import detection, mosaics, yolo
+from data_prep.text import vqa
 from experiments import line_by_line
-from mmcl_jax.option_types import positive
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.options import positive
 
-NUM_CLIPS = sum(ntu.NUM_CLIPS["ntu120_xsub"].values())
+NUM_CLIPS = sum(ntu_clips.NUM_CLIPS["ntu120_xsub"].values())
 _GROUP = 8  # clips that a model is given together
 
 
@@ -45,7 +49,7 @@ def rows(
             "reading a `.skeleton` file line by line, as the published scripts do": lambda: line_by_line.read_bodies(
                 skeleton
             ),
-            "reading it with `data_prep.ntu_skeletons`": lambda: ntu_skeletons.read(skeleton),
+            "reading it with `data_prep.formats.ntu_skeletons`": lambda: ntu_skeletons.read(skeleton),
             "mosaic, persons by the skeleton": lambda: folder.write(footage.name, mosaics.by_skeleton(footage)),
             "checking a stored mosaic": lambda: folder.read(footage.name),
         }
@@ -124,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vqa_model", help="a model folder, as data_prep.text_features takes it")
     parser.add_argument("--repeats", type=positive, default=20, help="clips a step is measured on (default 20)")
     parsed = parser.parse_args(arguments)
-    with builders.plain_errors(), _named_errors():
+    with plain_errors(), _named_errors():
         measured = rows(parsed.skeleton, parsed.video, parsed.yolo_weights, parsed.vqa_model, parsed.repeats)
         print(markdown(list(measured)))
 
@@ -135,7 +139,7 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except (sources.SourceFileError, OSError) as error:
-        raise builders.PreparationError(f"{error}; give --skeleton and --video of one clip") from error
+        raise PreparationError(f"{error}; give --skeleton and --video of one clip") from error
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ import zlib
 
 import numpy as np
 
-from data_prep import plain_pickle
+from data_prep.formats import plain_pickle
 from mmcl_jax import evaluate
+from mmcl_jax.runtime.errors import MMCLError
 
 PICKLES = (".pkl", ".pickle")
 _KEYS = ("names", "scores", "labels", "class_names", "step")
 
 
-class ScoresError(ValueError):
+class ScoresError(MMCLError, ValueError):
     """A score file that cannot be used, or files that do not fit together. Names the file, the value and the remedy."""
 
 

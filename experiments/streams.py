@@ -26,9 +26,9 @@ from experiments.launch import LaunchError, Run, Stopped, read_config, split_ove
 from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.summarise import summarise
-from mmcl_jax.records import Records, RecordsError
+from mmcl_jax.data.records import Records, RecordsError
+from mmcl_jax.data.transforms import STREAMS
 from mmcl_jax.run_log import WorkdirError
-from mmcl_jax.transforms import STREAMS
 
 HD_STREAMS = ("hd_joint", "hd_bone")
 

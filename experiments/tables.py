@@ -34,11 +34,11 @@ from experiments.launch import LaunchError, Run, Stopped, split_overrides
 from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.streams import HD_STREAMS, published_weights, stream_run
+from mmcl_jax.data.records import RecordsError
+from mmcl_jax.data.transforms import STREAMS
 from mmcl_jax.metrics import classification_metrics
-from mmcl_jax.option_types import positive
-from mmcl_jax.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
-from mmcl_jax.transforms import STREAMS
+from mmcl_jax.runtime.options import positive
 
 DEFAULT_CONFIG = "configs/ntu120.py:xsub,joint"
 TEXT_SETS = {

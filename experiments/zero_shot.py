@@ -7,8 +7,9 @@
 
 The workdir is a run's, whose own config is taken, or an import's (`mmcl_jax.torch_weights import`), which needs
 `--config`; the third line is the published one's setting. What the clips go through is what the run's test clips went
-through; before that, their joints become those of the model (`mmcl_jax.graphs.joint_mapping`), and its centre joint in
-the first frame the origin. y must point up and z away from the camera in both, as in all records that data_prep writes.
+through; before that, their joints become those of the model (`mmcl_jax.data.layouts.joint_mapping`), and its centre
+joint in the first frame the origin. y must point up and z away from the camera in both, as in all records that
+data_prep writes.
 
 Which of the model's classes an action of the target is, is known for NTU RGB+D -> UTD-MHAD (six actions, the paper's),
 NW-UCLA -> UTD-MHAD (four), and back. For others, `--labels` names a JSON file {"action of the target": "class of the
@@ -31,17 +32,20 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from configs import common
 from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-from mmcl_jax import backend, checkpoints, experiment, graphs, sharding
+from mmcl_jax import checkpoints
+from mmcl_jax.config import get_config
+from mmcl_jax.data.layouts import joint_mapping, map_joints
+from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
-from mmcl_jax.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
+from mmcl_jax.runtime import backend, sharding
+from mmcl_jax.task import find_text_set, text_statistics
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -92,7 +96,7 @@ class MappedRecords:
         """Raises: ValueError where labels, joints, channels or units do not fit."""
         by_label = label_numbers(labels, target.info.class_names, source.class_names)
         self._target, self._source = target, source
-        self._mapping = graphs.joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
+        self._mapping = joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
         _check_channels(target.info, source.info)
         self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
         without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
@@ -119,7 +123,7 @@ class MappedRecords:
         """float32 `[M, T, V, C]`, on the source's joints, the origin at its centre joint in the first frame."""
         clip = self._target.skeleton(row)[: self.max_bodies]
         coordinates = self.info.num_coordinates
-        clip = graphs.map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
+        clip = map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
         clip[..., :coordinates] -= clip[0, 0, self.info.skeleton_layout.centre, :coordinates]
         return clip.astype(np.float32)
 
@@ -180,7 +184,7 @@ def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequen
             f"{workdir}: no config.json ({reason}); name its config, --config=configs/ntu120.py:xsub,joint"
         )
     stored = read_workdir_json(workdir / "config.json")
-    merged = json.loads(common.get_config().to_json_best_effort())  # a run may be older than some keys
+    merged = json.loads(get_config().to_json_best_effort())  # a run may be older than some keys
     for key, default in merged.items():
         value = stored.get(key, default)
         merged[key] = {**default, **value} if isinstance(default, dict) else value
@@ -270,7 +274,7 @@ def find_refinement(
     """
     if "refinement" not in params:
         raise ValueError("the checkpoint has no FRM")
-    text_set = experiment.find_text_set(target, wanted)
+    text_set = find_text_set(target, wanted)
     missing = target.clips_without(rows, text_set)
     if missing:
         raise ValueError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
@@ -282,8 +286,8 @@ def find_refinement(
         if source.records is None:
             raise ValueError("the FRM was trained on text standardised by its training clips; name those with --source")
         rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
-        trained = experiment.find_text_set(source.records, config.data.text)
-        statistics = experiment.text_statistics(source.records, rows, trained)
+        trained = find_text_set(source.records, config.data.text)
+        statistics = text_statistics(source.records, rows, trained)
     return Refinement(params["refinement"], text_set, statistics)
 
 

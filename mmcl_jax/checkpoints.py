@@ -12,12 +12,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
-from mmcl_jax.steps import BACKBONE
+from mmcl_jax.models.mmcl import BACKBONE
+from mmcl_jax.runtime.errors import MMCLError
 
 _ITEMS = ("skeleton", "auxiliary", "training")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(MMCLError, RuntimeError):
     """A checkpoint could not be written or read; the message names the folder and the remedy."""
 
 

@@ -11,15 +11,19 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints, experiment, input_pipeline, plots, sharding
-from mmcl_jax.backend import HASTY
-from mmcl_jax.input_pipeline import Batch, Fields
+from mmcl_jax import checkpoints, plots
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.input_pipeline import Batch, Fields
+from mmcl_jax.data.records import Records
+from mmcl_jax.data.resident import load
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor, predictor_of
-from mmcl_jax.records import Records
-from mmcl_jax.resident import load
 from mmcl_jax.run_log import check_evaluation
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
+from mmcl_jax.task import SkeletonTask, build_skeleton_task, reading
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -43,7 +47,7 @@ def eval_step(
     batch: dict[str, jax.Array],
     resident: dict[str, jax.Array] | None = None,
     *,
-    task: experiment.SkeletonTask,
+    task: SkeletonTask,
     predictor: Predictor,
 ) -> jax.Array:
     """Logits `[N, K]` of a batch of raw clips, or of rows of `resident` ones; `prepared` by `predictor`."""
@@ -76,7 +80,7 @@ class Evaluator:
         on the devices at its first evaluation and stay there. To be closed. Raises: RecordsError, ValueError.
         """
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
-        self.task = experiment.build_skeleton_task(config, train=False, records=records)
+        self.task = build_skeleton_task(config, train=False, records=records)
         self._config, self._mesh = config, mesh
         held_out = config.data.validation_subjects
         self._rows = {
@@ -151,14 +155,14 @@ class Evaluator:
 
     def _batches(self, part: str) -> Iterator[tuple[Batch, tuple[dict[str, jax.Array], ...]]]:
         """Batches of a part, with the resident clips that they are drawn of, if there are any."""
-        rows, size, reading = self._rows[part], self._config.eval_batch_size, experiment.reading(self._config)
+        rows, size, options = self._rows[part], self._config.eval_batch_size, reading(self._config)
         wanted = Fields(storage=self._config.data.storage)
         count = -(-len(rows) // size)
         if self._clips is None:
             stream = functools.partial(
-                input_pipeline.eval_batches, self.task.records, rows, batch_size=size, fields=wanted, **reading
+                input_pipeline.eval_batches, self.task.records, rows, batch_size=size, fields=wanted, **options
             )
-            if not reading["workers"]:
+            if not options["workers"]:
                 batches = stream()
             else:  # which take seconds to start: they stay, and read the next evaluation's first batches
                 if part not in self._streams:
@@ -168,7 +172,7 @@ class Evaluator:
                 yield batch, ()
             return
         if part not in self._clips:
-            self._clips[part] = load(self.task.records, rows, wanted, self._mesh, part_size=size, **reading)
+            self._clips[part] = load(self.task.records, rows, wanted, self._mesh, part_size=size, **options)
         order = input_pipeline.eval_order(len(rows), size)
         for step in range(count):
             places, positions, mask = order(step)
@@ -198,8 +202,7 @@ def write_scores(
     step: int,
 ) -> None:
     """Writes a score file, whole or not at all: names `[N]`, scores `[N, K]`, labels `[N]`, K class names, step."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(
             file,
             names=names,
@@ -208,7 +211,6 @@ def write_scores(
             class_names=np.array(class_names),
             step=step,
         )
-    partial.replace(path)
 
 
 def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: Any = None) -> None:

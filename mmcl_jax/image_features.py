@@ -9,9 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import distributed, experiment, input_pipeline, sharding, torch_weights
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
-from mmcl_jax.transforms import normalise_images
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
+from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.files import whole_file
+from mmcl_jax.task import TrainingTask, image_encoder, reading
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -24,19 +29,18 @@ def pretrained_variables(config: "ConfigDict") -> dict:
       ValueError: the encoder has no published weights, or the file does not fit it.
     """
     name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
-    entries = IMAGE_ENCODERS[name].torch_entries
-    if entries is None:
-        published = ", ".join(name for name, encoder in IMAGE_ENCODERS.items() if encoder.torch_entries)
+    if name not in IMAGE_ENCODER_ENTRIES:
+        published = ", ".join(IMAGE_ENCODER_ENTRIES)
         raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
-    state_dict = torch_weights.read_state_dict(path)
+    state_dict = state_dicts.read_state_dict(path)
     try:
-        return torch_weights.to_flax(state_dict, entries(), _encoder_shapes(config))
-    except torch_weights.TorchWeightsError as error:
-        raise torch_weights.TorchWeightsError(f"{path}, read as {name}: {error}") from error
+        return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
+    except state_dicts.TorchWeightsError as error:
+        raise state_dicts.TorchWeightsError(f"{path}, read as {name}: {error}") from error
 
 
 def frozen_image_features(
-    task: experiment.TrainingTask, config: "ConfigDict", workdir: pathlib.Path
+    task: TrainingTask, config: "ConfigDict", workdir: pathlib.Path
 ) -> dict[int, np.ndarray] | None:
     """The features `[D]` of every training clip's image by row, from an encoder that does not train.
 
@@ -57,16 +61,15 @@ def frozen_image_features(
                 return dict(zip(task.rows.tolist(), stored["features"], strict=True))
     features = _compute(task, config)
     if jax.process_index() == 0:
-        partial = path.with_name("image_features.partial.npz")
-        np.savez(partial, names=names, features=features)
-        partial.replace(path)
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, names=names, features=features)
     return dict(zip(task.rows.tolist(), features, strict=True))
 
 
-def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
+def _compute(task: TrainingTask, config: "ConfigDict") -> np.ndarray:
     from tqdm import tqdm
 
-    encoder = experiment.image_encoder(config)
+    encoder = image_encoder(config)
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
     else:
@@ -84,7 +87,7 @@ def _compute(task: experiment.TrainingTask, config: "ConfigDict") -> np.ndarray:
         task.rows,
         batch_size=config.eval_batch_size,
         fields=fields,
-        **experiment.reading(config),
+        **reading(config),
     )
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [
@@ -100,5 +103,5 @@ def _blank(config: "ConfigDict") -> jax.Array:
 
 
 def _encoder_shapes(config: "ConfigDict") -> dict:
-    encoder = experiment.image_encoder(config)
+    encoder = image_encoder(config)
     return jax.eval_shape(lambda: encoder.init(jax.random.key(0), _blank(config), False))

@@ -8,11 +8,12 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmcl_jax import distributed, evaluate, train
-from mmcl_jax.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
+from mmcl_jax import evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
-from mmcl_jax.records import RecordsError
+from mmcl_jax.data.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime import distributed
+from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")

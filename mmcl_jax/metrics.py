@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmcl_jax.runtime.errors import MMCLError
 
-class NonFiniteScoresError(ValueError):
+
+class NonFiniteScoresError(MMCLError, ValueError):
     """Scores are NaN or infinite: a comparison with NaN would count as correct."""
 
 

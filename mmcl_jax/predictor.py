@@ -20,15 +20,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.backend import HASTY
+from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.models.layers import pooled
-from mmcl_jax.transforms import absent_stays_zero
+from mmcl_jax.runtime.backend import HASTY
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from mmcl_jax.graphs import Layout
+    from mmcl_jax.data.layouts import Layout
 
 # Bodies at once on a CPU, where more gain nothing and leave the cache; on an accelerator, the share of all bodies.
 _BODIES_AT_ONCE = 2
@@ -161,7 +161,7 @@ def make_predictor(
     Args:
       variables: `params` and `batch_stats` of the backbone, as `checkpoints.restore_skeleton` returns them.
       config: of the run: its parts `model` and `data`.
-      layout: the skeletons', one of `mmcl_jax.graphs.LAYOUTS`.
+      layout: the skeletons', one of `mmcl_jax.data.layouts.LAYOUTS`.
       coordinates: how many of a joint's channels are its place (the others are a confidence).
 
     Returns:

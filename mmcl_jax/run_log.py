@@ -16,7 +16,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax.distributed import check_same
+from mmcl_jax.config import get_config
+from mmcl_jax.runtime.distributed import check_same
+from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import whole_file, write_whole
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -59,7 +62,7 @@ _SHOWN_WITHIN_SECONDS = 60
 _BEST = "best_test_top1_so_far_never_used"
 
 
-class WorkdirError(RuntimeError):
+class WorkdirError(MMCLError, RuntimeError):
     """The workdir belongs to another run, or cannot be read."""
 
 
@@ -86,7 +89,7 @@ class RunLog:
         counted = {key: value for key, value in _flat(resolved).items() if key not in _FREE}
         check_same("config and clips", json.dumps(counted, sort_keys=True))
         if self._first:
-            _write_whole(path, json.dumps(resolved, indent=2, sort_keys=True) + "\n")
+            write_whole(path, json.dumps(resolved, indent=2, sort_keys=True) + "\n")
         check_same("config and clips are written", "")
         _wait_for(path)
         check_same(str(path), path.read_text() if path.exists() else "no such file")
@@ -151,17 +154,15 @@ class RunLog:
             raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         starts.append({"step": step, "time": now, **_version()})
-        _write_whole(path, json.dumps({"starts": starts}, indent=2) + "\n")
+        write_whole(path, json.dumps({"starts": starts}, indent=2) + "\n")
 
     def _write_rows(self) -> None:
         columns = list(dict.fromkeys(name for row in self._rows for name in row)) or ["epoch", "step"]
         path = self._workdir / "metrics.csv"
-        partial = path.with_suffix(".csv.partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
-        partial.replace(path)
 
 
 def _wait_for(path: pathlib.Path) -> None:
@@ -169,13 +170,6 @@ def _wait_for(path: pathlib.Path) -> None:
     deadline = time.monotonic() + _SHOWN_WITHIN_SECONDS
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new one, never half."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
@@ -204,15 +198,13 @@ def _resolved(config: "ConfigDict") -> dict[str, Any]:
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     """Raises WorkdirError where a key that matters has another value in the file `path`, if that exists.
 
-    A workdir may be older than a key of `configs/common.py`: the key's default, which is what runs did before there was
+    A workdir may be older than a key of `mmcl_jax.config`: the key's default, which is what runs did before there was
     the key, is then taken for it, and the log says so.
     """
     if not path.exists():
         return
-    from configs import common
-
     stored, now = _flat(read_workdir_json(path)), _flat(config)
-    defaults = _flat(_resolved(common.get_config()))
+    defaults = _flat(_resolved(get_config()))
     younger = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
     stored |= younger
     note = dict.fromkeys(younger, " (older than this key: its default)")

@@ -22,12 +22,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from mmcl_jax import losses, sharding
-from mmcl_jax.backend import HASTY
-from mmcl_jax.models.mmcl import MMCL
-from mmcl_jax.transforms import Transform, normalise_images
+from mmcl_jax.data.transforms import Transform, normalise_images
+from mmcl_jax.models import losses
+from mmcl_jax.models.mmcl import BACKBONE, MMCL
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import HASTY
 
-BACKBONE = "backbone"  # the skeleton model's subtree in the variables of MMCL
 LOSSES = ("loss", "classification", "contrastive", "refinement")
 
 

@@ -13,24 +13,35 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints, distributed, experiment, sharding, steps
-from mmcl_jax.backend import HASTY
+from mmcl_jax import checkpoints, steps
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
+from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
-from mmcl_jax.signals import StopSignal
+from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
+from mmcl_jax.task import (
+    TrainingTask,
+    build_training_task,
+    check_room,
+    image_feature_shape,
+    resident_clips,
+    train_batches,
+)
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(MMCLError, RuntimeError):
     """The loss became NaN or infinite; the last good checkpoint stays."""
 
 
-def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
+def create_state(task: TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
     # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
     state = jax.jit(functools.partial(random_state, task, config), compiler_options=HASTY)()
@@ -43,7 +54,7 @@ def create_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
     )
 
 
-def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainState:
+def random_state(task: TrainingTask, config: "ConfigDict") -> TrainState:
     """Initial state, all of it random; under `jax.eval_shape`, the shapes of any state of the run."""
     records = task.skeleton.records
     clip = jnp.zeros((1, records.max_bodies, config.data.window, records.num_joints, records.num_channels))
@@ -51,7 +62,7 @@ def random_state(task: experiment.TrainingTask, config: "ConfigDict") -> TrainSt
     if task.image_size is not None:
         image = jnp.zeros((1, task.image_size, task.image_size, 3))
         if task.recipe.model.image_encoder is None:
-            image = jnp.zeros((1, *experiment.image_feature_shape(task, config)))
+            image = jnp.zeros((1, *image_feature_shape(task, config)))
     if task.text_set is not None:
         text = jnp.zeros((1, records.text_width(task.text_set)))
     return steps.random_state(task.recipe, config.seed, (clip, image, text))
@@ -70,9 +81,9 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     """
     began = time.perf_counter()
     mesh = sharding.data_mesh()
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     evaluator = Evaluator(config, mesh, resident=config.data.device_resident)
-    experiment.check_room(task, evaluator.rows, config, mesh)
+    check_room(task, evaluator.rows, config, mesh)
     log = RunLog(workdir, config, task.skeleton.records.fingerprint())
     manager = checkpoints.open_manager(workdir)
     state = _restore_or_create(manager, task, config, mesh)
@@ -81,14 +92,14 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
     logging.info(
         "%d parameters, of which inference needs %d; %d training clips, %d steps an epoch; %s",
         count_parameters(state.params),
-        count_parameters(state.params[checkpoints.BACKBONE]),
+        count_parameters(state.params[BACKBONE]),
         len(task.rows),
         task.steps_per_epoch,
         f"resuming at step {start} of {end}" if start else "starting",
     )
     features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
-    batches = experiment.train_batches(task, config, (start, end), features)
-    clips = experiment.resident_clips(task, config, mesh, features) if start < end else None
+    batches = train_batches(task, config, (start, end), features)
+    clips = resident_clips(task, config, mesh, features) if start < end else None
     with contextlib.closing(log), contextlib.closing(evaluator):
         with contextlib.closing(batches):
             state = _loop(state, batches, clips, (start, end), began, task, config, mesh, evaluator, manager, log)
@@ -112,8 +123,8 @@ def _restore_or_create(manager, task, config, mesh) -> TrainState:
 def backbone_variables(state: TrainState) -> dict:
     """The skeleton model's variables, all that inference needs."""
     return {
-        "params": state.params[checkpoints.BACKBONE],
-        "batch_stats": state.batch_stats[checkpoints.BACKBONE],
+        "params": state.params[BACKBONE],
+        "batch_stats": state.batch_stats[BACKBONE],
     }
 
 
@@ -135,7 +146,7 @@ def dispatches(span: tuple[int, int], steps_per_epoch: int, config: "ConfigDict"
 class _Dispatcher:
     """Takes steps, one program for each number of them."""
 
-    def __init__(self, task: experiment.TrainingTask, config: "ConfigDict", mesh, clips: dict[str, jax.Array] | None):
+    def __init__(self, task: TrainingTask, config: "ConfigDict", mesh, clips: dict[str, jax.Array] | None):
         """`clips`: those that are on the devices; None: batches bring theirs."""
         self._compile = functools.partial(
             steps.compile_step, task.recipe, config.seed, mesh, resident=clips is not None

@@ -8,8 +8,8 @@ import pathlib
 import jax
 import pytest
 
-from tests import runs
-from tests.shallow import make_shallow
+from tests.helpers import runs
+from tests.helpers.shallow import make_shallow
 
 
 def pytest_collection_modifyitems(items):

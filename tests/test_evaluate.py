@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import evaluate, experiment, sharding
+from mmcl_jax import evaluate
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
-from tests import runs
+from mmcl_jax.runtime import sharding
+from mmcl_jax.task import build_training_task
+from tests.helpers import runs
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +97,6 @@ def test_metrics_do_not_depend_on_the_batch_size(tiny_records, shallow, compilat
 
 def test_training_rows_are_none_of_the_evaluated(tiny_records):
     config = runs.tiny_config(tiny_records, data__validation_subjects=(2,))
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     subjects = task.skeleton.records.index["subject"]
     assert set(subjects[task.rows].tolist()) == {1}

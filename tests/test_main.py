@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests import runs
+from tests.helpers import runs
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from data_prep import builders, figure, synthetic
-from mmcl_jax import evaluate, experiment, records, train
+from data_prep import synthetic
+from data_prep.scenes import figure
+from mmcl_jax import evaluate, train
+from mmcl_jax.data import records
 from mmcl_jax.models import BACKBONES
-from tests import readme, runs
+from mmcl_jax.task import build_skeleton_task
+from tests.helpers import readme, runs
 
 pytestmark = pytest.mark.slow
 
@@ -80,11 +83,11 @@ def coco(poses, tmp_path_factory):
         protocols={"xsub": records.Protocol("subject", (1, 2))},
     )
     clips = (
-        builders.Clip(name, fields["label"], fields["subject"], 1, 1, 1, fields["pose"])
+        records.Clip(name, fields["label"], fields["subject"], 1, 1, 1, fields["pose"])
         for name, fields in poses.items()
     )
     out = tmp_path_factory.mktemp("records") / "coco"
-    builders.write_records(out, info, clips)
+    records.write_records(out, info, clips)
     return out
 
 
@@ -124,7 +127,7 @@ def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_p
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_every_backbone_takes_flat_joints(backbone, coco):
-    task = experiment.build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
+    task = build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
     clips = jax.ShapeDtypeStruct((2, 2, 16, 17, 3), np.float32)
     variables = jax.eval_shape(lambda: task.init(jax.random.key(0), window=16))
     logits, _ = jax.eval_shape(lambda v, x: task.backbone.apply(v, x, train=False), variables, clips)

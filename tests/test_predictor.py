@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
-from mmcl_jax import graphs
-from mmcl_jax.backend import HASTY
+from mmcl_jax.config import get_config
+from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.predictor import Predictor, make_predictor
-from mmcl_jax.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
+from mmcl_jax.runtime.backend import HASTY
 
 pytestmark = pytest.mark.usefixtures("shallow")  # of every kind of block one, and nothing is kept from block to block
 CLASSES, FRAMES = 7, 8
@@ -21,7 +21,7 @@ hasty = functools.partial(jax.jit, compiler_options=HASTY)
 
 
 def tiny_config(backbone: str, **data):
-    config = common.get_config()
+    config = get_config()
     config.update_from_flattened_dict({"model.backbone": backbone, "model.base_channels": 4, "data.window": FRAMES})
     config.data.update(data)
     return config
@@ -31,8 +31,8 @@ def tiny_config(backbone: str, **data):
 def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3):
     """A model and variables in which nothing is as it is initialised: alpha, norms and statistics above all."""
     config = tiny_config(backbone)
-    model = BACKBONES[backbone](CLASSES, graphs.LAYOUTS[layout], min(channels, 3), config.model)
-    clip = jnp.zeros((1, bodies, FRAMES, graphs.LAYOUTS[layout].num_joints, channels))
+    model = BACKBONES[backbone](CLASSES, LAYOUTS[layout], min(channels, 3), config.model)
+    clip = jnp.zeros((1, bodies, FRAMES, LAYOUTS[layout].num_joints, channels))
     shapes = jax.eval_shape(lambda key: model.init(key, clip, train=False), jax.random.key(0))
     rng = np.random.default_rng(0)
 
@@ -54,7 +54,7 @@ def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3
 
 def mixed_clips(bodies, layout: str = "ntu", most: int = 2, channels: int = 3, seed: int = 1) -> np.ndarray:
     """Clips of normal joints, absent bodies zero."""
-    shape = (len(bodies), most, FRAMES, graphs.LAYOUTS[layout].num_joints, channels)
+    shape = (len(bodies), most, FRAMES, LAYOUTS[layout].num_joints, channels)
     clips = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     clips[np.arange(most) >= np.asarray(bodies)[:, None]] = 0
     return clips
@@ -80,7 +80,7 @@ def predicted(model, variables, clips, bodies, *, skips_absent: bool = True, dty
 @functools.cache
 def full_predictor():
     """CTR-GCN's, compiled as users compile it."""
-    return make_predictor(built("ctrgcn")[1], tiny_config("ctrgcn"), layout=graphs.LAYOUTS["ntu"])
+    return make_predictor(built("ctrgcn")[1], tiny_config("ctrgcn"), layout=LAYOUTS["ntu"])
 
 
 def test_copied_bodies_are_computed():
@@ -124,7 +124,7 @@ def test_no_clips_are_refused():
 
 def test_weights_of_another_model_are_refused():
     _, variables = built("ctrgcn")
-    clips, layout = np.zeros((1, 2, FRAMES, 25, 3), np.float32), graphs.LAYOUTS["ntu"]
+    clips, layout = np.zeros((1, 2, FRAMES, 25, 3), np.float32), LAYOUTS["ntu"]
     with pytest.raises(ValueError, match="'hdgc' is not one of ctrgcn"):
         make_predictor(variables, tiny_config("hdgc"), layout=layout)
     with pytest.raises(ValueError, match="expected params with a classifier"):
@@ -210,7 +210,7 @@ def test_absent_stays_zero_is_true_of_the_transforms(stream):
 
     def absent(absent_body, sampling):
         options = TransformOptions(sampling, FRAMES, (0.5, 1.0), 0.95, 0.3, True, absent_body, stream)
-        transform = make_transform(options, graphs.LAYOUTS["ntu"], 12, False, coordinates=3)
+        transform = make_transform(options, LAYOUTS["ntu"], 12, False, coordinates=3)
         return transform(raw, jnp.int32(12), jnp.int32(1), jax.random.key(0))[1]
 
     assert absent_stays_zero("zeros", "crop_resize")

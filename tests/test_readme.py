@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 
 from mmcl_jax import train
-from mmcl_jax.graphs import LAYOUTS
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
-from tests import readme, runs
+from tests.helpers import readme, runs
 
 
 @pytest.fixture

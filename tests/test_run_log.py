@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation
-from tests.runs import tiny_config
+from tests.helpers.runs import tiny_config
 
 
 def _rows(workdir):

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from tests import runs
+from tests.helpers import runs
 
 _ABSENT = ("grain", "array_record", "ml_collections", "tensorflow_datasets", "orbax", "PIL", "torch")
 _PROGRAM = f"""
@@ -11,12 +11,14 @@ import json, os, sys, types
 sys.modules |= dict.fromkeys({_ABSENT})
 os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 import jax, numpy as np, optax
-from mmcl_jax import graphs, sharding, steps
+from mmcl_jax import steps
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.transforms import TransformOptions, make_transform
+from mmcl_jax.runtime import sharding
+from mmcl_jax.data.transforms import TransformOptions, make_transform
 
-layout = graphs.LAYOUTS["ntu"]
+layout = LAYOUTS["ntu"]
 options = types.SimpleNamespace(base_channels=4, batch_norm_group_size=None, graph="natural", center_of_mass=2)
 backbone = BACKBONES["ctrgcn"](3, layout, 3, options)
 crop = TransformOptions("crop_resize", 8, (0.5, 1.0), 0.95, 0.3, False, "zeros", "joint")

@@ -1,246 +1,243 @@
-"""The PyTorch weight mapping: exact both ways, and strict."""
+"""The command that takes PyTorch checkpoints in and gives them back: whole, bit for bit, or not at all."""
+
+import json
+import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
-from mmcl_jax.models.inception import InceptionV3
-from mmcl_jax.torch_names import inception_entries
-from mmcl_jax.torch_weights import (
-    Entry,
-    TorchWeightsError,
-    alias_entries,
-    array_entry,
-    batch_norm_entries,
-    conv_entries,
-    linear_entries,
-    nested,
-    resolve_aliases,
-    to_flax,
-    to_torch,
-)
-
-# A model with one of everything: two 1x1 convolutions stacked in a matrix, a temporal one, a plain one, a scalar.
-ENTRIES = [
-    array_entry("adjacency", ("graph", "adjacency"), 3),
-    Entry("alpha", "params", ("alpha",), (), 1),
-    *conv_entries("relate.0", ("relate",), axes=(1, 0), index=(slice(None), 0)),
-    *conv_entries("relate.1", ("relate",), axes=(1, 0), index=(slice(None), 1)),
-    *conv_entries("tcn", ("tcn",), axes=(2, 1, 0), kernel="time_kernel"),
-    *conv_entries("conv", ("conv",), bias=False),
-    *batch_norm_entries("bn.0", ("bn",), index=(slice(0, 4),)),
-    *batch_norm_entries("bn.1", ("bn",), index=(slice(4, 6),)),
-    *linear_entries("fc", ("fc",)),
-    Entry("unused.weight", "ignored"),
-]
-SHAPES = {
-    "adjacency": (3, 5, 5),
-    "alpha": (1,),
-    "relate.0.weight": (4, 6, 1, 1),
-    "relate.0.bias": (4,),
-    "relate.1.weight": (4, 6, 1, 1),
-    "relate.1.bias": (4,),
-    "tcn.weight": (7, 6, 5, 1),
-    "tcn.bias": (7,),
-    "conv.weight": (7, 6, 3, 2),
-    **{f"bn.0.{leaf}": (4,) for leaf in ("weight", "bias", "running_mean", "running_var")},
-    "bn.0.num_batches_tracked": (),
-    **{f"bn.1.{leaf}": (2,) for leaf in ("weight", "bias", "running_mean", "running_var")},
-    "bn.1.num_batches_tracked": (),
-    "fc.weight": (9, 7),
-    "fc.bias": (9,),
-}
-TEMPLATE = {
-    "params": {
-        "graph": {"adjacency": np.zeros((3, 5, 5), np.float32)},
-        "alpha": np.zeros((), np.float32),
-        "relate": {"kernel": np.zeros((6, 2, 4), np.float32), "bias": np.zeros((2, 4), np.float32)},
-        "tcn": {"time_kernel": np.zeros((5, 6, 7), np.float32), "time_bias": np.zeros(7, np.float32)},
-        "conv": {"kernel": np.zeros((3, 2, 6, 7), np.float32)},
-        "bn": {"scale": np.zeros(6, np.float32), "bias": np.zeros(6, np.float32)},
-        "fc": {"kernel": np.zeros((7, 9), np.float32), "bias": np.zeros(9, np.float32)},
-    },
-    "batch_stats": {"bn": {"mean": np.zeros(6, np.float32), "var": np.zeros(6, np.float32)}},
-}
+from mmcl_jax import checkpoints
+from mmcl_jax.evaluate import evaluate_workdir
+from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch.names import hdgcn_entries
+from mmcl_jax.pytorch.published import PUBLISHED, convert
+from mmcl_jax.run_log import RunLog, WorkdirError
+from tests.helpers import runs
+from tests.helpers.golden import filled_state_dict, load, require_golden
+from tests.helpers.torch_files import CLASSES, command, fails, random_state_dict, save, tensors
 
 
-def random_state_dict(shapes):
-    rng = np.random.default_rng(0)
-    return {
-        key: np.zeros((), np.int64) if key.endswith("tracked") else rng.standard_normal(shape).astype(np.float32)
-        for key, shape in shapes.items()
-    }
+@pytest.fixture(scope="module")
+def published():
+    return {name: random_state_dict(name) for name in PUBLISHED}
 
 
-def assert_same(actual, expected):
+def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    return {key: value.numpy() for key, value in torch.load(path, weights_only=True).items()}
+
+
+def assert_bit_for_bit(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert list(actual) == list(expected)
     for key, value in expected.items():
-        assert actual[key].dtype == value.dtype and actual[key].shape == value.shape, key
+        assert (actual[key].dtype, actual[key].shape) == (value.dtype, value.shape), key
         assert actual[key].tobytes() == value.tobytes(), key
 
 
-def test_round_trip_is_bit_for_bit():
-    state_dict = random_state_dict(SHAPES)
-    variables = to_flax(state_dict, ENTRIES, TEMPLATE)
-    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, TEMPLATE)
-    assert_same(to_torch(variables, ENTRIES), state_dict)
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("ctrgcn", "pt"), ("ctrsgcn", "pth"), ("hdgcn", "npz"), ("infogcn", "pt"), ("mmcl", "npz")]
+)
+def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, capsys):
+    file, workdir, back = tmp_path / f"a.{suffix}", tmp_path / "deep" / "run", tmp_path / f"b.{suffix}"
+    save(published[name] if suffix == "npz" else tensors(published[name]), file)
+    command("import", file, workdir)
+    said = capsys.readouterr().out
+    assert f"{name}: 12 classes, 25 joints, 1 bodies, 3 channels a joint, width 4;" in said
+    backbone = "ctrgcn" if name == "mmcl" else name
+    assert f"--config.model.backbone={backbone} --config.model.base_channels=4 --workdir={workdir}" in said
+    command("export", back, workdir, *(["--model", "mmcl"] if name == "mmcl" else []))
+    assert_bit_for_bit(read(back), published[name])
 
 
-def test_values_land_where_pytorch_means_them():
-    state_dict = random_state_dict(SHAPES)
-    params = to_flax(state_dict, ENTRIES, TEMPLATE)["params"]
-    np.testing.assert_array_equal(params["relate"]["kernel"][:, 1], state_dict["relate.1.weight"][:, :, 0, 0].T)
-    np.testing.assert_array_equal(params["relate"]["bias"][1], state_dict["relate.1.bias"])
-    assert params["tcn"]["time_kernel"][3, 2, 1] == state_dict["tcn.weight"][1, 2, 3, 0]
-    assert params["conv"]["kernel"][2, 1, 4, 5] == state_dict["conv.weight"][5, 4, 2, 1]
-    np.testing.assert_array_equal(params["bn"]["scale"][4:], state_dict["bn.1.weight"])
-    assert params["alpha"] == state_dict["alpha"][0]
+@require_golden
+@pytest.mark.parametrize(
+    ("reference", "more"),
+    [
+        ("ctrgcn_ucla", []),
+        ("ctrsgcn_ntu120", []),
+        ("hdgcn_com1_ntu120", []),
+        ("infogcn_k1_ntu120", []),
+        ("mmcl_ntu120", ["--model=mmcl"]),
+    ],
+)
+def test_published_names_and_order_come_back(reference, more, tmp_path):
+    state_dict = filled_state_dict(load(reference)[0])
+    state_dict = state_dicts.resolve_aliases(state_dict, hdgcn_entries())
+    command("import", save(tensors(state_dict), tmp_path / "a.pt"), tmp_path / "run")
+    command("export", tmp_path / "b.pt", tmp_path / "run", *more)
+    expected = {k: np.asarray(v, np.int64) if k.endswith("tracked") else v for k, v in state_dict.items()}
+    assert_bit_for_bit(read(tmp_path / "b.pt"), expected)
 
 
-def test_gradients_alone_convert():
-    state_dict = random_state_dict(SHAPES)
-    variables = to_flax(state_dict, ENTRIES, TEMPLATE)
-    gradients = to_torch({"params": jax.tree.map(jnp.asarray, variables["params"])}, ENTRIES)
-    learned = {key: value for key, value in state_dict.items() if "running" not in key and "tracked" not in key}
-    assert_same(gradients, learned)
+def test_counters_that_an_old_file_lacks_stay_away(published, tmp_path):
+    state_dict = {key: value for key, value in published["ctrgcn"].items() if not key.endswith("tracked")}
+    command("import", save(state_dict, tmp_path / "a.npz"), tmp_path / "run")
+    command("export", tmp_path / "b.npz", tmp_path / "run")
+    assert_bit_for_bit(read(tmp_path / "b.npz"), state_dict)
 
 
-def test_accepts_data_parallel_names_counters_and_ignored_keys():
-    state_dict = random_state_dict(SHAPES)
-    published = {f"module.{key}": value for key, value in state_dict.items() if not key.startswith("bn.1.num")}
-    published["module.bn.0.num_batches_tracked"] = np.asarray(17)
-    published["module.unused.weight"] = np.ones((3, 3), np.float32)
-    assert_same(to_torch(to_flax(published, ENTRIES, TEMPLATE), ENTRIES), state_dict)
+def test_the_skeleton_model_of_mmcl_is_exported_alone(published, tmp_path):
+    command("import", save(published["mmcl"], tmp_path / "a.npz"), tmp_path / "run")
+    command("export", tmp_path / "b.npz", tmp_path / "run")
+    exported = read(tmp_path / "b.npz")
+    assert_bit_for_bit(exported, {key: published["mmcl"][key] for key in exported})
+    assert list(exported) == list(published["ctrgcn"])
 
 
-ALIASED = [*ENTRIES, *alias_entries(ENTRIES, "bn.1.", "last."), *alias_entries(ENTRIES, "fc.", "classifier.")]
+def test_every_tensor_is_told_its_leaf(published, tmp_path, capsys):
+    command("import", save(published["ctrgcn"], tmp_path / "a.npz"), tmp_path / "run", "--verbose")
+    lines = capsys.readouterr().out.splitlines()
+    assert "l1.gcn1.PA [3, 25, 25] <-> params/blocks_0/gcn/topology/PA" in lines
+    kernel = "params/blocks_0/gcn/topology/relation_kernel[:, 1, 2]"
+    assert f"l1.gcn1.convs.2.conv2.weight [8, 3, 1, 1] <-> {kernel}" in lines
+    assert sum(" <-> " in line for line in lines) == len(published["ctrgcn"])
 
 
-def aliased_state_dict():
-    state_dict = random_state_dict(SHAPES)
-    names = {"bn.1": "last", "fc": "classifier"}
-    second = {
-        key.replace(first, name): state_dict[key] for first, name in names.items() for key in SHAPES if first in key
-    }
-    return state_dict | second
+def cast(state_dict, kind):
+    return {key: v.to(kind) if v.is_floating_point() else v for key, v in tensors(state_dict).items()}
 
 
-def test_second_names_are_imported_when_equal_and_exported():
-    state_dict = aliased_state_dict()
-    variables = to_flax(state_dict, ALIASED, TEMPLATE)
-    assert_same(to_torch(variables, ALIASED), state_dict)
-    jax.tree.map(np.testing.assert_array_equal, variables, to_flax(random_state_dict(SHAPES), ENTRIES, TEMPLATE))
-    gradients = to_torch({"params": variables["params"]}, ALIASED)
-    assert not any(key.startswith(("last.", "classifier.")) for key in gradients)
-
-
-def test_second_names_inside_another_model():
-    entries = nested(ALIASED, "skeleton.", ("backbone",))
-    template = {kind: {"backbone": tree} for kind, tree in TEMPLATE.items()}
-    state_dict = {f"skeleton.{key}": value for key, value in aliased_state_dict().items()}
-    assert_same(to_torch(to_flax(state_dict, entries, template), entries), state_dict)
-
-
-def test_second_names_that_are_missing_or_unequal_are_problems():
-    state_dict = aliased_state_dict()
-    del state_dict["last.weight"]
-    state_dict["classifier.bias"] = state_dict["classifier.bias"] + 1
-    with pytest.raises(TorchWeightsError) as error:
-        to_flax(state_dict, ALIASED, TEMPLATE)
-    assert [line.strip() for line in str(error.value).splitlines()[1:]] == [
-        "missing: last.weight, expected the values of bn.1.weight",
-        "unequal: classifier.bias and fc.bias, expected the same values: they name one tensor",
-    ]
-
-
-def test_of_two_unequal_names_pytorch_keeps_the_later():
-    state_dict = aliased_state_dict()
-    state_dict["classifier.bias"] = state_dict["classifier.bias"] + 1
-    resolved = resolve_aliases(state_dict, ALIASED)
-    assert list(resolved) == list(state_dict)
-    params = to_flax(resolved, ALIASED, TEMPLATE)["params"]
-    np.testing.assert_array_equal(params["fc"]["bias"], state_dict["classifier.bias"])
-    assert_same(resolve_aliases(aliased_state_dict(), ALIASED), aliased_state_dict())
-
-
-def test_every_problem_is_listed_at_once():
-    state_dict = random_state_dict(SHAPES)
-    del state_dict["relate.1.weight"], state_dict["bn.0.running_var"]
-    state_dict["fc.weight"] = state_dict["fc.weight"].T
-    state_dict["conv.weight"] = state_dict["conv.weight"][..., 0]
-    state_dict["tcn.bias"] = np.arange(7)
-    state_dict["tcn.weight"][0, 0, 0] = np.nan
-    state_dict["alpha"][:] = np.inf
-    state_dict["head.weight"] = np.zeros((2, 3), np.float32)
-    with pytest.raises(TorchWeightsError) as error:
-        to_flax(state_dict, ENTRIES, TEMPLATE)
-    lines = [line.strip() for line in str(error.value).splitlines()[1:]]
-    assert sorted(lines) == sorted(
-        [
-            "missing: relate.1.weight, expected (4, 6, 1, 1)",
-            "missing: bn.0.running_var, expected (4,)",
-            "misshapen: fc.weight, seen float32 (7, 9), expected float (9, 7)",
-            "misshapen: conv.weight, seen float32 (7, 6, 3), expected float (7, 6, 3, 2)",
-            "misshapen: tcn.bias, seen int64 (7,), expected float (7,)",
-            "not finite: tcn.weight (7, 6, 5, 1), 1 of 210 values are NaN or infinite",
-            "not finite: alpha (1,), 1 of 1 values are NaN or infinite",
-            "extra: head.weight, seen (2, 3), expected no such key",
-        ]
-    )
+def with_optimiser(state_dict):
+    layer = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    return {"epoch": 64, "nested": {"state_dict": tensors(state_dict)}, "optimizer": optimiser.state_dict()}
 
 
 @pytest.mark.parametrize(
-    ("entries", "message"),
+    ("content", "said"),
     [
-        (ENTRIES[:-3], r"params/fc/kernel \(7, 9\): 63 values, of which 63 have no entry"),
-        ([e for e in ENTRIES if e.key != "relate.0.weight"], "48 values, of which 24 have no entry"),
-        ([*ENTRIES, array_entry("again", ("fc", "bias"), 1)], "0 have no entry and 9 have several"),
-        ([*ENTRIES, ENTRIES[0]], "adjacency: two entries"),
-        ([*ENTRIES, *alias_entries(ALIASED, "classifier.", "head.")], "no entry classifier.weight before this second"),
-        ([*ENTRIES, array_entry("lost", ("lost",), 1)], "lost: the variables have no leaf params/lost"),
-        ([*ENTRIES, array_entry("lost", ("fc", "bias"), 1, (0, 0))], "no part"),
-        ([*ENTRIES, array_entry("lost", ("fc", "bias"), 2)], r"axes \(0, 1\) for a part of shape \(9,\)"),
+        (lambda s: cast(s, torch.float16), "tensors were float16; converted to float32"),
+        (lambda s: {f"module.{k}": v for k, v in tensors(s).items()}, "dropped 'module.' before every name"),
+        (
+            lambda s: {f"module._orig_mod.{k}": torch.nn.Parameter(v, False) for k, v in tensors(s).items()},
+            "dropped 'module._orig_mod.' before every name",
+        ),
+        (
+            lambda s: {"epoch": 3, "state_dict": {f"model.{k}": v for k, v in tensors(s).items()}},
+            "dropped 'model.' before every name",
+        ),
+        (with_optimiser, "took the dict of tensors under 'nested.state_dict'"),
+    ],
+    ids=["half", "data_parallel", "compiled_parallel", "lightning", "nested"],
+)
+def test_what_training_code_saves_is_taken(content, said, published, tmp_path, capsys):
+    content = content(published["ctrgcn"])
+    command("import", save(content, tmp_path / "a.pt"), tmp_path / "run")
+    assert said in capsys.readouterr().out
+    _, variables = checkpoints.read_variables(tmp_path / "run")
+    kernel = np.asarray(variables["params"]["backbone"]["fc"]["kernel"])
+    expected = published["ctrgcn"]["fc.weight"].T
+    if "float" in said:
+        expected = content["fc.weight"].float().numpy().T
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel, expected)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_floats_of_any_width_become_float32(kind, published, tmp_path):
+    content, notes = cast(published["ctrgcn"], kind), []
+    arrays = state_dicts.read_state_dict(save(content, tmp_path / "a.pt"), notes.append)
+    assert_bit_for_bit(
+        arrays,
+        read(save({k: v.float() if v.is_floating_point() else v for k, v in content.items()}, tmp_path / "b.pt")),
+    )
+    (note,) = notes
+    assert f"were {str(kind).removeprefix('torch.')}; converted to float32" in note
+
+
+def test_a_folder_in_use_is_left_alone(published, tmp_path, capsys):
+    file = save(published["ctrgcn"], tmp_path / "a.npz")
+    message = fails(capsys, "import", file, tmp_path)
+    assert message.startswith(f"{tmp_path}: not an empty folder")
+    assert "not an empty folder" in fails(capsys, "import", file, file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.fixture(scope="module")
+def imported(published, tmp_path_factory):
+    """A workdir with an imported model, and its file. Not to be changed."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "run").mkdir()  # empty ones are welcome
+    command("import", save(published["ctrgcn"], folder / "a.npz"), folder / "run")
+    return folder / "run"
+
+
+def test_an_existing_file_is_replaced_on_demand_alone(imported, published, tmp_path, capsys):
+    file = tmp_path / "b.npz"
+    file.write_text("mine")
+    assert "exists; name another file, or add --overwrite" in fails(capsys, "export", file, imported)
+    assert file.read_text() == "mine"
+    command("export", file, imported, "--overwrite")
+    assert_bit_for_bit(read(file), published["ctrgcn"])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "message"),
+    [
+        ("b.bin", [], "the suffix '.bin' is not one of .pt, .pth, .npz"),
+        ("b.npz", ["--model=mmcl"], "holds no alignment and no refinement module; leave --model out"),
+        ("nowhere/b.npz", [], "No such file or directory"),
     ],
 )
-def test_a_wrong_mapping_is_an_error(entries, message):
-    with pytest.raises(TorchWeightsError, match=message):
-        to_flax(random_state_dict(SHAPES), entries, TEMPLATE)
-    with pytest.raises(TorchWeightsError, match=message):
-        to_torch(TEMPLATE, entries)
+def test_what_cannot_be_exported(file, model, message, imported, tmp_path, capsys):
+    assert message in fails(capsys, "export", tmp_path / file, imported, *model)
+    assert not list(tmp_path.iterdir())
 
 
-def test_leaves_that_pytorch_does_not_store():
-    entries = [*linear_entries("fc", ("fc",)), Entry("prior", "batch_stats", ("prior",), (0,), 1, stored=False)]
-    params = {"fc": {"kernel": np.zeros((2, 3), np.float32), "bias": np.zeros(3, np.float32)}}
-    state_dict = random_state_dict({"fc.weight": (3, 2), "fc.bias": (3,)})
-    prior = np.arange(4, dtype=np.float32)
-    variables = to_flax(state_dict, entries, {"params": params, "batch_stats": {"prior": jnp.asarray(prior)}})
-    np.testing.assert_array_equal(variables["batch_stats"]["prior"], prior)
-    assert_same(to_torch(variables, entries), state_dict)
-
-    shapes = {"params": params, "batch_stats": {"prior": jax.ShapeDtypeStruct((4,), jnp.float32)}}
-    with pytest.raises(TorchWeightsError, match="not stored by PyTorch: batch_stats/prior; the template must hold"):
-        to_flax(state_dict, entries, shapes)
-    with pytest.raises(TorchWeightsError, match="extra: prior"):
-        to_flax({**state_dict, "prior": prior}, entries, variables)
-    with pytest.raises(TorchWeightsError, match=r"batch_stats/prior .* 4 have no entry"):
-        to_torch(variables, entries[:-1])
+def test_a_folder_that_is_no_workdir(tmp_path, capsys):
+    assert "config.json: unreadable" in fails(capsys, "export", tmp_path / "b.npz", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"backbone": "ctrgcn", "base_channels": 4}}))
+    assert "no checkpoints; train first" in fails(capsys, "export", tmp_path / "b.npz", tmp_path)
 
 
-def test_nested_models():
-    entries = nested(ENTRIES, "image.", ("encoder", "cnn"))
-    template = {kind: {"encoder": {"cnn": tree}} for kind, tree in TEMPLATE.items()}
-    state_dict = {f"image.{key}": value for key, value in random_state_dict(SHAPES).items()}
-    assert_same(to_torch(to_flax(state_dict, entries, template), entries), state_dict)
+@pytest.mark.parametrize("shape", [(3, CLASSES), (2, CLASSES, CLASSES)])
+def test_other_refinement_than_the_released_one(shape, published, tmp_path, capsys):
+    variables = convert(published["mmcl"]).variables
+    variables["params"]["refinement"]["matrices"] = np.ones(shape, np.float32)
+    checkpoints.save_variables(tmp_path, variables)
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"backbone": "ctrgcn"}}))
+    message = fails(capsys, "export", tmp_path / "b.npz", tmp_path, "--model=mmcl")
+    assert f"its refinement matrices are {shape}; the released MMCL has two diagonal ones" in message
 
 
-def test_inception_round_trip():
-    images = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
-    template = jax.eval_shape(lambda key, x: InceptionV3().init(key, x, False), jax.random.key(0), images)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-    state_dict = random_state_dict({key: value.shape for key, value in to_torch(zeros, inception_entries()).items()})
-    assert len(state_dict) == 94 * 6 + 2
-    assert_same(to_torch(to_flax(state_dict, inception_entries(), template), inception_entries()), state_dict)
-    with pytest.raises(TorchWeightsError, match=r"extra: AuxLogits\.conv2\.weight"):
-        to_flax({**state_dict, "AuxLogits.conv2.weight": state_dict["fc.bias"]}, inception_entries(), template)
+def test_evaluation_with_other_records_or_another_config_is_refused(imported, published, tiny_records, tmp_path):
+    state_dict = random_state_dict("ctrgcn", num_classes=10)
+    command("import", save(state_dict, tmp_path / "a.npz"), tmp_path / "run")
+    with pytest.raises(checkpoints.CheckpointError, match="records with other classes") as caught:
+        evaluate_workdir(runs.tiny_config(tiny_records), tmp_path / "run")
+    assert "params/fc/bias: (10,) there, (12,) in the model; params/fc/kernel: (16, 10) there" in str(caught.value)
+    wider = runs.tiny_config(tiny_records, model__base_channels=8)
+    with pytest.raises(WorkdirError, match=r"model\.base_channels: 4 there, 8 now"):
+        evaluate_workdir(wider, imported)
+
+
+def test_training_does_not_go_on_in_an_imported_workdir(imported, tiny_records):
+    with pytest.raises(WorkdirError, match=r"holds checkpoints but no config\.json; use another --workdir"):
+        RunLog(imported, runs.tiny_config(tiny_records), "clips")
+
+
+@pytest.mark.slow
+def test_a_trained_model_goes_out_and_comes_in_with_the_same_scores(finished_run, tiny_records, compiled, tmp_path):
+    file = tmp_path / "a.pt"
+    command("export", file, finished_run)
+    counters = {int(value) for key, value in read(file).items() if key.endswith("tracked")}
+    assert counters == {runs.STEPS}
+    command("import", file, tmp_path / "run")
+    status, text = runs.run(runs.command(tiny_records, tmp_path / "run", mode="eval"), compiled, tmp_path / "log")
+    assert status == 0, text
+    actual, expected = runs.read_scores(tmp_path / "run"), runs.read_scores(finished_run)
+    assert (actual.pop("step"), expected.pop("step")) == (0, runs.STEPS)
+    runs.assert_same_arrays(actual, expected)
+
+    command("export", tmp_path / "mmcl.npz", finished_run, "--model=mmcl")
+    command("import", tmp_path / "mmcl.npz", tmp_path / "mmcl")
+    before, after = (checkpoints.read_variables(workdir)[1] for workdir in (finished_run, tmp_path / "mmcl"))
+    for kind, part in (("params", "alignment"), ("params", "refinement"), ("batch_stats", "backbone")):
+        jax.tree.map(np.testing.assert_array_equal, after[kind][part], before[kind][part])

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from mmcl_jax import train
-from mmcl_jax.backend import HASTY
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
-from tests import runs
+from mmcl_jax.runtime.backend import HASTY
+from tests.helpers import runs
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
 def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_path):
     # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
     # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
-    command = [sys.executable, "-m", "tests.device_losses", str(tiny_records), "20"]
+    command = [sys.executable, "-m", "tests.helpers.device_losses", str(tiny_records), "20"]
     status, text = runs.run(command, compiled, tmp_path / "log", devices=8, hasty=True)
     assert status == 0, text
     results = {name: np.array(values) for name, values in json.loads(text.splitlines()[-1]).items()}
@@ -203,7 +203,7 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
     command = runs.command(
         tiny_records,
         workdir,
-        program="tests.shallow",
+        program="tests.helpers.shallow",
         model__image_encoder_frozen=True,
         model__refinement_matrices="full",
         loss__contrastive="paper",

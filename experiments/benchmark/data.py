@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
-from mmcl_jax.option_types import model_width, positive
+from mmcl_jax.runtime.options import model_width, positive
 
 _CLIPS = 113_945  # of NTU RGB+D 120
 _JOINTS, _CHANNELS, _BODIES, _FRAMES = 25, 3, 2, 300
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    from mmcl_jax.worker_processes import HELD
+    from mmcl_jax.data.worker_processes import HELD
 
     if min(options.clips, options.feeder_clips) < _BATCH:
         sys.exit(f"error: --clips and --feeder-clips: expected the {_BATCH} of a batch or more")
@@ -115,8 +115,7 @@ def write_walks(folder: pathlib.Path, number: int, *, mosaics: bool = False) -> 
 
     With `mosaics`, a picture each, of few that come again and again.
     """
-    from data_prep.builders import Clip, write_records
-    from mmcl_jax.records import DatasetInfo
+    from mmcl_jax.data.records import Clip, DatasetInfo, write_records
 
     info = DatasetInfo(
         dataset="ntu",
@@ -180,17 +179,17 @@ def _config(records: pathlib.Path, **changes):
 
 
 def _batches(config, task):
-    from mmcl_jax import experiment
+    from mmcl_jax.task import train_batches
 
-    return experiment.train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
+    return train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
 
 
 def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, ahead: int = 1) -> Program:
     changes = {"data.workers": workers, "data.host_memory_mb": 1000 * (1 + workers)}
     config = _config(records, **changes, **({"loss.contrastive_weight": 0.1} if mosaics else {}))
-    from mmcl_jax import experiment
+    from mmcl_jax.task import build_training_task
 
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     batches = _batches(config, task)
     details = {"clips": len(task.skeleton.records), "threads": config.data.threads, "workers": workers}
     return Program(lambda: next(batches), details=details, close=batches.close, ahead=ahead)
@@ -201,10 +200,12 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
-    from mmcl_jax import backend, experiment, sharding, steps, train
+    from mmcl_jax import steps, train
+    from mmcl_jax.runtime import backend, sharding
+    from mmcl_jax.task import build_training_task
 
     backend.tune_cpu_compiler()
-    task = experiment.build_training_task(config)
+    task = build_training_task(config)
     batches = _batches(config, task)
     mesh = sharding.data_mesh(jax.devices()[:1])
     step = steps.compile_step(task.recipe, config.seed, mesh)

@@ -23,14 +23,15 @@ from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
-from mmcl_jax.backend import HASTY, tune_cpu_compiler
-from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
-from mmcl_jax.option_types import model_width, positive
 from mmcl_jax.predictor import Predictor
-from mmcl_jax.torch_names import ctrgcn_entries
-from mmcl_jax.torch_weights import to_torch
+from mmcl_jax.pytorch.names import ctrgcn_entries
+from mmcl_jax.pytorch.state_dicts import to_torch
+from mmcl_jax.runtime.backend import HASTY, tune_cpu_compiler
+from mmcl_jax.runtime.options import model_width, positive
 
 CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
 _LAYOUT = LAYOUTS["ntu"]

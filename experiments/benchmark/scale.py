@@ -15,7 +15,7 @@ import numpy as np
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
-from mmcl_jax.option_types import model_width, positive
+from mmcl_jax.runtime.options import model_width, positive
 
 _FRAMES, _CLASSES = 300, 120  # of NTU RGB+D 120
 _TOLERANCE = 1e-4  # of the first step's loss
@@ -69,7 +69,7 @@ def first_of_two(batch: int, width: int) -> Program:
 def _one_of_two(address: str, index: int, batch: int, width: int) -> Program:
     _divide_cpu(1)
     os.environ["JAX_LOCAL_DEVICE_IDS"] = str(index)  # which GPU is whose; CPUs take no notice
-    from mmcl_jax import distributed
+    from mmcl_jax.runtime import distributed
 
     distributed.join(address, index, 2)
     import jax
@@ -87,12 +87,13 @@ def _divide_cpu(devices: int) -> None:
 def _program(devices, batch_size: int, width: int) -> Program:
     try:
         from configs import ntu120
-        from mmcl_jax import experiment  # noqa: F401
+        from mmcl_jax.task import transform_options  # noqa: F401
     except ImportError as error:
         raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
     import jax
 
-    from mmcl_jax import backend, distributed, sharding, steps
+    from mmcl_jax import steps
+    from mmcl_jax.runtime import backend, distributed, sharding
 
     backend.tune_cpu_compiler()
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
@@ -116,15 +117,17 @@ def _program(devices, batch_size: int, width: int) -> Program:
 
 
 def _recipe(config):
-    from mmcl_jax import experiment, graphs, optim, steps
+    from mmcl_jax import optim, steps
+    from mmcl_jax.data.layouts import LAYOUTS
+    from mmcl_jax.data.transforms import make_transform
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
-    from mmcl_jax.transforms import make_transform
+    from mmcl_jax.task import transform_options
 
-    layout = graphs.LAYOUTS["ntu"]
+    layout = LAYOUTS["ntu"]
     return steps.Recipe(
         model=MMCL(BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)),
-        transform=make_transform(experiment.transform_options(config), layout, _FRAMES, True, coordinates=3),
+        transform=make_transform(transform_options(config), layout, _FRAMES, True, coordinates=3),
         optimizer=optim.sgd(optim.stepwise_schedule(0.001, 1, (), 0.1, 1000), config.momentum, config.weight_decay),
         loss=steps.LossOptions(**config.loss),
     )

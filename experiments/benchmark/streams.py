@@ -15,9 +15,10 @@ import numpy as np
 from experiments.benchmark import train
 from experiments.benchmark.harness import Contender, Program, alternate
 from experiments.benchmark.report import Report
-from mmcl_jax import sharding, steps
-from mmcl_jax.backend import keep_memory, tune_cpu_compiler
-from mmcl_jax.option_types import model_width, positive
+from mmcl_jax import steps
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.options import model_width, positive
 
 _TOLERANCE = 1e-3  # GPUs round the operands of float32's products
 

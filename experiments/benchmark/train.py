@@ -27,17 +27,19 @@ from experiments.benchmark import machine
 from experiments.benchmark.harness import Contender, Program, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
-from mmcl_jax import optim, sharding, steps
-from mmcl_jax.backend import keep_memory, tune_cpu_compiler
-from mmcl_jax.graphs import LAYOUTS, spatial_adjacency
+from mmcl_jax import optim, steps
+from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.transforms import TransformOptions, make_transform
 from mmcl_jax.models.ctrgcn import CTRGCN
+from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.image_encoders import IMAGENET
 from mmcl_jax.models.inception import InceptionV3
-from mmcl_jax.models.mmcl import MMCL, FeatureAlignment, FeatureRefinement
-from mmcl_jax.option_types import model_width, positive
-from mmcl_jax.torch_names import ctrgcn_entries, inception_entries, mmcl_entries
-from mmcl_jax.torch_weights import to_flax
-from mmcl_jax.transforms import TransformOptions, make_transform
+from mmcl_jax.models.mmcl import BACKBONE, MMCL, FeatureAlignment, FeatureRefinement
+from mmcl_jax.pytorch.names import ctrgcn_entries, inception_entries, mmcl_entries
+from mmcl_jax.pytorch.state_dicts import to_flax
+from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.backend import keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.options import model_width, positive
 
 CASES = {"ctrgcn": "CTR-GCN", "mmcl": "MMCL with Inception-v3"}
 CLASSES, BODIES, FRAMES, WINDOW, CHANNELS, TEXT_WIDTH = 120, 2, 300, 64, 3, 3
@@ -196,9 +198,9 @@ def _initial_state(case: Case, recipe: steps.Recipe, clips: dict[str, jax.Array]
         for name, tree in to_flax(encoded, inception_entries(), images).items():
             variables[name]["image_encoder"] = tree
     else:
-        skeleton = {name: tree[steps.BACKBONE] for name, tree in shapes.items()}
+        skeleton = {name: tree[BACKBONE] for name, tree in shapes.items()}
         found = to_flax(weights, ctrgcn_entries(case.base_channels), skeleton)
-        variables = {name: {steps.BACKBONE: tree} for name, tree in found.items()}
+        variables = {name: {BACKBONE: tree} for name, tree in found.items()}
     params = jax.device_put(variables["params"])
     return steps.TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -10,12 +10,13 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from data_prep import builders, html_page
 from experiments.report.page import COMMAND, make_page, notes, page_data
 from experiments.report.runs import ReportError, read_runs
 from experiments.scores import ScoresError
-from mmcl_jax.option_types import positive
 from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.runtime.options import positive
+from mmcl_jax.viewers import html_page
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=positive, default=24, help="hardest clips shown (default 24)")
     parser.add_argument("--records", type=pathlib.Path, help="the records, where they moved since the training")
     options = parser.parse_args(arguments)
-    with builders.plain_errors():
+    with plain_errors():
         html_page.check_replaceable(options.out, COMMAND)
         try:
             runs = read_runs(options.runs)

@@ -3,10 +3,10 @@
 import numpy as np
 from tqdm import tqdm
 
-from data_prep import skeleton_player
 from experiments import scores, tables
-from mmcl_jax import records
+from mmcl_jax.data import records
 from mmcl_jax.metrics import classification_metrics, cross_entropies
+from mmcl_jax.viewers import skeleton_player
 
 _CLIP_BYTES = 400  # of a skeleton beside its coordinates
 _VALUE_BYTES = 8 / 3  # of a coordinate: two bytes as base64; most need one

@@ -6,15 +6,17 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from configs import common
 from experiments.report.runs import Run
-from mmcl_jax import checkpoints, graphs
+from mmcl_jax import checkpoints
+from mmcl_jax.config import get_config
+from mmcl_jax.data.layouts import Layout
 from mmcl_jax.models import BACKBONES, count_classes
+from mmcl_jax.models.mmcl import BACKBONE
 
 _TOPOLOGIES = ("PA", "shared_topology")
 
 
-def matrices(run: Run, layout: graphs.Layout | None, coordinates: int) -> dict:
+def matrices(run: Run, layout: Layout | None, coordinates: int) -> dict:
     """Learned matrices of the newest checkpoint, and those that they began as.
 
     Args:
@@ -25,7 +27,7 @@ def matrices(run: Run, layout: graphs.Layout | None, coordinates: int) -> dict:
     Raises: CheckpointError.
     """
     step, variables = checkpoints.read_variables(run.workdir)
-    params = variables["params"][checkpoints.BACKBONE]
+    params = variables["params"][BACKBONE]
     flat = flatten_dict(params)
     blocks = sorted((path for path in flat if path[-1] in _TOPOLOGIES), key=_block_number)
     return {
@@ -63,11 +65,11 @@ def _topologies(flat: dict, blocks: list[tuple[str, ...]], initial: np.ndarray |
     return {"slices": slices, "initial": None if initial is None else _lists(initial), "blocks": listed}
 
 
-def _initial(run: Run, params: dict, layout: graphs.Layout | None, coordinates: int) -> np.ndarray | None:
+def _initial(run: Run, params: dict, layout: Layout | None, coordinates: int) -> np.ndarray | None:
     """What the backbone's `PA` began as: a run may be older than some keys, whose defaults are taken."""
     if layout is None:
         return None
-    options = common.get_config().model
+    options = get_config().model
     try:
         for key, value in run.part("model").items():
             if key in options:

@@ -3,11 +3,12 @@
 import json
 import pathlib
 
-from data_prep import html_page, skeleton_player
 from experiments.report import content
 from experiments.report.matrices import matrices
 from experiments.report.runs import CURVES, Run
-from mmcl_jax import checkpoints, records
+from mmcl_jax import checkpoints
+from mmcl_jax.data import records
+from mmcl_jax.viewers import html_page, skeleton_player
 
 _HERE = pathlib.Path(__file__).parent
 COMMAND = "experiments.report"

@@ -7,11 +7,12 @@ import pathlib
 
 from experiments import scores
 from mmcl_jax.run_log import WorkdirError, read_workdir_json
+from mmcl_jax.runtime.errors import MMCLError
 
 CURVES = ("train_loss", "test_loss", "train_top1", "test_top1", "learning_rate")
 
 
-class ReportError(ValueError):
+class ReportError(MMCLError, ValueError):
     """A run that cannot be reported, or runs that do not fit together. Names the file and the remedy."""
 
 

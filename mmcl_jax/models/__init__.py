@@ -25,7 +25,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmcl_jax import graphs
+from mmcl_jax.data.layouts import Layout
+from mmcl_jax.models import graphs
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.ctrsgcn import CTRSGCN
 from mmcl_jax.models.hdgcn import HDGCN
@@ -41,7 +42,7 @@ def _shared(num_classes: int, options) -> dict:
     }
 
 
-def _ctrgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRGCN:
+def _ctrgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTRGCN:
     del coordinates  # every channel is a feature to it
     return CTRGCN(
         **_shared(num_classes, options),
@@ -49,7 +50,7 @@ def _ctrgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) 
     )
 
 
-def _ctrsgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> CTRSGCN:
+def _ctrsgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTRSGCN:
     del coordinates  # every channel is a feature to it
     return CTRSGCN(
         **_shared(num_classes, options),
@@ -57,7 +58,7 @@ def _ctrsgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options)
     )
 
 
-def _hdgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> HDGCN:
+def _hdgcn(num_classes: int, layout: Layout, coordinates: int, options) -> HDGCN:
     del coordinates  # every channel is a feature to it
     return HDGCN(
         **_shared(num_classes, options),
@@ -65,7 +66,7 @@ def _hdgcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -
     )
 
 
-def _infogcn(num_classes: int, layout: graphs.Layout, coordinates: int, options) -> InfoGCN:
+def _infogcn(num_classes: int, layout: Layout, coordinates: int, options) -> InfoGCN:
     return InfoGCN(
         **_shared(num_classes, options),
         relative_positions=graphs.relative_positions(layout, options.k, options.relatives),

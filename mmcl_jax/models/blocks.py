@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.losses import cross_entropy
 from mmcl_jax.models.layers import (
     Conv1x1,
     Initializers,
@@ -24,6 +23,7 @@ from mmcl_jax.models.layers import (
     norm_affine,
     pooled,
 )
+from mmcl_jax.models.losses import cross_entropy
 
 DILATIONS = (1, 2)
 TEMPORAL_KERNEL = 5

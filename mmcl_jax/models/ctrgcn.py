@@ -1,7 +1,7 @@
 """CTR-GCN (Chen et al., ICCV 2021): graph convolutions whose joint topology differs in every channel.
 
 Parameters that act on the same input are stored stacked (three subsets, four temporal branches), so that each is
-one matrix product; `mmcl_jax.torch_weights` maps them to the published names.
+one matrix product; `mmcl_jax.pytorch.names` maps them to the published names.
 """
 
 import functools
@@ -180,7 +180,7 @@ aggregate.defvjp(_aggregate_forward, _aggregate_backward)
 
 
 class CTRGCN(TenBlocks):
-    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.graphs.GRAPHS`."""
+    """CTR-GCN; `adjacency` is float32 `[3, V, V]`, one of `mmcl_jax.models.graphs.GRAPHS`."""
 
     @property
     def frames_axis(self) -> int:

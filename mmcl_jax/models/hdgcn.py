@@ -2,7 +2,7 @@
 
 Six layers times three subsets are 18 small convolutions in each block, and as many edge convolutions as layers. Their
 parameters are stored stacked, so that each kind is one (batched) matrix product and one batch norm;
-`mmcl_jax.torch_names` maps them to the published names.
+`mmcl_jax.pytorch.names` maps them to the published names.
 """
 
 import functools
@@ -194,7 +194,7 @@ def _uniform(bound: float) -> nn.initializers.Initializer:
 
 
 class HDGCN(TenBlocks):
-    """HD-GCN; `adjacency` is float32 `[L, 3, V, V]`, `mmcl_jax.graphs.hierarchical_adjacency` of the layout."""
+    """HD-GCN; `adjacency` is float32 `[L, 3, V, V]`, `mmcl_jax.models.graphs.hierarchical_adjacency` of the layout."""
 
     def graph_conv(self, number: int) -> Callable[..., nn.Module]:
         """The first block adds the layers up; the others weigh them."""

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
-from mmcl_jax import torch_names, torch_weights
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.models.resnet import ResNet34
 from mmcl_jax.models.small_cnn import SmallCNN
@@ -23,13 +22,11 @@ class ImageEncoder(NamedTuple):
     Attributes:
       module: the class.
       image_size: side of the square images, pixels.
-      torch_entries: mapping of torchvision's weights (`model.image_encoder_weights`); None: there are none.
-      torch_statistics: what those weights expect to be taken out of the images.
+      torch_statistics: what torchvision's weights (`model.image_encoder_weights`) expect to be taken out of the images.
     """
 
     module: Callable[..., nn.Module]
     image_size: int
-    torch_entries: Callable[[], list[torch_weights.Entry]] | None = None
     torch_statistics: Statistics = IMAGENET
 
     def statistics(self, weights: str) -> Statistics:
@@ -42,7 +39,7 @@ class ImageEncoder(NamedTuple):
 # float32 `[N, D]`, computing in `dtype`. An rng named `dropout` is optional. Adding an encoder is one file, one line
 # here and one test.
 IMAGE_ENCODERS = {
-    "inception_v3": ImageEncoder(InceptionV3, 299, torch_names.inception_entries, UNIT),
-    "resnet34": ImageEncoder(ResNet34, 224, torch_names.resnet34_entries),
+    "inception_v3": ImageEncoder(InceptionV3, 299, UNIT),
+    "resnet34": ImageEncoder(ResNet34, 224),
     "small_cnn": ImageEncoder(SmallCNN, 96),
 }

@@ -1,7 +1,7 @@
 """Info-GCN (Chi et al., CVPR 2022): self-attention gives every frame its topology; a latent bottleneck classifies.
 
-The skeleton comes in as positions relative to ancestors (`mmcl_jax.graphs.relative_positions`). The three heads'
-convolutions are one matrix product; `mmcl_jax.torch_names` maps them to the published names.
+The skeleton comes in as positions relative to ancestors (`mmcl_jax.models.graphs.relative_positions`). The three heads'
+convolutions are one matrix product; `mmcl_jax.pytorch.names` maps them to the published names.
 """
 
 import functools
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax import losses
+from mmcl_jax.models import losses
 from mmcl_jax.models.blocks import (
     Block,
     MultiScaleTemporalConv,
@@ -141,7 +141,7 @@ class InfoGCN(nn.Module):
 
     Attributes:
       num_classes: length of the logits.
-      relative_positions: float32 `[V, V]`, `mmcl_jax.graphs.relative_positions` of the layout.
+      relative_positions: float32 `[V, V]`, `mmcl_jax.models.graphs.relative_positions` of the layout.
       coordinates: how many of a joint's channels these positions are; what follows is no position.
       base_channels: channels of blocks 1-3; blocks 4-6 have twice, blocks 7-9 four times as many. A multiple of 4.
       batch_norm_group_size: clips that normalise together, None = the batch (see `layers.BatchNorm`).

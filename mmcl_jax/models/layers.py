@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmcl_jax.groups import group_count
+from mmcl_jax.models.groups import group_count
 
 EPSILON = 1e-5  # added to variances, PyTorch's default
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mmcl_jax.models.layers import pooled
 
 REFINEMENT = ("diagonal", "full")
+BACKBONE = "backbone"  # the skeleton model's subtree in the variables of MMCL
 
 
 class FeatureAlignment(nn.Module):

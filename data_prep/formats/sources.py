@@ -1,0 +1,265 @@
+"""Raw data as distributed: archives and folders opened safely, names parsed, files read by many processes in order."""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import lzma
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from tqdm import tqdm
+
+from mmcl_jax.data.records import Records, SetAside
+from mmcl_jax.runtime.errors import MMCLError, PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
+
+_WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
+
+
+class SourceFileError(MMCLError, ValueError):
+    """A source file that cannot be used; the message is the reason, without the file's name."""
+
+
+def _stem(path: pathlib.PurePath) -> str:
+    return path.stem
+
+
+@contextlib.contextmanager
+def open_source(
+    source, suffix: str, scratch, name_of: Callable[[pathlib.PurePath], str] = _stem
+) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
+    """The data files of a dataset, by name: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
+
+    Args:
+      source: archive or folder; the files may lie anywhere beneath it.
+      suffix: end of the data files' names, as '.json'. Whatever else there is, hidden files too, is ignored and never
+        opened.
+      scratch: folder into which an archive is unpacked while the context is open; removed after it.
+      name_of: the name of a file by its path beneath `source`; its stem, unless folders are a part of it.
+
+    Yields: the files sorted by name, and what was set aside: members that lead outside the archive, links, duplicates.
+    Raises: PreparationError where `source` is missing, is no archive, is truncated, or has no such files.
+    """
+    source, scratch = pathlib.Path(source), pathlib.Path(scratch)
+    if source.is_dir():
+        yield _files_beneath(source, source, suffix, name_of, [])
+        return
+    if not source.is_file():
+        raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with clear_disk_errors(scratch):
+            make_folder(scratch)
+            set_aside = _unpack(source, suffix, scratch)
+        yield _files_beneath(scratch, source, suffix, name_of, set_aside)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
+    """Unpacks the data files of `archive` into `folder`, never outside it; returns the members set aside."""
+    set_aside = []
+    try:
+        bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
+        with bar, open(archive, "rb") as stream, tarfile.open(fileobj=stream) as tar:
+            for member in tar:
+                reason = _unpack_member(tar, member, suffix, folder)
+                if reason:
+                    set_aside.append(SetAside(f"{archive.name}: {member.name}", reason))
+                bar.update(stream.tell() - bar.n)
+            bar.update(bar.total - bar.n)
+    except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
+        if zipfile.is_zipfile(archive):
+            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder") from error
+        raise PreparationError(
+            f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
+        ) from error
+    return set_aside
+
+
+def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, folder: pathlib.Path) -> str | None:
+    """Unpacks one member if it is a data file; returns why it was set aside, or None."""
+    try:
+        tarfile.data_filter(member, str(folder))
+    except tarfile.FilterError as error:
+        return f"leads outside the archive or is no plain file ({error})"
+    if member.isdir() or not _is_data(pathlib.PurePosixPath(member.name), suffix):
+        return None
+    if not member.isfile():
+        return "a link or a device, not a file"
+    if (folder / member.name).exists():
+        return "duplicate: a member of this name came before"
+    try:
+        tar.extract(member, folder, filter="data")
+    except OSError as error:
+        if isinstance(error, tarfile.TarError) or is_disk_full(error):
+            raise
+        return f"cannot be unpacked ({error})"
+    return None
+
+
+def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: list[SetAside]):
+    """Data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
+    files: dict[str, pathlib.Path] = {}
+    for path in sorted(folder.rglob(f"*{suffix}")):
+        relative = path.relative_to(folder)
+        if not path.is_file() or not _is_data(relative, suffix):
+            continue
+        name = name_of(relative)
+        if name in files:
+            first = files[name].relative_to(folder)
+            set_aside.append(SetAside(str(relative), f"duplicate: {first} has the same name and came before"))
+            continue
+        files[name] = path
+    if not files:
+        raise PreparationError(f"{source}: no *{suffix} files in it; is it the dataset as distributed?")
+    return dict(sorted(files.items())), set_aside
+
+
+def _is_data(path: pathlib.PurePath, suffix: str) -> bool:
+    """Whether a path names a data file: by its end, and neither hidden nor what macOS adds ('._x', '__MACOSX/x')."""
+    return path.name.endswith(suffix) and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
+    """The numeric array `variable` of a MATLAB file, and nothing else of it.
+
+    Args:
+      path: the .mat file.
+      variable: its name.
+      dtype_kinds: numpy kinds that are accepted, as 'fiu'.
+
+    Raises: SourceFileError where the file is unreadable, lacks the variable, or the variable is no plain numeric array.
+    """
+    import scipy.io
+
+    if not path.stat().st_size:
+        raise SourceFileError("an empty file")
+    try:
+        contents = scipy.io.loadmat(path, variable_names=[variable])
+    except Exception as error:  # scipy raises anything from TypeError to zlib.error on a damaged file
+        raise SourceFileError(f"not a readable .mat file ({error!r})") from error
+    value = contents.get(variable)
+    if value is None:
+        raise SourceFileError(f"no variable {variable!r}")
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in dtype_kinds:
+        raise SourceFileError(f"variable {variable!r} is not a numeric array")
+    return value
+
+
+def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
+    """`map(function, items)` by `workers` processes, in order, with a bounded number of items in flight.
+
+    `function` is a module-level function. One worker means this process. A worker that dies raises BrokenProcessPool.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    # Spawned, because ArrayRecord's threads would not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        pending: collections.deque = collections.deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) == workers * _WINDOW_PER_WORKER:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
+    """(item, load(item)) in order, `load` running in `workers` threads as many items ahead."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting: collections.deque = collections.deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(load, item)))
+                if len(waiting) > workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def argument_parser(
+    description: str,
+    source: str = "the archive as distributed, or the folder it unpacks to",
+    out_required: bool = True,
+    **options,
+) -> argparse.ArgumentParser:
+    """The arguments that every command on distributed data takes: --source, --out, --overwrite.
+
+    `source` is what --help says of --source, `options` what else argparse is told of it.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True, help=source, **options)
+    parser.add_argument("--out", required=out_required, help="the records folder to create")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
+    )
+    return parser
+
+
+def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
+    """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
+    opened = Records(out)
+    train, test = opened.protocol(protocol).masks(opened.index)
+    counts = {"train": int(train.sum()), "test": int(test.sum())}
+    line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
+    if expected is not None and counts != expected:
+        line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
+    print(line)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """The type of a `--shard i/n` argument: (i, n), i from 0. Raises: ArgumentTypeError."""
+    number, _, shards = text.partition("/")
+    if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
+    return int(number), int(shards)
+
+
+@contextlib.contextmanager
+def clear_memory_errors(what: str, option: str):
+    """Turns PyTorch's want of memory for `what` into a PreparationError that names the option to choose smaller."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
+            raise
+        raise PreparationError(
+            f"the memory does not suffice for {what} at a time ({str(error).splitlines()[0]}); "
+            f"choose a smaller {option}, what is done is kept"
+        ) from error
+
+
+def usable_cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the process that started it is gone, were it killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,168 @@
+"""Persons in pictures by YOLO: the detection, segmentation and pose weights of ultralytics (YOLOv5u, 8 to 12, 26).
+
+A .pt file of ultralytics is a pickle of a whole model. It is loaded by the restricted way that ultralytics has for it:
+`torch.load(weights_only=True)` with a list of ultralytics' and PyTorch's own layers. A file that asks for anything else
+is refused, and nothing in it is run. Still, weights should come from somewhere you trust.
+
+Inference is put together from the parts of ultralytics, not by its predictor, which imports torchvision's compiled
+operators: those of the package index are for CUDA alone.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from data_prep.formats import sources
+from mmcl_jax.runtime.errors import PreparationError
+
+DEFAULT_CONFIDENCE = 0.25
+DEFAULT_BATCH_SIZE = 16
+PERSON = "person"
+_MODELS = ("DetectionModel", "SegmentationModel", "PoseModel")
+_IMAGE_SIZE = 640  # the longer side, where the weights do not tell theirs
+_OVERLAP = 0.7  # of two boxes for one person; ultralytics' default for prediction
+_UNNAMED = (1, 80)  # numbers of classes of which, if they have no names, the first is a person: as in COCO, for one
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a `Detector` is made of.
+
+    Attributes:
+      weights: a .pt file of ultralytics.
+      confidence: below which a detection is none.
+      person_class: name of the class of persons in the weights.
+      batch_size: pictures at a time.
+    """
+
+    weights: pathlib.Path
+    confidence: float = DEFAULT_CONFIDENCE
+    person_class: str = PERSON
+    batch_size: int = DEFAULT_BATCH_SIZE
+
+    @functools.cached_property
+    def about(self) -> dict:
+        """What decides the boxes, to be told from others' later. Raises: PreparationError where the file is missing."""
+        try:
+            with open(self.weights, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise PreparationError(f"{self.weights}: cannot be read ({error}); give a .pt file of YOLO") from error
+        return {
+            "boxes": "yolo",
+            "weights": self.weights.name,
+            "sha256": digest,
+            "confidence": self.confidence,
+            "person_class": self.person_class,
+        }
+
+
+class Detector:
+    """A loaded model, on the GPU if there is one."""
+
+    def __init__(self, settings: Settings):
+        """Raises: PreparationError where the weights cannot be loaded, or know no persons."""
+        model, self._image_size = _load(settings.weights)
+        import torch
+
+        self.settings = settings
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._class_ids = _person_classes(settings, model.names)
+        self._num_classes = len(model.names)
+        self._stride = max(32, int(model.stride.max()))
+        self._model = model.to(self.device)
+
+    def detect(self, pictures: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The persons in each of some pictures of one size, uint8 RGB [H, W, 3].
+
+        Returns: for each its boxes, float32 [n, 4] (left, top, right, bottom in pixels), and confidences [n].
+        Raises: PreparationError where the memory does not suffice.
+        """
+        import torch
+        from ultralytics.data.augment import LetterBox
+
+        letter_box = LetterBox(self._image_size, auto=True, stride=self._stride)
+        boxed = np.stack([letter_box(image=picture) for picture in pictures])
+        with sources.clear_memory_errors(f"{len(pictures)} pictures", "--yolo_batch"), torch.inference_mode():
+            return self._persons(torch.from_numpy(boxed), pictures[0].shape)
+
+    def _persons(self, boxed, shape: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As `detect`, of pictures of `shape` that were brought to the model's size, a tensor uint8 [N, H, W, 3]."""
+        from ultralytics.utils import nms, ops
+
+        batch = boxed.to(self.device).permute(0, 3, 1, 2).float() / 255
+        output = self._model(batch)
+        while isinstance(output, list | tuple):  # boxes and scores first; then prototypes of masks and the like
+            output = output[0]
+        found = nms.non_max_suppression(
+            output,
+            self.settings.confidence,
+            _OVERLAP,
+            classes=self._class_ids,
+            nc=self._num_classes,
+            end2end=self._model.end2end,
+            max_time_img=float("inf"),  # else pictures are left out where the machine is slow
+        )
+        boxes = (ops.scale_boxes(batch.shape[2:], rows[:, :4], shape) for rows in found)
+        return [(each.cpu().numpy(), rows[:, 4].cpu().numpy()) for each, rows in zip(boxes, found, strict=True)]
+
+
+def _load(weights: pathlib.Path):
+    """The model in a .pt file, in float32 and ready for inference, and the size of the pictures that it wants.
+
+    Raises: PreparationError.
+    """
+    if not weights.is_file():  # ultralytics would look for it in the internet
+        raise PreparationError(f"{weights}: no such file; give --yolo_weights a .pt file of ultralytics")
+    # Nothing is to be installed, downloaded or reported on the way.
+    for variable, value in (("YOLO_AUTOINSTALL", "false"), ("YOLO_OFFLINE", "true"), ("YOLO_VERBOSE", "false")):
+        os.environ.setdefault(variable, value)
+    try:
+        from ultralytics.nn.tasks import torch_safe_load
+    except ImportError as error:
+        raise PreparationError(
+            f"--boxes yolo needs ultralytics ({error}): `make setup-yolo`, or "
+            "`pip install -r data_prep/requirements-yolo.txt` into an environment of its own"
+        ) from error
+    with contextlib.ExitStack() as stack:
+        # Under a name of ours: of some names, as yolov5n.pt, ultralytics makes another and downloads that.
+        link = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weights"))) / "weights.pt"
+        link.symlink_to(weights.resolve())
+        try:
+            checkpoint, _ = torch_safe_load(str(link), safe_only=True)
+            model = checkpoint.get("ema") or checkpoint.get("model")
+        except Exception as error:  # torch and ultralytics raise anything from TypeError to UnpicklingError
+            reason = str(error).replace(str(link), weights.name).strip() or repr(error)
+            raise PreparationError(
+                f"{weights}: cannot be loaded ({reason.splitlines()[0]}); give --yolo_weights a .pt file that the "
+                "package ultralytics saved (those of the older yolov5 repository are of another kind)"
+            ) from error
+    if type(model).__name__ not in _MODELS:
+        raise PreparationError(
+            f"{weights}: a {type(model).__name__}, expected one of {', '.join(_MODELS)}: YOLO weights that give boxes"
+        )
+    size = (checkpoint.get("train_args") or {}).get("imgsz")
+    return model.float().fuse(verbose=False).eval(), size if isinstance(size, int) and size > 0 else _IMAGE_SIZE
+
+
+def _person_classes(settings: Settings, names) -> list[int]:
+    """The numbers of the classes of persons. Raises: PreparationError where there is none."""
+    numbered = names.items() if isinstance(names, dict) else enumerate(names)
+    names = {int(number): str(name) for number, name in numbered}
+    classes = [number for number, name in names.items() if name.strip().lower() == settings.person_class.lower()]
+    unnamed = all(name == str(number) for number, name in names.items())
+    if not classes and unnamed and len(names) in _UNNAMED and settings.person_class == PERSON:
+        return [0]
+    if not classes:
+        listed = ", ".join(list(names.values())[:10]) + (", ..." if len(names) > 10 else "")
+        raise PreparationError(
+            f"{settings.weights}: no class {settings.person_class!r} among its {len(names)} ({listed}); give weights "
+            "that detect persons, or --yolo_person the name of their class"
+        )
+    return classes

@@ -1,0 +1,47 @@
+"""Records, the form that prepared data has: its schema, the datasets' protocols, writing it, reading it."""
+
+from mmcl_jax.data.records.protocols import PROTOCOLS
+from mmcl_jax.data.records.reading import Records
+from mmcl_jax.data.records.schema import (
+    CHANNELS,
+    CONFIDENCE,
+    IMAGES,
+    INDEX_FIELDS,
+    RECORDS_VERSION,
+    SKELETONS,
+    SPLIT,
+    TEXT,
+    DatasetInfo,
+    Protocol,
+    RecordsError,
+)
+from mmcl_jax.data.records.writing import (
+    Clip,
+    DatasetWriter,
+    SetAside,
+    check_destination,
+    print_set_aside,
+    write_records,
+)
+
+__all__ = [
+    "CHANNELS",
+    "CONFIDENCE",
+    "IMAGES",
+    "INDEX_FIELDS",
+    "PROTOCOLS",
+    "RECORDS_VERSION",
+    "SKELETONS",
+    "SPLIT",
+    "TEXT",
+    "Clip",
+    "DatasetInfo",
+    "DatasetWriter",
+    "Protocol",
+    "Records",
+    "RecordsError",
+    "SetAside",
+    "check_destination",
+    "print_set_aside",
+    "write_records",
+]

@@ -1,0 +1,325 @@
+"""Reading records: random access to small TFDS datasets, joined by clip name. The layout of a folder: `schema`.
+
+A run on skeletons opens neither images nor text.
+"""
+
+import hashlib
+import io
+import json
+import pathlib
+import threading
+import zipfile
+
+import numpy as np
+
+from mmcl_jax.data.records.protocols import PROTOCOLS
+from mmcl_jax.data.records.schema import (
+    CHANNELS,
+    IMAGES,
+    INDEX_FIELDS,
+    RECORDS_VERSION,
+    SKELETONS,
+    SPLIT,
+    TEXT,
+    DatasetInfo,
+    Protocol,
+    RecordsError,
+)
+
+
+class Records:
+    """Random access to one records folder. Reads are lazy and thread-safe; pickling stores the path alone.
+
+    Attributes: `info` (DatasetInfo); `index`, name -> array with one entry per clip (`name` is str, the rest int64), in
+    the row order of the skeletons; `max_frames`, `max_bodies`, `num_joints`, `num_channels`; `has_images`; `text_sets`.
+    """
+
+    def __init__(self, root):
+        """Opens the folder `root`.
+
+        Raises: RecordsError, naming file, value and remedy, where the folder is missing, is no records folder, is of
+        another records version, its index is corrupt, its skeletons are missing, or the two disagree in length.
+        """
+        self.root = pathlib.Path(root)
+        stored = _read_info(self.root)
+        self.info = DatasetInfo.from_json(stored["info"])
+        self.num_joints, self.num_channels = self.info.joint_shape
+        self.index = _read_index(self.root / "index.npz")
+        self.max_frames = int(self.index["num_frames"].max())
+        self.max_bodies = int(self.index["num_bodies"].max())
+        self.has_images = (self.root / IMAGES).is_dir()
+        self.text_sets = _text_sets(self.root)
+        self._lock = threading.Lock()
+        self._joined: dict[str, _NamedDataset] = {}
+        self._skeletons = _NamedDataset(self.root / SKELETONS, self.index["name"], decoded=("name", "skeleton"))
+
+    def __reduce__(self):
+        return Records, (self.root,)
+
+    def __len__(self) -> int:
+        return len(self.index["name"])
+
+    def fingerprint(self) -> str:
+        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint.
+
+        A layout of the records' own, or other channels than x, y, z, are part of it. (Where there are none it is as it
+        was before records could have them, so that earlier runs resume.)
+        """
+        digest = hashlib.sha256()
+        for field in ("name", "label", "subject", "camera", "num_frames"):
+            digest.update("\n".join(map(str, self.index[field].tolist())).encode())
+        if not isinstance(self.info.layout, str) or self.info.channels != CHANNELS[0]:
+            digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def protocols(self) -> dict[str, Protocol]:
+        """The protocols that `protocol` knows, by name."""
+        return {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
+
+    def protocol(self, name: str) -> Protocol:
+        """The protocol `name` of this dataset. Raises: RecordsError listing those that there are."""
+        known = self.protocols
+        if name not in known:
+            raise RecordsError(
+                f"{self.root}: protocol {name!r} is not one of {sorted(known)} (dataset {self.info.dataset!r})"
+            )
+        return known[name]
+
+    def class_names(self, protocol: str) -> tuple[str, ...]:
+        """Names of the classes that a protocol tells apart, by label. Raises: RecordsError for an unknown protocol."""
+        return self.info.class_names[: self.protocol(protocol).num_classes]
+
+    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
+        """Rows (int64) of one part of a protocol, in index order.
+
+        Args:
+          protocol: key of `info.protocols` or `PROTOCOLS[info.dataset]`.
+          part: 'train', 'validation' or 'test'.
+          validation_subjects: training subjects whose training clips are validation instead (empty: no such part).
+
+        Raises: RecordsError for an unknown protocol or part, for a validation subject that is none of the training
+        subjects, and for an empty training or test part.
+        """
+        division = self.protocol(protocol)
+        train, test = division.masks(self.index)
+        subjects = set(self.index["subject"][train].tolist())
+        strangers = sorted(set(validation_subjects) - subjects)
+        if strangers:
+            raise RecordsError(
+                f"{self.root}: validation subjects {strangers} are not among the training subjects {sorted(subjects)} "
+                f"of protocol {protocol!r}; choose some of those"
+            )
+        held_out = np.isin(self.index["subject"], list(validation_subjects))
+        parts = {"train": train & ~held_out, "validation": train & held_out, "test": test}
+        if part not in parts:
+            raise RecordsError(f"part {part!r} is not one of {list(parts)}")
+        rows = np.flatnonzero(parts[part]).astype(np.int64)
+        if not len(rows) and part != "validation":
+            raise RecordsError(
+                f"{self.root}: no clip in part {part!r} of protocol {protocol!r} (validation subjects "
+                f"{sorted(validation_subjects)}, {division.field}s here: "
+                f"{sorted(set(self.index[division.field].tolist()))})"
+            )
+        return rows
+
+    def skeleton(self, row: int) -> np.ndarray:
+        """The skeleton of clip `row`: float32 [M, T, V, C], M the bodies that are there, T its own length."""
+        clip = self._skeletons.read(int(row))["skeleton"]
+        return np.ascontiguousarray(clip.transpose(1, 0, 2, 3))
+
+    def image(self, row: int, size: int) -> np.ndarray:
+        """The mosaic of clip `row`: uint8 RGB [H, W, 3], the shorter side resized to `size` (bilinear, antialiased).
+
+        Raises: RecordsError naming the clips that have no image where this one has none, or where its JPEG is broken.
+        """
+        from PIL import Image
+
+        try:
+            picture = Image.open(io.BytesIO(self.image_file(row))).convert("RGB")
+        except OSError as error:
+            name = self.index["name"][row]
+            raise RecordsError(
+                f"{self.root / IMAGES}: the JPEG of clip {name} is broken ({error}); prepare again"
+            ) from error
+        width, height = picture.size
+        short = min(width, height)
+        resized = picture.resize((size * width // short, size * height // short), Image.Resampling.BILINEAR)
+        return np.array(resized)
+
+    def image_file(self, row: int) -> bytes:
+        """The JPEG file of clip `row`'s mosaic, as it was stored. Raises: RecordsError where this clip has none."""
+        return self._dataset(IMAGES).read(self._joined_row(row, IMAGES))["image"]
+
+    def text(self, row: int, text_set: str) -> np.ndarray:
+        """The text feature of clip `row`: float32 [D].
+
+        Raises: RecordsError for an unknown set, or naming the clips that have no such feature where this one has none.
+        """
+        joined = self._joined_row(row, text_set)
+        return self._dataset(text_set).read(joined)["feature"]
+
+    def answer(self, row: int, text_set: str) -> str | None:
+        """What the model said of clip `row`; None where the set keeps no answers. Raises: RecordsError, as `text`."""
+        joined = self._joined_row(row, text_set)
+        stored = self._dataset(text_set).read(joined).get("answer")
+        return None if stored is None else stored.decode()
+
+    def text_width(self, text_set: str) -> int:
+        """D, the width of a text set's features. Raises: RecordsError for an unknown set."""
+        return self._dataset(text_set).features["feature"].shape[0]
+
+    def clips_without(self, rows, kind: str) -> list[str]:
+        """Names of the clips among `rows` that lack 'images' or the text set `kind`. Raises: RecordsError."""
+        names = self.index["name"][np.asarray(rows, dtype=np.int64)].tolist()
+        if kind == IMAGES and not self.has_images:
+            return names
+        present = self._dataset(kind).rows
+        return [name for name in names if name not in present]
+
+    def _joined_row(self, row: int, kind: str) -> int:
+        """Row of clip `row` in the dataset `kind`."""
+        found = self._dataset(kind).rows.get(str(self.index["name"][row]))
+        if found is None:
+            missing = self.clips_without(np.arange(len(self)), kind)
+            raise RecordsError(
+                f"{self._dataset(kind).folder}: clip {self.index['name'][row]} is not in it; {len(missing)} of "
+                f"{len(self)} clips are not: {_shorten(missing)}. Prepare them, or run without {kind}"
+            )
+        return found
+
+    def _dataset(self, kind: str) -> "_NamedDataset":
+        """The dataset 'images' or a text set, opened on first use."""
+        with self._lock:
+            if kind not in self._joined:
+                self._joined[kind] = self._open(kind)
+            return self._joined[kind]
+
+    def _open(self, kind: str) -> "_NamedDataset":
+        if kind == IMAGES:
+            folder = self.root / IMAGES
+            if not self.has_images:
+                raise RecordsError(
+                    f"{folder}: missing; these records have no images. Prepare with images, or run without"
+                )
+        elif kind in self.text_sets:
+            folder = self.root / TEXT / kind
+        else:
+            raise RecordsError(f"{self.root / TEXT}: no text set {kind!r}; there are {list(self.text_sets) or 'none'}")
+        return _NamedDataset(folder, _read_names(folder / "names.npy"))
+
+
+class _NamedDataset:
+    """One TFDS dataset with the clip name of each of its rows."""
+
+    def __init__(self, folder: pathlib.Path, names: np.ndarray, decoded: tuple[str, ...] | None = None):
+        """Opens `folder`; `read` decodes the features `decoded` (None: all).
+
+        Raises: RecordsError where it is missing, unreadable or not as long as `names`.
+        """
+        import tensorflow_datasets as tfds
+
+        if not (folder / "dataset_info.json").is_file():
+            raise RecordsError(f"{folder}: missing; expected a dataset of {len(names)} clips here. Prepare again")
+        self.folder = folder
+        self.names = names
+        self.rows = {name: row for row, name in enumerate(names.tolist())}
+        try:
+            builder = tfds.builder_from_directory(folder)
+            self.features = builder.info.features
+            # Not tfds.decode.PartialDecoding, which needs TensorFlow.
+            self._decoded = tfds.features.FeaturesDict({name: self.features[name] for name in decoded or self.features})
+            self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
+            self._source = builder.as_data_source(SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+            counted = count_rows(folder)
+        except (
+            Exception
+        ) as error:  # TFDS and ArrayRecord raise anything from KeyError to RuntimeError on a damaged file
+            raise RecordsError(f"{folder}: cannot be opened ({error}); prepare again") from error
+        if counted != len(names) or len(self._source) != len(names):
+            raise RecordsError(f"{folder}: {counted} rows, but the index has {len(names)} clips; prepare again")
+
+    def read(self, row: int) -> dict:
+        """The example in `row`. Raises: RecordsError where it is damaged or belongs to another clip."""
+        name = str(self.names[row])
+        try:
+            example = self._decoded.deserialize_example_np(self._source[row], decoders=self._decoders)
+        except Exception as error:  # as above
+            raise RecordsError(
+                f"{self.folder}: row {row} (clip {name}) cannot be read ({error}); prepare again"
+            ) from error
+        stored = example["name"].decode()
+        if stored != name:
+            raise RecordsError(f"{self.folder}: row {row} holds clip {stored}, the index says {name}; prepare again")
+        return example
+
+
+def count_rows(folder: pathlib.Path) -> int:
+    """Rows that the ArrayRecord files of the TFDS dataset in `folder` really hold."""
+    from array_record.python import array_record_module
+
+    total = 0
+    for path in sorted(folder.glob(f"*-{SPLIT}.array_record-*")):
+        reader = array_record_module.ArrayRecordReader(str(path))
+        total += reader.num_records()
+        reader.close()
+    return total
+
+
+def _read_info(root: pathlib.Path) -> dict:
+    """Contents of `info.json`, checked."""
+    path = root / "info.json"
+    if not root.is_dir():
+        raise RecordsError(f"{root}: no such folder; prepare it with python -m data_prep.<dataset> --out {root}")
+    if not path.is_file():
+        raise RecordsError(
+            f"{root}: not a records folder (no info.json); prepare one with python -m data_prep.<dataset>"
+        )
+    try:
+        stored = json.loads(path.read_text())
+        version = stored["records_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordsError(f"{path}: unreadable ({error!r}); prepare again") from error
+    if version != RECORDS_VERSION:
+        raise RecordsError(
+            f"{path}: records version {version!r}, this program reads {RECORDS_VERSION!r}; prepare again"
+        )
+    try:
+        expected = DatasetInfo.from_json(stored["info"]).joint_shape
+        shape = stored["num_joints"], stored["num_channels"]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RecordsError(f"{path}: incomplete or wrong ({error!r}); prepare again") from error
+    if shape != expected:
+        raise RecordsError(f"{path}: {shape} joints and channels, its layout has {expected}; prepare again")
+    return stored
+
+
+def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Contents of `index.npz`, checked."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
+    index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier program have none
+    lengths = {field: len(values) for field, values in index.items()}
+    if len(set(lengths.values())) != 1 or not lengths["name"]:
+        raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")
+    return index
+
+
+def _read_names(path: pathlib.Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
+
+
+def _text_sets(root: pathlib.Path) -> tuple[str, ...]:
+    """Names '<model>/<question>/<feature>' of the text datasets beneath `root`."""
+    found = (root / TEXT).glob("*/*/*/dataset_info.json")
+    return tuple(sorted(path.parent.relative_to(root / TEXT).as_posix() for path in found))
+
+
+def _shorten(names: list[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

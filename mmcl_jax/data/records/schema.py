@@ -1,0 +1,123 @@
+"""The schema of records, which reading and writing share: what a clip, a dataset and a protocol are.
+
+ROOT/info.json       DatasetInfo, records version, numbers of joints and channels
+ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, fold, and its size
+ROOT/skeletons/      TFDS dataset (ArrayRecord), rows in index order: float32 (T, M, V, C), real bodies only
+ROOT/images/         TFDS dataset of JPEG mosaics, with its own names.npy (row -> clip name)
+ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, with its own names.npy; those of a
+                     model also the answer of each clip and about.json: model, question, width
+"""
+
+import dataclasses
+import json
+
+import numpy as np
+
+from mmcl_jax.data.layouts import LAYOUTS, Layout
+from mmcl_jax.runtime.errors import MMCLError
+
+RECORDS_VERSION = "1.0.0"
+SPLIT = "clips"  # the one split of every dataset; train and test are filters on the index ('all' is reserved by TFDS)
+INDEX_FIELDS = ("label", "subject", "camera", "setup", "replication", "fold", "num_bodies", "num_frames")
+IMAGES = "images"
+SKELETONS = "skeletons"
+TEXT = "text"
+
+
+class RecordsError(MMCLError, ValueError):
+    """A records folder, or a question asked of it, that cannot be used. Names the file, the value and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it.
+
+    With `test`, only clips whose field is one of those test it, and the rest takes no part. With `num_classes`, only
+    the clips of the first so many classes take part, and the model knows no others.
+    """
+
+    field: str
+    train: tuple[int, ...]
+    num_classes: int | None = None
+    test: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.field not in INDEX_FIELDS:
+            raise ValueError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
+        both = sorted(set(self.train) & set(self.test or ()))
+        if both:
+            raise ValueError(f"protocol: clips of {self.field} {both} would both train and test")
+
+    def masks(self, index: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Which clips of an index train and which test: bool [clips] each."""
+        inside = np.ones(len(index["label"]), bool) if self.num_classes is None else index["label"] < self.num_classes
+        train = np.isin(index[self.field], self.train)
+        test = ~train if self.test is None else np.isin(index[self.field], self.test)
+        return inside & train, inside & test
+
+
+# What a joint may consist of: two or three coordinates, then a pose estimator's confidence, which is none.
+CONFIDENCE = "confidence"
+CHANNELS = (("x", "y", "z"), ("x", "y"), ("x", "y", CONFIDENCE), ("x", "y", "z", CONFIDENCE))
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a records folder holds; stored in `info.json` and in the metadata of every TFDS dataset beside it.
+
+    Raises: ValueError where layout or channels are none that this program knows.
+    """
+
+    dataset: str  # its name; key of PROTOCOLS, unless it brings its own
+    layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
+    units: str  # of the coordinates
+    class_names: tuple[str, ...]  # by label
+    image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
+    preprocessing: str  # one line: what was done to the raw data
+    channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
+    protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
+
+    def __post_init__(self):
+        if isinstance(self.layout, str) and self.layout not in LAYOUTS:
+            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}, and not a Layout")
+        if self.channels not in CHANNELS:
+            known = ", ".join(str(channels) for channels in CHANNELS)
+            raise ValueError(f"channels {self.channels!r} are not one of {known}")
+
+    @property
+    def skeleton_layout(self) -> Layout:
+        """The layout, its own or the one that is called so."""
+        return LAYOUTS[self.layout] if isinstance(self.layout, str) else self.layout
+
+    @property
+    def num_coordinates(self) -> int:
+        """How many of a joint's channels are coordinates; they come first."""
+        return len(self.channels) - self.channels.count(CONFIDENCE)
+
+    @property
+    def joint_shape(self) -> tuple[int, int]:
+        """(V, C) of every clip."""
+        return self.skeleton_layout.num_joints, len(self.channels)
+
+    def to_json(self) -> dict:
+        """What `from_json` reads; lists for tuples."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "DatasetInfo":
+        """Reads `to_json`'s dict. Raises: KeyError, TypeError, ValueError."""
+        stored = {**stored, "class_names": tuple(stored["class_names"])}
+        if isinstance(stored["layout"], dict):
+            own = dict(stored["layout"])
+            pairs = {name: tuple(map(tuple, own.pop(name, ()))) for name in ("bones", "links")}
+            stored["layout"] = Layout(joints=tuple(own.pop("joints")), **pairs, **own)
+        if "channels" in stored:  # records of an earlier program have neither this nor protocols
+            stored["channels"] = tuple(stored["channels"])
+        protocols = stored.get("protocols", {}).items()
+        stored["protocols"] = {name: _protocol(own) for name, own in protocols}
+        return cls(**stored)
+
+
+def _protocol(stored: dict) -> Protocol:
+    """A protocol from its JSON, in which tuples are lists."""
+    return Protocol(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})

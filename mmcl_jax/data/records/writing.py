@@ -1,0 +1,337 @@
+"""Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
+
+Whatever happens on the way, the destination is either as it was before or complete: everything is written into
+`OUT.incomplete`, which does not open as records, and renamed at the end. The schema is in `schema`.
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from mmcl_jax.data.records.reading import count_rows
+from mmcl_jax.data.records.schema import IMAGES, INDEX_FIELDS, RECORDS_VERSION, SKELETONS, SPLIT, TEXT, DatasetInfo
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import clear_disk_errors, make_folder
+
+_EXAMPLES_PER_SHARD = 16384
+_JPEG_START = b"\xff\xd8\xff"
+_TEXT_SET = re.compile(r"(?!.*(^|/)\.)[\w.-]+/[\w.-]+/[\w.-]+")
+_BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so calls are few
+
+
+@dataclasses.dataclass
+class Clip:
+    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are there."""
+
+    name: str
+    label: int
+    subject: int
+    camera: int
+    setup: int
+    replication: int
+    skeleton: np.ndarray
+    image: bytes | None = None  # the mosaic, already JPEG
+    texts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # 'model/question/feature' -> float32 (D,)
+    fold: int = 0  # which of the groups that the dataset's own divisions keep together; 0 where there are none
+
+
+@dataclasses.dataclass(frozen=True)
+class SetAside:
+    """A source file or clip that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+def write_records(
+    out,
+    info: DatasetInfo,
+    clips: Iterable[Clip | SetAside],
+    *,
+    total: int | None = None,
+    set_aside: Sequence[SetAside] = (),
+    overwrite: bool = False,
+) -> None:
+    """Writes `clips` to the records folder `out`, in one pass and in the order given.
+
+    Args:
+      out: the folder to create.
+      info: what is stored about the dataset.
+      clips: may be a generator larger than memory. It yields SetAside in place of a clip it could not read; a clip
+        that is not fit to be stored (see `_RecordsWriter.fault`) is set aside here.
+      total: number of items in `clips`, for the progress bar.
+      set_aside: what was left out before; stored with the rest in `set_aside.json`.
+      overwrite: replace existing records, after the new ones are complete.
+
+    Raises: PreparationError where `out` exists and may not be replaced, no clip is left, or the disk is full.
+    """
+    out = check_destination(out, overwrite)
+    incomplete = out.with_name(out.name + ".incomplete")
+    if incomplete.exists():
+        shutil.rmtree(incomplete)
+    set_aside = list(set_aside)
+    try:
+        with clear_disk_errors(incomplete):
+            make_folder(incomplete)
+            summary = _write(incomplete, info, clips, total, set_aside)
+            _move_into_place(incomplete, out)
+    except BaseException:  # an interruption too leaves nothing behind
+        shutil.rmtree(incomplete, ignore_errors=True)
+        raise
+    print(f"{out}: {summary}")
+    print_set_aside(set_aside, out / "set_aside.json")
+
+
+def check_destination(out, overwrite: bool) -> pathlib.Path:
+    """The absolute path of `out`, if records may be written there.
+
+    Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else.
+    """
+    out = pathlib.Path(out).resolve()
+    replaced = _replaced(out)
+    if replaced.exists() and not out.exists():  # an earlier run was stopped between two renames
+        replaced.rename(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return out
+    if not (out / "info.json").is_file():
+        raise PreparationError(
+            f"{out}: exists and is not a records folder; it will not be replaced, choose another --out"
+        )
+    if not overwrite:
+        raise PreparationError(f"{out}: exists already; choose another --out, or pass --overwrite to replace it")
+    return out
+
+
+def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
+    """Prints how many were set aside and the first few of them."""
+    if not set_aside:
+        return
+    print(f"set aside: {len(set_aside)}, listed in {path}")
+    for item in set_aside[:10]:
+        print(f"  {item.name}: {item.reason}")
+    if len(set_aside) > 10:
+        print(f"  and {len(set_aside) - 10} more")
+
+
+class DatasetWriter:
+    """Writes one TFDS dataset of a records folder, row by row, and remembers the clip name of each row."""
+
+    def __init__(self, folder: pathlib.Path, features: dict, info: DatasetInfo):
+        """Creates the dataset in `folder` with the TFDS `features` beside the clip's name."""
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core import dataset_info
+
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.names: list[str] = []
+        self._buffer: list[dict] = []
+        identity = dataset_info.DatasetIdentity(
+            name=folder.name if folder.name in (SKELETONS, IMAGES) else TEXT,
+            version=tfds.core.Version(RECORDS_VERSION),
+            data_dir=str(folder),
+            module_name="",
+        )
+        description = dataset_info.DatasetInfo(
+            builder=identity,
+            description=f"{info.dataset}: {info.preprocessing}",
+            features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **features}),
+            metadata=tfds.core.MetadataDict(info.to_json()),
+        )
+        self._writer = tfds.core.SequentialWriter(
+            description, max_examples_per_shard=_EXAMPLES_PER_SHARD, file_format="array_record"
+        )
+        self._writer._serializer = _repeatable_serializer(description.features)
+        self._writer.initialize_splits([SPLIT])
+
+    def add(self, name: str, **values) -> None:
+        """Appends the row of clip `name`."""
+        self.names.append(name)
+        self._buffer.append({"name": name, **values})
+        if len(self._buffer) == _BUFFERED_EXAMPLES:
+            self._flush()
+
+    def close(self) -> None:
+        """Completes the dataset. Raises: PreparationError where fewer rows reached the disk than were added."""
+        self._flush()
+        self._writer.close_all()
+        written = count_rows(self.folder)
+        if written != len(self.names):
+            raise PreparationError(
+                f"{self.folder}: {written} of {len(self.names)} rows were written; is the disk full?"
+            )
+
+    def save_names(self) -> None:
+        """Stores the clip name of each row beside a dataset that the index does not name."""
+        np.save(self.folder / "names.npy", np.array(self.names))
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._writer.add_examples({SPLIT: self._buffer})
+            self._buffer = []
+
+
+def _repeatable_serializer(features):
+    """TFDS's serializer, but with the same bytes in every process; protobuf leaves the order of a map's entries open.
+
+    TFDS has no option for it, so `DatasetWriter` puts this in the place of the writer's own.
+    """
+    from tensorflow_datasets.core import example_serializer
+
+    class Repeatable(example_serializer.ExampleSerializer):
+        def serialize_example(self, example):
+            return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+    return Repeatable(features.get_serialized_info())
+
+
+def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:
+    """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
+    writer = _RecordsWriter(folder, info)
+    for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
+        reason = None if isinstance(clip, SetAside) else writer.fault(clip)
+        if isinstance(clip, SetAside):
+            set_aside.append(clip)
+        elif reason:
+            set_aside.append(SetAside(clip.name, reason))
+        else:
+            writer.add(clip)
+    if not writer.names:
+        reasons = "; ".join(f"{item.name}: {item.reason}" for item in set_aside[:3]) or "the source is empty"
+        raise PreparationError(
+            f"no clip is left to write, {len(set_aside)} set aside ({reasons}); is the source right?"
+        )
+    _write_json(folder / "set_aside.json", [dataclasses.asdict(item) for item in set_aside])
+    writer.close()
+    return ", ".join(f"{len(dataset.names)} {kind}" for kind, dataset in writer.datasets.items())
+
+
+class _RecordsWriter:
+    """Distributes clips over the datasets of a records folder, each created at the first clip that has a part in it."""
+
+    def __init__(self, folder: pathlib.Path, info: DatasetInfo):
+        self.folder = folder
+        self.info = info
+        self.datasets: dict[str, DatasetWriter] = {}  # by path beneath the records folder
+        self.names: set[str] = set()
+        self.widths: dict[str, int] = {}  # of the text sets
+        self._index: list[tuple[int, ...]] = []
+
+    def fault(self, clip: Clip) -> str | None:
+        """Why a clip must not be stored, or None."""
+        return (
+            _identity_fault(clip, self.info, self.names)
+            or _skeleton_fault(clip.skeleton, self.info)
+            or ("the image is not a JPEG" if clip.image is not None and clip.image[:3] != _JPEG_START else None)
+            or _text_fault(clip.texts, self.widths)
+        )
+
+    def add(self, clip: Clip) -> None:
+        """Appends a faultless clip."""
+        from tensorflow_datasets import features
+
+        self.names.add(clip.name)
+        num_frames, num_bodies = clip.skeleton.shape[:2]
+        fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, clip.fold)
+        fields += (num_bodies, num_frames)
+        self._index.append(fields)
+        shape = (None, None, *self.info.joint_shape)
+        tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
+        schema = {"skeleton": tensor, **dict.fromkeys(INDEX_FIELDS, np.int64)}
+        skeleton = np.ascontiguousarray(clip.skeleton, dtype=np.float32)
+        numbers = dict(zip(INDEX_FIELDS, fields, strict=True))
+        self._dataset(SKELETONS, schema).add(clip.name, skeleton=skeleton, **numbers)
+        if clip.image is not None:
+            schema = {"image": features.Image(shape=(None, None, 3), encoding_format="jpeg")}
+            # A file object is stored as it is; an array would be encoded by TensorFlow.
+            self._dataset(IMAGES, schema).add(clip.name, image=io.BytesIO(clip.image))
+        for text_set, feature in clip.texts.items():
+            self.widths[text_set] = len(feature)
+            schema = {"feature": features.Tensor(shape=feature.shape, dtype=np.float32)}
+            dataset = self._dataset(f"{TEXT}/{text_set}", schema)
+            dataset.add(clip.name, feature=np.asarray(feature, dtype=np.float32))
+
+    def close(self) -> None:
+        """Completes the datasets and writes the indexes; `info.json`, without which nothing opens, comes last."""
+        for kind, dataset in self.datasets.items():
+            dataset.close()
+            if kind != SKELETONS:
+                dataset.save_names()
+        columns = dict(zip(INDEX_FIELDS, np.array(self._index, dtype=np.int64).T, strict=True))
+        np.savez(self.folder / "index.npz", name=np.array(self.datasets[SKELETONS].names), **columns)
+        stored = {
+            "records_version": RECORDS_VERSION,
+            "num_joints": self.info.joint_shape[0],
+            "num_channels": self.info.joint_shape[1],
+            "info": self.info.to_json(),
+        }
+        _write_json(self.folder / "info.json", stored)
+
+    def _dataset(self, kind: str, schema: dict) -> DatasetWriter:
+        if kind not in self.datasets:
+            self.datasets[kind] = DatasetWriter(self.folder / kind, schema, self.info)
+        return self.datasets[kind]
+
+
+def _identity_fault(clip: Clip, info: DatasetInfo, names: set[str]) -> str | None:
+    if not clip.name:
+        return "a clip without a name"
+    if clip.name in names:
+        return "duplicate: a clip of this name came before"
+    if not 0 <= clip.label < len(info.class_names):
+        return f"label {clip.label}, expected 0 to {len(info.class_names) - 1}"
+    return None
+
+
+def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
+    if skeleton.ndim != 4 or 0 in skeleton.shape[1:]:
+        return f"skeleton of shape {skeleton.shape}, expected (frames, bodies, joints, channels)"
+    if not len(skeleton):
+        return "a skeleton of zero frames"
+    if skeleton.shape[2:] != info.joint_shape:
+        return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(np.asarray(skeleton, dtype=np.float32)).all(axis=(1, 2, 3))
+    if not finite.all():
+        return f"NaN or infinite values in {np.sum(~finite)} of {len(finite)} frames"
+    if not skeleton[..., : info.num_coordinates].any():
+        return "every joint of every frame is zero"
+    return None
+
+
+def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | None:
+    for text_set, feature in texts.items():
+        if not _TEXT_SET.fullmatch(text_set):
+            return f"text set {text_set!r}, expected 'model/question/feature' of letters, digits, '.', '_' and '-'"
+        if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
+            return f"text feature {text_set} of shape {feature.shape}, expected a vector of finite numbers"
+        if widths.get(text_set, len(feature)) != len(feature):
+            return f"text feature {text_set} of width {len(feature)}, the clips before have {widths[text_set]}"
+    return None
+
+
+def _move_into_place(incomplete: pathlib.Path, out: pathlib.Path) -> None:
+    """Renames the complete folder to `out`; what was there before goes only after that."""
+    replaced = _replaced(out)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+    if out.exists():
+        out.rename(replaced)
+    incomplete.rename(out)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+def _replaced(out: pathlib.Path) -> pathlib.Path:
+    """Where the records that are being replaced stand between two renames."""
+    return out.with_name(out.name + ".replaced")
+
+
+def _write_json(path: pathlib.Path, value) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Clips that live on the devices: read once, then every batch is drawn there, and no clip crosses from the host again.
+
+Every device holds all of them, so that it can draw whatever clips its part of a batch asks for without a word to the
+others; and every process reads all of them. A run whose clips do not fit streams.
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.input_pipeline import Fields
+from mmcl_jax.data.records import Records
+from mmcl_jax.runtime import sharding
+
+
+def load(
+    records: Records,
+    rows: np.ndarray,
+    fields: Fields,
+    mesh: jax.sharding.Mesh,
+    *,
+    part_size: int,
+    **reading: int | None,
+) -> dict[str, jax.Array]:
+    """The clips `rows`, in this order, on every device: a dict of arrays as a batch of all of them would have them.
+
+    They are read `part_size` at a time, so that the host never holds more; `reading` as `input_pipeline` takes it.
+
+    Raises: ValueError where the devices have no room.
+    """
+    from tqdm import tqdm
+
+    everywhere = sharding.replicated(mesh)
+    shapes = _shapes(records, rows, fields)
+    blank = jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), out_shardings=everywhere
+    )
+    try:
+        clips = jax.block_until_ready(blank())
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError(
+            f"{_no_room(_bytes(shapes), fields.storage)} ({str(error).strip().splitlines()[0]})"
+        ) from error
+    write = jax.jit(_write, donate_argnums=0, out_shardings=everywhere)
+    parts = input_pipeline.in_parts(records, rows, fields, size=part_size, **reading)
+    bar = tqdm(total=len(rows), desc="clips to the devices", unit="clip", disable=jax.process_index() > 0)
+    with bar:
+        for begin, part in parts:
+            placed = jax.tree.map(lambda x: jax.make_array_from_process_local_data(everywhere, x), part)
+            clips = write(clips, placed, np.int32(begin))
+            bar.update(begin + len(part["label"]) - bar.n)
+    return clips
+
+
+def _write(clips: dict[str, jax.Array], part: dict[str, jax.Array], begin: jax.Array) -> dict[str, jax.Array]:
+    return {
+        name: jax.lax.dynamic_update_slice_in_dim(values, part[name], begin, axis=0) for name, values in clips.items()
+    }
+
+
+def size(records: Records, rows: np.ndarray, fields: Fields) -> dict[str, int]:
+    """Bytes of the clips `rows` on a device, by field."""
+    return _bytes(_shapes(records, rows, fields))
+
+
+def check_room(sizes: dict[str, int], storage: str, mesh: jax.sharding.Mesh) -> None:
+    """Raises ValueError, saying what would help, where clips of these `sizes` do not fit this process's devices.
+
+    A device that does not tell its memory is trusted; CPU devices share the machine's.
+    """
+    for device in mesh.local_devices:
+        free = _free_memory(device)
+        if free is not None and sum(sizes.values()) > free:
+            raise ValueError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
+
+
+def _free_memory(device: jax.Device) -> int | None:
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
+    return None
+
+
+def _no_room(sizes: dict[str, int], storage: str) -> str:
+    parts = ", ".join(
+        f"{name} {_gigabytes(count)}" for name, count in sizes.items() if count * 50 > sum(sizes.values())
+    )
+    halve = "" if storage == "float16" else "halve the skeletons with --config.data.storage=float16, or "
+    return (
+        f"data.device_resident: the clips, {_gigabytes(sum(sizes.values()))} ({parts}), do not fit a device beside the "
+        f"model; {halve}stream them with --config.data.device_resident=False"
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.3g} GB"
+
+
+def _shapes(records: Records, rows: np.ndarray, fields: Fields) -> dict[str, jax.ShapeDtypeStruct]:
+    first: Any = input_pipeline.read_clip(records, rows[0], fields)
+    return {
+        name: jax.ShapeDtypeStruct((len(rows), *np.shape(value)), np.asarray(value).dtype)
+        for name, value in first.items()
+    }
+
+
+def _bytes(shapes: dict[str, jax.ShapeDtypeStruct]) -> dict[str, int]:
+    return {name: leaf.size * leaf.dtype.itemsize for name, leaf in shapes.items()}

@@ -1,0 +1,262 @@
+"""Transforms of raw clips, run inside the jitted step: pure functions of one clip and a key, vmapped over the batch.
+
+A clip is `[M, T, V, C]`, padded with zeros to the longest clip of its records, with its real number of frames and
+bodies. Every transform returns `[M, window, V, C]`. The first two or three channels are coordinates. What may follow,
+a pose estimator's confidence, is cropped and resized in time with them and otherwise left as it is: never moved,
+turned, scaled or differenced.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmcl_jax.data.layouts import Layout
+
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+ABSENT_BODY = ("zeros", "copy")
+SAMPLING = ("crop_resize", "view_normalised")
+# NW-UCLA's training frames are drawn without replacement from every frame index repeated so often.
+_REPEATS = 100
+
+Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformOptions:
+    """What happens to a clip before the model sees it.
+
+    Attributes:
+      sampling: 'crop_resize' (NTU recipe: crop in time, resize linearly, rotate) or 'view_normalised' (NW-UCLA recipe
+        of CTR-GCN: rotate, scale every axis to [-1, 1] over the clip, sample frames).
+      window: frames of the result.
+      crop_interval: least and largest fraction of a training clip that the crop keeps.
+      test_crop: fraction that the centred test crop keeps.
+      rotation: bound of the random rotation in training; radians about each axis for 'crop_resize' (in the image plane
+        alone where joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
+      centre: subtract the layout's centre joint in the first frame ('view_normalised' always does).
+      absent_body: 'zeros' or 'copy', what stands for the second body of a clip that has one.
+      stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
+    """
+
+    sampling: str
+    window: int
+    crop_interval: tuple[float, float]
+    test_crop: float
+    rotation: float
+    centre: bool
+    absent_body: str
+    stream: str
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("sampling", self.sampling, SAMPLING),
+            ("absent_body", self.absent_body, ABSENT_BODY),
+            ("stream", self.stream, STREAMS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+
+
+def absent_stays_zero(absent_body: str, sampling: str) -> bool:
+    """Whether a body that is not there is zero in every frame of a transformed test clip of any stream."""
+    return absent_body == "zeros" and sampling == "crop_resize"  # 'view_normalised' moves zeros too
+
+
+def make_transform(
+    options: TransformOptions, layout: Layout, max_frames: int, train: bool, *, coordinates: int
+) -> Transform:
+    """Returns the function (clip, frames, bodies, key) -> transformed clip that `options` describe.
+
+    The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
+    are coordinates, 2 (x, y) or 3.
+
+    Raises: ValueError for a recipe that 2-D joints cannot have.
+    """
+    if options.sampling == "view_normalised" and coordinates != 3:
+        raise ValueError(
+            f"sampling 'view_normalised' turns clips about the x and y axes, but these have {coordinates} coordinates; "
+            "use 'crop_resize'"
+        )
+    parents = layout.parents
+
+    def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
+        clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for keeping clips, not for sums
+        if options.absent_body == "copy":
+            clip = copy_first_body(clip, bodies)
+        if options.centre or options.sampling == "view_normalised":
+            clip = subtract_joint(clip, layout.centre, frames, bodies, options.absent_body, coordinates)
+        if options.sampling == "crop_resize":
+            clip = _crop_resize_recipe(clip, frames, key, options, coordinates, train)
+        else:
+            clip = _view_normalised_recipe(clip, frames, key, options, max_frames, train)
+        if options.stream in ("bone", "bone_motion"):
+            clip = bones(clip, parents, coordinates)
+        if options.stream in ("joint_motion", "bone_motion"):
+            clip = motion(clip, coordinates)
+        return clip
+
+    return transform
+
+
+def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinates: int, train: bool) -> jax.Array:
+    if not train:
+        return crop_resize(clip, *centred_crop(frames, options.test_crop), options.window)
+    crop_key, rotation_key = jax.random.split(key)
+    begin, length = random_crop(crop_key, frames, options.crop_interval, options.window)
+    clip = crop_resize(clip, begin, length, options.window)
+    angles = jax.random.uniform(rotation_key, (3,), minval=-options.rotation, maxval=options.rotation)
+    if coordinates == 2:
+        angles = angles.at[:2].set(0.0)  # a picture turns about the axis that leads out of it
+    return rotate(clip, rotation_matrix(angles)[:coordinates, :coordinates])
+
+
+def _view_normalised_recipe(clip, frames, key, options: TransformOptions, max_frames: int, train: bool) -> jax.Array:
+    if not train:
+        indices = jnp.asarray(_even_frames_table(max_frames, options.window))[frames]
+        return normalise_range(clip, frames)[:, indices]
+    view_key, sample_key = jax.random.split(key)
+    bound = round(options.rotation)
+    degrees = jax.random.randint(view_key, (2,), -bound, bound + 1)
+    clip = rotate(clip, view_matrix(jnp.deg2rad(degrees)))
+    return normalise_range(clip, frames)[:, random_frames(sample_key, frames, options.window)]
+
+
+def copy_first_body(clip: jax.Array, bodies: jax.Array) -> jax.Array:
+    """Puts a copy of the first body where a body is absent. `[M, T, V, C]`."""
+    absent = jnp.arange(clip.shape[0])[:, None, None, None] >= bodies
+    return jnp.where(absent, clip[:1], clip)
+
+
+def subtract_joint(clip, joint: int, frames, bodies, absent_body: str, coordinates: int) -> jax.Array:
+    """Moves the origin to `joint` of the first body in the first frame; padding and absent bodies stay zero.
+
+    `[M, T, V, C]`; channels after the `coordinates` stay.
+    """
+    origin = clip[0, 0, joint, :coordinates]
+    real = jnp.arange(clip.shape[1])[None, :, None, None] < frames
+    if absent_body == "zeros":
+        real = real & (jnp.arange(clip.shape[0])[:, None, None, None] < bodies)
+    return clip.at[..., :coordinates].add(jnp.where(real, -origin, 0.0))
+
+
+def random_crop(key: jax.Array, frames: jax.Array, interval: tuple[float, float], window: int):
+    """Draws a crop: a fraction uniform in `interval`, at least `window` frames where there are so many, any start.
+
+    Returns (begin, length), int32 scalars.
+    """
+    fraction_key, begin_key = jax.random.split(key)
+    fraction = jax.random.uniform(fraction_key, minval=interval[0], maxval=interval[1])
+    length = crop_length(fraction, frames, window)
+    return jax.random.randint(begin_key, (), 0, frames - length + 1), length
+
+
+def crop_length(fraction: jax.Array, frames: jax.Array, window: int) -> jax.Array:
+    """Length of a training crop: `clip(floor(fraction * frames), window, frames)`."""
+    return jnp.minimum(jnp.maximum(jnp.floor(fraction * frames).astype(jnp.int32), window), frames)
+
+
+def centred_crop(frames: jax.Array, fraction: float):
+    """Returns (begin, length) of the centred test crop, as CTR-GCN rounds it."""
+    begin = jnp.floor((1 - fraction) * frames / 2).astype(jnp.int32)
+    return begin, frames - 2 * begin
+
+
+def crop_resize(clip: jax.Array, begin: jax.Array, length: jax.Array, window: int) -> jax.Array:
+    """Resizes frames [begin, begin + length) to `window` frames linearly (PyTorch's `align_corners=False`).
+
+    `[M, T, V, C]` -> `[M, window, V, C]`.
+    """
+    position = jnp.maximum((jnp.arange(window) + 0.5) * (length / window) - 0.5, 0.0)
+    left = jnp.minimum(jnp.floor(position).astype(jnp.int32), length - 1)
+    right = jnp.minimum(left + 1, length - 1)
+    weight = (position - left)[None, :, None, None]
+    return clip[:, begin + left] * (1 - weight) + clip[:, begin + right] * weight
+
+
+def rotation_matrix(angles: jax.Array) -> jax.Array:
+    """Rotation by `angles` (radians about x, y, z, in this order) as CTR-GCN's `random_rot` defines it. `[3, 3]`."""
+    (cx, cy, cz), (sx, sy, sz) = jnp.cos(angles), jnp.sin(angles)
+    zero, one = jnp.zeros_like(cx), jnp.ones_like(cx)
+    about_x = jnp.array([[one, zero, zero], [zero, cx, sx], [zero, -sx, cx]])
+    about_y = jnp.array([[cy, zero, -sy], [zero, one, zero], [sy, zero, cy]])
+    about_z = jnp.array([[cz, sz, zero], [-sz, cz, zero], [zero, zero, one]])
+    product = lambda a, b: jnp.matmul(a, b, precision="highest")  # noqa: E731
+    return product(about_z, product(about_y, about_x))
+
+
+def view_matrix(angles: jax.Array) -> jax.Array:
+    """Rotation by `angles` (radians about x, then y) as the NW-UCLA recipe applies it to row vectors. `[3, 3]`."""
+    (cx, cy), (sx, sy) = jnp.cos(angles), jnp.sin(angles)
+    zero, one = jnp.zeros_like(cx), jnp.ones_like(cx)
+    about_x = jnp.array([[one, zero, zero], [zero, cx, sx], [zero, -sx, cx]])
+    about_y = jnp.array([[cy, zero, -sy], [zero, one, zero], [sy, zero, cy]])
+    return jnp.matmul(about_y, about_x, precision="highest").T
+
+
+def rotate(clip: jax.Array, matrix: jax.Array) -> jax.Array:
+    """Multiplies every joint's D coordinates (column vectors) by `matrix` `[D, D]`; further channels stay."""
+    coordinates = matrix.shape[0]
+    rotated = jnp.einsum("ij,mtvj->mtvi", matrix, clip[..., :coordinates], precision="highest")
+    return jnp.concatenate([rotated, clip[..., coordinates:]], axis=-1)
+
+
+def normalise_range(clip: jax.Array, frames: jax.Array) -> jax.Array:
+    """Scales each coordinate to [-1, 1] over the first body's real frames (NW-UCLA); a constant axis becomes -1."""
+    coordinates = clip[..., :3]
+    real = (jnp.arange(clip.shape[1]) < frames)[:, None, None]
+    lowest = jnp.min(jnp.where(real, coordinates[0], jnp.inf), axis=(0, 1))
+    highest = jnp.max(jnp.where(real, coordinates[0], -jnp.inf), axis=(0, 1))
+    extent = jnp.where(highest > lowest, highest - lowest, 1.0)
+    scaled = (coordinates - lowest) / extent * 2 - 1
+    return jnp.concatenate([scaled, clip[..., 3:]], axis=-1)
+
+
+def random_frames(key: jax.Array, frames: jax.Array, window: int) -> jax.Array:
+    """Draws `window` sorted frame indices without replacement from every index repeated 100 times.
+
+    Floyd's algorithm: every subset of the repeated indices is equally likely. int32 `[window]`.
+    """
+    population = frames * _REPEATS
+    draws = jax.random.uniform(key, (window,))
+
+    def choose(i: int, chosen: jax.Array) -> jax.Array:
+        last = population - window + i
+        drawn = jnp.minimum((draws[i] * (last + 1)).astype(jnp.int32), last)
+        return chosen.at[i].set(jnp.where((chosen == drawn).any(), last, drawn))
+
+    chosen = jax.lax.fori_loop(0, window, choose, jnp.full((window,), -1, jnp.int32))
+    return jnp.sort(chosen // _REPEATS)
+
+
+def _even_frames_table(max_frames: int, window: int) -> np.ndarray:
+    """int32 `[max_frames + 1, window]`: for each clip length, the test frames, `linspace` truncated in float64."""
+    table = [np.linspace(0, max(frames - 1, 0), window).astype(np.int32) for frames in range(max_frames + 1)]
+    return np.stack(table)
+
+
+def bones(clip: jax.Array, parents: np.ndarray, coordinates: int) -> jax.Array:
+    """Vectors from each joint's parent to the joint; the root's is zero. `[M, T, V, C]`.
+
+    Channels after the `coordinates` stay: a bone keeps its joint's confidence. (The parent's is at the
+    parent, where graph convolutions see it; pyskl takes the mean of the two.)
+    """
+    vectors = clip[..., :coordinates] - clip[..., parents, :coordinates]
+    return jnp.concatenate([vectors, clip[..., coordinates:]], axis=-1)
+
+
+def motion(clip: jax.Array, coordinates: int) -> jax.Array:
+    """Differences between frames, the last one zero. `[M, T, V, C]`.
+
+    Channels after the `coordinates` stay: a difference keeps its first frame's confidence.
+    """
+    differences = jnp.diff(clip[..., :coordinates], axis=1)
+    differences = jnp.pad(differences, ((0, 0), (0, 1), (0, 0), (0, 0)))
+    return jnp.concatenate([differences, clip[..., coordinates:]], axis=-1)
+
+
+def normalise_images(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """uint8 RGB `[N, H, W, 3]` -> float32 with `mean` and `std`, of RGB in [0, 1], taken out (Norm of eq. 3)."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

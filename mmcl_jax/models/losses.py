@@ -1,0 +1,106 @@
+"""The three losses of the paper: classification, contrast between skeleton and image (eq. 4-6), refinement (eq. 9).
+
+And what Info-GCN classifies with: label smoothing, and two terms that shape its latent vectors.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmcl_jax.models.groups import group_count
+
+CONTRASTIVE = ("released", "paper")
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross entropy of `[N, K]` logits and int `[N]` labels; L_cls, and on refined scores L_R (eq. 9)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Mean cross entropy of `[N, K]` logits with targets that give `smoothing` to all K classes in equal parts.
+
+    The rest goes to the label, int `[N]`; a smoothing of 0 is `cross_entropy`.
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def class_prior_distance(latent: jax.Array, prior: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean squared distance between the classes' mean latent vectors and their priors (Info-GCN, conditional MMD).
+
+    Args:
+      latent: `[N, D]`.
+      prior: `[K, D]`, where the latent vectors of each class should lie.
+      labels: int `[N]`.
+
+    Returns:
+      A scalar: the mean over D and over those classes that the labels have.
+    """
+    members = jax.nn.one_hot(labels, prior.shape[0], dtype=latent.dtype)
+    counts = members.sum(axis=0)
+    means = jnp.matmul(members.T, latent, precision="highest") / jnp.maximum(counts, 1)[:, None]
+    distances = jnp.square(means - prior).mean(axis=1)
+    present = counts > 0
+    return jnp.where(present, distances, 0).sum() / present.sum()
+
+
+def mean_norm(latent: jax.Array) -> jax.Array:
+    """Euclidean norm of the mean of `[N, D]` latent vectors (Info-GCN, marginal MMD). Its gradient at 0 is 0."""
+    return optax.safe_norm(latent.mean(axis=0), 0.0)
+
+
+def contrastive(
+    a: jax.Array, b: jax.Array, *, temperature: float, variant: str = "released", group_size: int | None = None
+) -> jax.Array:
+    """Symmetric contrastive loss between two modalities' features (eq. 4).
+
+    Args:
+      a: `[N, D]` features of one modality.
+      b: `[N, D]` features of the other; row i belongs to the same clip as `a[i]`.
+      temperature: tau.
+      variant: 'released': the released code's (GRACE), whose negatives are the other clips of both modalities, seen
+        from one of them; 'paper': eq. 6, whose negatives are across modalities in both directions. Both have the minus
+        sign that eq. 5 lacks.
+      group_size: clips contrasted with each other, N must be a multiple of it; None means the whole batch.
+
+    Returns:
+      A scalar, the mean over clips and directions.
+
+    Raises:
+      ValueError: an unknown variant, or a group size that does not divide N.
+    """
+    if variant not in CONTRASTIVE:
+        raise ValueError(f"contrastive variant {variant!r} is not one of {', '.join(CONTRASTIVE)}")
+    groups = group_count(a.shape[0], group_size)
+    loss = _released if variant == "released" else _paper
+    grouped = (x.reshape(groups, -1, x.shape[-1]) for x in (_unit(a), _unit(b)))
+    return jax.vmap(lambda a, b: loss(a, b, temperature))(*grouped).mean()
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def _released(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
+    across = _similarity(a, b, temperature)
+    return (_one_way(a, across, temperature) + _one_way(b, across.T, temperature)) / 2
+
+
+def _one_way(a: jax.Array, across: jax.Array, temperature: float) -> jax.Array:
+    same = jnp.eye(len(a), dtype=bool)
+    within = jnp.where(same, -jnp.inf, _similarity(a, a, temperature))
+    candidates = jax.nn.logsumexp(jnp.concatenate([across, within], axis=1), axis=1)
+    return (candidates - jnp.diag(across)).mean()
+
+
+def _paper(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
+    across = _similarity(a, b, temperature)
+    same = jnp.eye(len(a), dtype=bool)
+    # Row i: the positive pair, the other images against skeleton i, the other skeletons against image i.
+    candidates = jnp.concatenate([across, jnp.where(same, -jnp.inf, across.T)], axis=1)
+    return (jax.nn.logsumexp(candidates, axis=1) - jnp.diag(across)).mean()
+
+
+def _similarity(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
+    return jnp.matmul(a, b.T, precision="highest") / temperature

@@ -1,0 +1,64 @@
+"""Files that are there whole or not at all, folders, and the want of room for them."""
+
+import contextlib
+import errno
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+from mmcl_jax.runtime.errors import PreparationError
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields where to write the file that becomes `path` at the end: whole or not at all, whatever stops this process.
+
+    A reader sees the old file or the new one, never half. Where the body raises, `path` stays as it was. Creates the
+    folder if need be; several processes may write beside each other.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
+    """Writes bytes, or text as UTF-8 with its line ends as they are, as `whole_file` does."""
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+@contextlib.contextmanager
+def clear_disk_errors(folder: pathlib.Path):
+    """Turns a failed write beneath `folder` into a PreparationError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise PreparationError(
+            f"{folder}: the disk is full ({error}). Free some space or choose an --out on another disk, and run again; "
+            "existing records are untouched, the incomplete ones are removed"
+        ) from error
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, of Python or of ArrayRecord (which has only a message), says that no space is left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error)

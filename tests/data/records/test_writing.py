@@ -1,0 +1,208 @@
+"""Writing records: what is refused, what is set aside, and that a failure on the way leaves things as they were."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mmcl_jax.data import records
+from mmcl_jax.data.records import writing
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from tests.data.records.test_reading import TEXT_SET, jpeg, make_clip, make_info
+
+
+def write(out, clips, **options):
+    records.write_records(out, make_info(), clips, **options)
+
+
+def contents(folder) -> dict:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_same_clips_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / name, (make_clip(number) for number in range(5)))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_bytes_do_not_depend_on_the_process(tmp_path):
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    write(tmp_path / "out", [make_clip(0), make_clip(1)])
+    for folder in ("skeletons", "images", f"text/{TEXT_SET}"):
+        (path,) = (tmp_path / "out" / folder).glob("*array_record*")
+        reader = array_record_module.ArrayRecordReader(str(path))
+        for stored in reader.read_all():
+            in_order = tf_example_pb2.Example.FromString(stored).SerializeToString(deterministic=True)
+            assert stored == in_order  # the map of a protocol buffer has no order of its own
+        reader.close()
+
+
+def test_several_buffers_and_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_BUFFERED_EXAMPLES", 2)
+    monkeypatch.setattr(writing, "_EXAMPLES_PER_SHARD", 3)
+    write(tmp_path / "out", (make_clip(number) for number in range(8)))
+    assert len(list((tmp_path / "out" / "skeletons").glob("*array_record*"))) == 3
+    opened = records.Records(tmp_path / "out")
+    for row in range(8):
+        np.testing.assert_array_equal(opened.skeleton(row), make_clip(row).skeleton.transpose(1, 0, 2, 3))
+
+
+def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
+    skeleton = make_clip(4).skeleton.copy()
+    skeleton[where] = value
+    return skeleton
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"skeleton": spoilt_skeleton(np.nan)}, "NaN or infinite values in 1 of 7 frames"),
+        ({"skeleton": make_clip(4).skeleton.astype(np.float64) * 1e300}, "NaN or infinite"),
+        ({"skeleton": spoilt_skeleton(0, np.s_[:])}, "every joint of every frame is zero"),
+        ({"skeleton": np.zeros((0, 1, 20, 3), np.float32)}, "zero frames"),
+        ({"skeleton": np.ones((4, 20, 3), np.float32)}, r"shape \(4, 20, 3\)"),
+        ({"skeleton": np.ones((4, 0, 20, 3), np.float32)}, r"shape \(4, 0, 20, 3\)"),
+        (
+            {"skeleton": np.ones((4, 1, 25, 3), np.float32)},
+            r"\(25, 3\), layout and channels of the dataset say \(20, 3\)",
+        ),
+        ({"label": 3}, "label 3, expected 0 to 2"),
+        ({"label": -1}, "label -1"),
+        ({"name": "clip01"}, "duplicate"),
+        ({"name": ""}, "without a name"),
+        ({"image": b"GIF89a"}, "not a JPEG"),
+        ({"texts": {TEXT_SET: np.zeros(4, np.float32)}}, "width 4, the clips before have 3"),
+        ({"texts": {TEXT_SET: np.array([1.0, np.nan, 2.0])}}, "vector of finite numbers"),
+        ({"texts": {"../../escape": np.zeros(3, np.float32)}}, "expected 'model/question/feature'"),
+    ],
+)
+def test_a_bad_clip_is_set_aside_and_stops_nothing(tmp_path, capsys, changes, reason):
+    bad = make_clip(4, **changes)
+    write(tmp_path / "out", [make_clip(0), make_clip(1), bad, make_clip(5)])
+    assert records.Records(tmp_path / "out").index["name"].tolist() == ["clip00", "clip01", "clip05"]
+    (listed,) = json.loads((tmp_path / "out" / "set_aside.json").read_text())
+    assert listed["name"] == bad.name
+    assert re.search(reason, listed["reason"])
+    assert "set aside: 1" in capsys.readouterr().out
+
+
+def test_confidence_alone_is_no_skeleton_and_may_not_be_nan(tmp_path):
+    info = make_info(layout="coco", channels=("x", "y", "confidence"))
+    good = np.ones((4, 1, 17, 3), np.float32)
+    confidence_alone, broken = good.copy(), good.copy()
+    confidence_alone[..., :2] = 0
+    broken[1, 0, 3, 2] = np.nan
+    skeletons = (good, confidence_alone, broken, np.ones((4, 1, 17, 2), np.float32))
+    clips = [make_clip(number, skeleton=skeleton) for number, skeleton in enumerate(skeletons)]
+    records.write_records(tmp_path / "out", info, clips)
+    reasons = [item["reason"] for item in json.loads((tmp_path / "out" / "set_aside.json").read_text())]
+    assert [reason.split(",")[0] for reason in reasons] == [
+        "every joint of every frame is zero",
+        "NaN or infinite values in 1 of 4 frames",
+        "joints and channels (17",
+    ]
+
+
+def test_what_the_source_set_aside_is_listed_in_order(tmp_path):
+    clips = [make_clip(0), records.SetAside("b.json", "truncated"), make_clip(1)]
+    write(tmp_path / "out", clips, set_aside=[records.SetAside("../a.json", "leads outside")])
+    listed = json.loads((tmp_path / "out" / "set_aside.json").read_text())
+    assert [item["name"] for item in listed] == ["../a.json", "b.json"]
+
+
+def test_no_clip_left(tmp_path):
+    with pytest.raises(PreparationError, match=r"no clip is left to write, 1 set aside \(a: broken\)"):
+        write(tmp_path / "out", [records.SetAside("a", "broken")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_records_are_kept_unless_overwritten(tmp_path):
+    out = tmp_path / "out"
+    write(out, [make_clip(0)])
+    before = contents(out)
+    with pytest.raises(PreparationError, match=r"exists already; .*--overwrite"):
+        write(out, [make_clip(1)])
+    assert contents(out) == before
+    write(out, [make_clip(1)], overwrite=True)
+    assert records.Records(out).index["name"].tolist() == ["clip01"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_something_else_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(PreparationError, match="not a records folder"):
+        write(tmp_path, [make_clip(0)], overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device"), ValueError("a bug")])
+def test_a_failure_leaves_existing_records_and_nothing_else(tmp_path, failure):
+    def clips():
+        yield make_clip(1)
+        raise failure
+
+    out = tmp_path / "out"
+    write(out, [make_clip(0)])
+    before = contents(out)
+    expected = PreparationError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected) as raised:
+        write(out, clips(), overwrite=True)
+    if isinstance(failure, OSError):
+        assert "the disk is full" in str(raised.value)
+        assert "out.incomplete" in str(raised.value)
+    assert contents(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_run_leaves_does_not_open_and_the_next_run_removes_it(tmp_path):
+    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
+
+    def clips():
+        yield make_clip(0)
+        with pytest.raises(records.RecordsError, match="not a records folder"):
+            records.Records(incomplete)
+        (incomplete / "mark").touch()
+
+    write(out, clips())
+    incomplete.mkdir()
+    (incomplete / "rubbish").touch()
+    write(out, [make_clip(1)], overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (out / "rubbish").exists()
+
+
+def test_a_run_killed_between_two_renames_loses_nothing(tmp_path):
+    out = tmp_path / "out"
+    write(out, [make_clip(0)])
+    out.rename(tmp_path / "out.replaced")
+    with pytest.raises(PreparationError, match="exists already"):
+        write(out, [make_clip(1)])
+    assert records.Records(out).index["name"].tolist() == ["clip00"]
+
+
+def test_a_destination_that_cannot_be_created(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PreparationError, match=r"out.incomplete: cannot be created .*choose another --out"):
+        write(tmp_path / "file" / "out", [make_clip(0)])
+
+
+def test_commands_end_on_an_interruption_with_a_message():
+    with pytest.raises(SystemExit, match="interrupted; nothing was changed"), plain_errors():
+        raise KeyboardInterrupt
+
+
+def test_records_without_images_or_text(tmp_path):
+    write(tmp_path / "out", [make_clip(0, image=None, texts={})])
+    assert not (tmp_path / "out" / "images").exists()
+    assert not (tmp_path / "out" / "text").exists()
+
+
+def test_images_are_stored_as_they_are(tmp_path):
+    picture = jpeg(20, 20)
+    write(tmp_path / "out", [make_clip(1, image=picture)])
+    opened = records.Records(tmp_path / "out")
+    assert opened._dataset("images").read(0)["image"] == picture

@@ -1,0 +1,432 @@
+"""pyskl's annotations come in as the clips they were made of, with their splits; damaged ones are told by name."""
+
+import json
+import pathlib
+import pickle
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import ntu60
+from data_prep import pyskl
+from mmcl_jax.data import records
+from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.task import build_training_task
+from tests.data_prep.formats.test_plain_pickle import CRAFTED, HARMFUL, program
+from tests.helpers import ntu_formats
+from tests.helpers.ntu_formats import set_aside
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> records.Records:
+    return ntu_formats.prepare(tmp_path_factory.mktemp("reference"))
+
+
+def save(path: pathlib.Path, value, protocol: int = 4) -> pathlib.Path:
+    path.write_bytes(pickle.dumps(value, protocol))
+    return path
+
+
+def prepare(folder: pathlib.Path, value, **options) -> records.Records:
+    """Records of one file that holds `value`."""
+    pyskl.prepare([save(folder / "mine.pkl", value)], folder / "out", **options)
+    return records.Records(folder / "out")
+
+
+def assert_same_clips(opened: records.Records, reference: records.Records, tolerance: float = 0.0) -> None:
+    """Every clip of `reference`, with its fields, and every protocol of NTU RGB+D."""
+    rows = {name: row for row, name in enumerate(opened.index["name"])}
+    assert sorted(rows) == sorted(reference.index["name"])
+    for original, name in enumerate(reference.index["name"]):
+        for field in set(records.INDEX_FIELDS) - {"fold"}:
+            assert opened.index[field][rows[name]] == reference.index[field][original], (name, field)
+        np.testing.assert_allclose(opened.skeleton(rows[name]), reference.skeleton(original), rtol=0, atol=tolerance)
+    for protocol in records.PROTOCOLS["ntu"]:
+        for part in ("train", "test"):
+            expected = set(reference.index["name"][reference.select(protocol, part)])
+            assert set(opened.index["name"][opened.select(protocol, part)]) == expected
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_the_clips_are_those_of_the_raw_files(reference, tmp_path, capsys, protocol):
+    source = save(tmp_path / "ntu60_3danno.pkl", ntu_formats.annotations(reference), protocol)
+    pyskl.main(["--source", str(source), "--out", str(tmp_path / "out")])
+    opened = records.Records(tmp_path / "out")
+    assert_same_clips(opened, reference)
+    for own, standard in (("xsub", "ntu60_xsub"), ("xview", "ntu60_xview")):
+        assert opened.class_names(own) == opened.class_names(standard) == reference.class_names(standard)
+        for part in ("train", "test"):
+            assert opened.select(own, part).tolist() == opened.select(standard, part).tolist()
+    assert opened.info.channels == ("x", "y", "z") and opened.info.layout == "ntu"
+    assert set_aside(tmp_path / "out") == {}
+    printed = capsys.readouterr().out
+    assert "xview: " in printed and "NOTE: the complete dataset has 40,091" in printed and "ntu120" not in printed
+
+
+def test_half_precision_as_published(reference, tmp_path):
+    """float16 of metres, some four away: 2 mm."""
+    assert_same_clips(prepare(tmp_path, ntu_formats.annotations(reference, np.float16)), reference, tolerance=5e-3)
+
+
+def test_the_form_of_earlier_versions(reference, tmp_path):
+    """A list of annotations a split; the second division names the same clips again."""
+    whole = ntu_formats.annotations(reference)
+    sources = []
+    for split, names in whole["split"].items():
+        clips = [clip for clip in whole["annotations"] if clip["frame_dir"] in names]
+        sources.append(save(tmp_path / f"ntu60_{split}.pkl", clips))
+    pyskl.main(["--source", *map(str, sources), "--out", str(tmp_path / "out")])
+    opened = records.Records(tmp_path / "out")
+    assert_same_clips(opened, reference)
+    assert set_aside(tmp_path / "out") == {}
+    assert set(opened.info.protocols) == {"ntu60_xsub", "ntu60_xview"}
+    assert {protocol.field for protocol in opened.info.protocols.values()} == {"fold"}
+
+
+@pytest.mark.slow
+def test_training_sees_the_clips_of_the_raw_files(reference, tmp_path, monkeypatch):
+    opened = prepare(tmp_path, ntu_formats.annotations(reference))
+    imported, raw = (ntu_formats.first_batch(records, "ntu60_xsub") for records in (opened, reference))
+    for key in imported:
+        np.testing.assert_array_equal(imported[key], raw[key])
+    ntu_formats.train_two_steps(opened, tmp_path / "run", monkeypatch)
+
+
+def pose(name: str, label: int = 0, frames: int = 5, bodies: int = 1, **changes) -> dict:
+    """A 2-D annotation as of HRNet."""
+    rng = np.random.default_rng(abs(hash((label, frames, bodies))))
+    made = {
+        "frame_dir": name,
+        "label": label,
+        "img_shape": (1080, 1920),
+        "original_shape": (1080, 1920),
+        "total_frames": frames,
+        "keypoint": rng.uniform((0, 0), (1920, 1080), size=(bodies, frames, 17, 2)).astype(np.float16),
+        "keypoint_score": rng.uniform(0.1, 1, size=(bodies, frames, 17)).astype(np.float16),
+        **changes,
+    }
+    return {key: value for key, value in made.items() if value is not ...}
+
+
+def dataset(annotations: list, **split) -> dict:
+    names = [clip["frame_dir"] for clip in annotations]
+    return {"split": split or {"train": names[0::2], "val": names[1::2]}, "annotations": annotations}
+
+
+def test_pixels_are_halves_of_the_picture_around_its_middle(tmp_path):
+    clip = pose("a", frames=3, img_shape=(100, 200))
+    clip["keypoint"][0, 0, :4] = [[0, 0], [200, 100], [100, 50], [150, 75]]
+    clip["keypoint_score"][0, 1, 2], clip["keypoint_score"][0, 1, 3] = 0.009, 0
+    clip["keypoint"][0, 1, 3] = np.nan
+    opened = prepare(tmp_path, dataset([clip, pose("b", 1)]))
+    assert opened.info.channels == ("x", "y", "confidence") and opened.info.layout == "coco"
+    assert "(x - w/2) / (w/2)" in opened.info.preprocessing and "halves" in opened.info.units
+    (body,) = opened.skeleton(0)
+    np.testing.assert_allclose(body[0, :4, :2], [[-1, -1], [1, 1], [0, 0], [0.5, 0.5]])
+    np.testing.assert_array_equal(body[..., 2], clip["keypoint_score"][0].astype(np.float32))
+    np.testing.assert_array_equal(body[1, 2:4], np.array([[0, 0, np.float16(0.009)], [0, 0, 0]], np.float32))
+    np.testing.assert_allclose(
+        body[2, :, 0], clip["keypoint"][0, 2, :, 0].astype(np.float32) / 100 - 1, rtol=1e-6, atol=1e-6
+    )
+
+
+def test_forms_of_scores(tmp_path):
+    """As a third coordinate, or none at all."""
+    clip = pose("a")
+    third = np.concatenate([clip["keypoint"], clip["keypoint_score"][..., np.newaxis]], axis=-1)
+    for number, (changes, channels) in enumerate(
+        (({"keypoint": third, "keypoint_score": ...}, 3), ({"keypoint_score": ...}, 2), ({}, 3))
+    ):
+        (tmp_path / str(number)).mkdir()
+        opened = prepare(tmp_path / str(number), dataset([pose("a", **changes), pose("b", 1, **changes)]))
+        assert opened.num_channels == channels
+        whole = opened.skeleton(0)
+        if number == 0:
+            expected = whole
+        np.testing.assert_array_equal(whole, expected[..., :channels])
+
+
+def test_two_dimensional_ntu_has_its_protocols_and_its_config(tmp_path):
+    names = ["S001C001P001R001A001", "S001C002P003R001A001", "S001C003P002R002A060"]
+    poses = [pose(name, int(name[-3:]) - 1, img_shape=..., original_shape=...) for name in names]
+    opened = prepare(tmp_path, dataset(poses, xsub_train=names[0::2], xsub_val=names[1:2]))
+    assert opened.select("ntu60_xsub", "train").tolist() == opened.select("xsub", "train").tolist() == [0, 2]
+    assert opened.select("ntu60_xview", "train").tolist() == [1, 2]
+    assert opened.index["subject"].tolist() == [1, 3, 2] and opened.index["replication"].tolist() == [1, 1, 2]
+    assert np.abs(opened.skeleton(0)[..., :2]).max() <= 1.01  # 1080 x 1920, as pyskl takes it to be
+    config = ntu60.get_config("xsub,bone,skeleton_only").unlock()
+    config.update_from_flattened_dict(
+        {"data.records": str(tmp_path / "out"), "batch_size": 2, "data.window": 8, "model.base_channels": 4}
+    )
+    config.model.batch_norm_group_size = config.loss.contrastive_group_size = None
+    task = build_training_task(config)
+    batch = ntu_formats.first_batch(opened, "xsub")
+    arguments = (batch["skeleton"][0], batch["frames"][0], batch["bodies"][0], jax.random.key(0))
+    assert np.isfinite(jax.jit(task.skeleton.transform)(*arguments)).all()
+
+
+def test_other_datasets_have_classes_and_protocols_of_their_own(tmp_path):
+    poses = [pose(f"v_{number}", number % 3, frames=3 + number) for number in range(6)]
+    names = [clip["frame_dir"] for clip in poses]
+    lists = {"train1": names[:4], "test1": names[4:], "train2": tuple(names[2:]), "test2": np.array(names[:2])}
+    (tmp_path / "classes.txt").write_text("wave\n\nsit down\nkick \n")
+    opened = prepare(tmp_path, dataset(poses, **lists), class_names=tmp_path / "classes.txt")
+    assert opened.info.class_names == ("wave", "sit down", "kick")
+    assert opened.info.dataset == "pyskl_mine"
+    assert opened.index["name"].tolist() == names
+    assert {name: opened.select(name, "test").tolist() for name in opened.info.protocols} == {
+        "split1": [4, 5],
+        "split2": [0, 1],
+    }
+    assert not opened.index["subject"].any()
+    again = prepare(tmp_path, dataset(poses, **lists), overwrite=True)
+    assert again.info.class_names == ("class 0", "class 1", "class 2")
+
+
+def test_bodies(tmp_path, capsys):
+    """Nobody, padding, three persons, and one who comes later."""
+    poses = [pose(f"v{number}", number, bodies=3) for number in range(5)]
+    for place, bodies in enumerate((slice(None), slice(1, None), slice(0, 1), slice(0, 0), slice(2, None))):
+        poses[place]["keypoint"][0, bodies] = 0
+        poses[place]["keypoint"][bodies] = 0
+    opened = prepare(tmp_path, dataset(poses))
+    assert opened.index["num_bodies"].tolist() == [1, 2, 2, 2]
+    assert set_aside(tmp_path / "out") == {"v0": "every joint of every frame is zero"}
+    printed = capsys.readouterr().out
+    assert "4 bodies of zeros were left out" in printed and "1 clips have more than 2 bodies" in printed
+
+
+def test_a_second_actor_of_zeros_is_padding_where_everybody_has_one(reference, tmp_path):
+    whole = ntu_formats.annotations(reference)
+    for clip in whole["annotations"]:
+        if len(clip["keypoint"]) == 1:
+            clip["keypoint"] = np.concatenate([clip["keypoint"], np.zeros_like(clip["keypoint"])])
+    opened = prepare(tmp_path, whole)
+    for row, original in enumerate(reference.index["name"]):
+        assert opened.index["name"][row] == original
+        assert opened.index["num_bodies"][row] == reference.skeleton(row).any(axis=(1, 2, 3)).sum()
+
+
+def test_frames_of_nobody_are_left_out_in_3d(reference, tmp_path, capsys):
+    whole = ntu_formats.annotations(reference)
+    for clip in whole["annotations"]:
+        clip["keypoint"] = np.insert(clip["keypoint"], [0, 3], 0, axis=1)
+        clip["total_frames"] += 2
+    assert_same_clips(prepare(tmp_path, whole), reference)
+    assert f"{2 * len(reference)} frames of nobody were left out" in capsys.readouterr().out
+
+
+GOOD = pose("good")
+SPOILT = {
+    "a list": ([1, 2], "a list, expected a dict"),
+    "nothing": (None, "a NoneType, expected a dict"),
+    "an array": (np.zeros(3), "a ndarray, expected a dict"),
+    "no name": (pose(...), "frame_dir None, expected the clip's name"),
+    "an empty name": (pose(""), "frame_dir '', expected"),
+    "a number as name": (pose(7), "frame_dir 7, expected"),
+    "an array as name": (pose(np.array(["a", "b"])), "frame_dir a ndarray"),
+    "no label": (pose("x", label=...), "label None, expected a whole number"),
+    "label of text": (pose("x", label="3"), "label '3', expected a whole number"),
+    "label of a half": (pose("x", label=1.5), "label 1.5"),
+    "label of truth": (pose("x", label=True), "label True"),
+    "negative label": (pose("x", label=-1), "label -1, expected 0 to 9999"),
+    "huge label": (pose("x", label=10**12), "label 1000000000000, expected"),
+    "no keypoint": (pose("x", keypoint=...), "no keypoint in it"),
+    "keypoint of lists": (pose("x", keypoint=[[1, 2]]), "keypoint is a list, expected an array"),
+    "keypoint of text": (pose("x", keypoint=np.full((1, 5, 17, 2), "a")), "keypoint is a ndarray"),
+    "keypoint of truths": (pose("x", keypoint=np.ones((1, 5, 17, 2), bool)), "keypoint is a ndarray"),
+    "three axes": (pose("x", keypoint=np.ones((5, 17, 2))), r"keypoint of shape \(5, 17, 2\), expected \(bodies"),
+    "no frames": (pose("x", frames=0), r"keypoint of shape \(1, 0, 17, 2\)"),
+    "no bodies": (pose("x", bodies=0), r"keypoint of shape \(0, 5, 17, 2\)"),
+    "other joints": (pose("x", keypoint=np.ones((1, 5, 18, 2))), r"keypoint_score of shape \(1, 5, 17\), but"),
+    "other joints, scores too": (
+        pose("x", keypoint=np.ones((1, 5, 18, 2)), keypoint_score=np.ones((1, 5, 18))),
+        r"keypoint of \(18, 2\) joints and channels with scores, most clips here have \(17, 2\) with scores",
+    ),
+    "four channels": (pose("x", keypoint=np.ones((1, 5, 17, 4))), r"keypoint of \(17, 4\) joints and channels, most"),
+    "three-dimensional": (
+        pose("x", keypoint=np.ones((1, 5, 25, 3)), keypoint_score=...),
+        r"keypoint of \(25, 3\) joints and channels, most",
+    ),
+    "scores of other frames": (pose("x", keypoint_score=np.ones((1, 4, 17))), r"keypoint_score of shape \(1, 4, 17\)"),
+    "scores of other bodies": (pose("x", keypoint_score=np.ones((2, 5, 17))), r"keypoint_score of shape \(2, 5, 17\)"),
+    "scores of lists": (pose("x", keypoint_score=[1]), "keypoint_score is a list"),
+    "no scores": (pose("x", keypoint_score=...), r"keypoint of \(17, 2\) joints and channels, most"),
+    "other length": (pose("x", total_frames=9), "total_frames 9, but keypoint has 5"),
+    "length of text": (pose("x", total_frames="5"), "total_frames '5', but"),
+    "length of an array": (pose("x", total_frames=np.arange(2)), "total_frames a ndarray"),
+    "NaN": (pose("x", keypoint=np.full((1, 5, 17, 2), np.nan)), "NaN or infinite values in 5 of 5 frames"),
+    "infinite score": (pose("x", keypoint_score=np.full((1, 5, 17), np.inf)), "NaN or infinite values"),
+    "beyond float32": (pose("x", keypoint=np.full((1, 5, 17, 2), 1e300)), "NaN or infinite values"),
+    "all zero": (pose("x", keypoint=np.zeros((1, 5, 17, 2))), "every joint of every frame is zero"),
+    "nothing found": (pose("x", keypoint_score=np.zeros((1, 5, 17))), "every joint of every frame is zero"),
+    "no picture": (pose("x", img_shape=..., original_shape=...), "no img_shape in it"),
+    "picture of nothing": (pose("x", img_shape=(0, 1920)), r"img_shape \(0, 1920\), expected \(height, width\)"),
+    "picture of three": (pose("x", img_shape=(1080, 1920, 3)), "img_shape"),
+    "picture of text": (pose("x", img_shape="1080x1920"), "img_shape '1080x1920'"),
+    "picture of halves": (pose("x", img_shape=(1080.5, 1920)), "img_shape"),
+    "a name again": (pose("good1"), "duplicate: a clip of this name came before"),
+}
+
+
+def test_spoilt_annotations_are_set_aside_and_no_good_one_is_lost(tmp_path):
+    annotations = [pose("good0")]
+    for number, (spoilt, _) in enumerate(SPOILT.values()):
+        annotations += [spoilt, pose(f"good{number + 1}", number % 5)]
+    annotations[2]["label"] = np.int64(4)
+    annotations[4]["img_shape"] = np.array([1080, 1920])
+    annotations[6]["total_frames"] = ...
+    del annotations[6]["total_frames"]
+    lists = {"train": ["good0", "good1", "nowhere"], "val": ["good2"], "odd": 3, "odder": [1, 2], 5: ["good3"]}
+    good = [f"good{number}" for number in range(len(SPOILT) + 1)]
+    opened = prepare(tmp_path, {"split": lists, "annotations": annotations})
+    assert opened.index["name"].tolist() == good
+    stored = json.loads((tmp_path / "out" / "set_aside.json").read_text())
+    assert len(stored) == len(SPOILT) + 4
+    assert {item["name"] for item in stored[:3]} == {"split odd", "split odder", "split 5"}
+    for number, (item, (spoilt, message)) in enumerate(zip(stored[3:-1], SPOILT.values(), strict=True)):
+        assert re.search(message, item["reason"]), (message, item)
+        named = isinstance(spoilt, dict) and isinstance(spoilt.get("frame_dir"), str) and spoilt["frame_dir"]
+        assert item["name"] == (named or f"annotation {2 * number + 1}")
+    assert stored[-1] == {"name": "nowhere", "reason": "in split train, but there is no annotation of it"}
+    assert opened.select("split", "train").tolist() == [0, 1]
+    assert len(opened.info.class_names) == 5
+
+
+def test_names_of_ntu_that_contradict_their_labels(reference, tmp_path):
+    whole = ntu_formats.annotations(reference)
+    first, second, *rest = whole["annotations"]
+    first["label"] += 1
+    second["frame_dir"] = "walking"
+    opened = prepare(tmp_path, whole)
+    assert len(opened) == len(rest)
+    reasons = set_aside(tmp_path / "out")
+    assert "most clips are named as NTU RGB+D's" in reasons["walking"]
+    assert f"label {first['label']}, where most" in reasons[first["frame_dir"]]
+
+
+def test_names_with_folders(reference, tmp_path):
+    whole = ntu_formats.annotations(reference)
+    for clip in whole["annotations"]:
+        clip["filename"] = f"videos/{clip.pop('frame_dir')}"
+    whole["split"] = {key: [f"videos/{name}" for name in names] for key, names in whole["split"].items()}
+    assert_same_clips(prepare(tmp_path, whole), reference)
+
+
+def test_a_clip_on_both_sides_only_tests(tmp_path, capsys):
+    opened = prepare(tmp_path, dataset([pose("a"), pose("b"), pose("c")], train=["a", "b"], val=["b", "c"]))
+    assert opened.select("split", "train").tolist() == [0] and opened.select("split", "test").tolist() == [1, 2]
+    assert "NOTE: 1 clips are in both train and val; they test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [{"annotations": [GOOD]}, {"annotations": [GOOD], "split": {}}])
+def test_no_split_is_said(tmp_path, capsys, value):
+    prepare(tmp_path, value)
+    assert "NOTE: no split, so there is no protocol" in capsys.readouterr().out
+
+
+def test_a_split_that_is_none_is_set_aside(tmp_path):
+    prepare(tmp_path, {"annotations": [GOOD], "split": ["good"]})
+    assert set_aside(tmp_path / "out") == {"split": "a list, expected a dict of lists of names"}
+
+
+WRONG_FILES = {
+    "another dict": ({"a": 1, "b": 2}, "a dict of a, b, expected a dict of annotations"),
+    "an empty dict": ({}, "expected a dict of annotations"),
+    "annotations that are none": ({"annotations": 3}, "a dict of annotations, expected a dict of annotations"),
+    "an array": (np.zeros(3), "a ndarray, expected a dict"),
+    "a number": (3, "3, expected a dict"),
+    "text": ("annotations", "'annotations', expected a dict"),
+    "labels as CTR-GCN has them": ((["a", "b"], [1, 2]), "expected a dict"),
+    "scores": ({"S001C001P001R001A001": np.zeros(60)}, "expected a dict of annotations"),
+    "no annotations": ({"split": {}, "annotations": []}, r"no usable annotation among 0"),
+    "an empty list": ([], "no usable annotation among 0"),
+    "a list of numbers": ([1, 2, 3], r"no usable annotation among 3 \(3 times a int, expected a dict"),
+    "unknown joints alone": (
+        dataset([pose("a", keypoint=np.ones((1, 5, 18, 2)), keypoint_score=...)]),
+        r"no usable annotation among 1 \(\(18, 2\) joints and channels\); expected 25 joints",
+    ),
+    "Kinetics": (dataset([pose("a", keypoint=..., keypoint_score=..., raw_file="a.pkl")]), "Kinetics keeps them"),
+    "NaN alone": (dataset([pose("a", keypoint=np.full((1, 5, 17, 2), np.nan))]), "no clip is left to write"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_FILES)
+def test_files_of_something_else_are_refused(tmp_path, kind):
+    value, message = WRONG_FILES[kind]
+    with pytest.raises(PreparationError, match=message):
+        prepare(tmp_path, value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]
+
+
+def test_no_code_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    harmful = {kind: pickle.dumps(dataset([GOOD, {**GOOD, "x": value}])) for kind, (value, _) in HARMFUL.items()}
+    crafted = {kind: program(contents) for kind, (contents, _) in CRAFTED.items()}
+    for contents in [
+        *harmful.values(),
+        *crafted.values(),
+        b"",
+        b"PK",
+        save(tmp_path / "a.pkl", GOOD).read_bytes()[:-9],
+    ]:
+        (tmp_path / "a.pkl").write_bytes(contents)
+        with pytest.raises(PreparationError, match=r"a\.pkl: "):
+            pyskl.prepare(["a.pkl"], "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
+
+
+def test_several_files(tmp_path):
+    whole, part = save(tmp_path / "a.pkl", dataset([GOOD])), save(tmp_path / "b_train.pkl", [GOOD])
+    with pytest.raises(PreparationError, match=r"a\.pkl: has all splits in it; give it alone"):
+        pyskl.prepare([part, whole], tmp_path / "out")
+    with pytest.raises(PreparationError, match=r"nowhere: no such file"):
+        pyskl.prepare([part, tmp_path / "nowhere"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"), [(b"", "empty"), (b"\n \n", "empty"), (b"\xff", "not a readable list")]
+)
+def test_class_names_that_are_none(tmp_path, contents, message):
+    (tmp_path / "classes.txt").write_bytes(contents)
+    with pytest.raises(PreparationError, match=message):
+        prepare(tmp_path, dataset([GOOD]), class_names=tmp_path / "classes.txt")
+
+
+def test_labels_beyond_the_class_names(tmp_path):
+    (tmp_path / "classes.txt").write_text("wave")
+    prepare(tmp_path, dataset([pose("a"), pose("b", 1)]), class_names=tmp_path / "classes.txt")
+    assert set_aside(tmp_path / "out") == {"b": "label 1, expected 0 to 0"}
+
+
+def test_existing_records_stay_unless_told(tmp_path):
+    prepare(tmp_path, dataset([pose("a"), pose("b", 1)]))
+    command = [sys.executable, "-m", "data_prep.pyskl", "--source", tmp_path / "mine.pkl", "--out", tmp_path / "out"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 1 and "exists already" in refused.stderr and "Traceback" not in refused.stderr
+    with pytest.raises(PreparationError, match="no usable annotation"):
+        prepare(tmp_path, [], overwrite=True)
+    assert len(records.Records(tmp_path / "out")) == 2
+    assert len(prepare(tmp_path, dataset([pose("a")]), overwrite=True)) == 1
+
+
+def test_an_interruption_leaves_nothing_that_loads(tmp_path, monkeypatch):
+    source = save(tmp_path / "mine.pkl", dataset([pose(f"v{number}") for number in range(9)]))
+    calls = iter(range(100))
+    sound = pyskl.check
+
+    def stop(stored):
+        if next(calls) == 14:  # all nine are looked at first
+            raise KeyboardInterrupt
+        return sound(stored)
+
+    monkeypatch.setattr(pyskl, "check", stop)
+    with pytest.raises(SystemExit, match="interrupted; nothing was changed"):
+        pyskl.main(["--source", str(source), "--out", str(tmp_path / "out")])
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]

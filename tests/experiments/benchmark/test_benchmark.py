@@ -1,0 +1,223 @@
+"""The benchmark's harness: turns, ratios, comparison of outputs, contenders that cannot run or fail; its tables."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments.benchmark import data, streams, train
+from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
+from experiments.benchmark.report import Report
+from mmcl_jax.data.records import Records
+from mmcl_jax.models import blocks
+from tests.helpers.runs import ROOT
+
+
+def sleeping(seconds: float, output: float = 1.0) -> Program:
+    return Program(lambda: time.sleep(seconds), np.full(3, output), {"flops": 1000})
+
+
+def absent() -> Program:
+    raise UnavailableError("no such library; pip install it")
+
+
+def four_at_once() -> Program:
+    return Program(lambda: time.sleep(0.04), repeats=4)
+
+
+def broken() -> Program:
+    raise ZeroDivisionError("nothing works")
+
+
+def dying() -> Program:
+    return Program(lambda: __import__("os")._exit(3))
+
+
+def test_slower_contenders_have_their_ratio_and_absent_ones_a_reason():
+    first, absentee, slow = alternate(
+        [
+            Contender("first", sleeping, {"seconds": 0.01}),
+            Contender("absentee", absent),
+            Contender("slow", sleeping, {"seconds": 0.04}),
+        ],
+        rounds=3,
+        turn_seconds=0.05,
+        tolerance=1e-6,
+    )
+    assert absentee.unavailable == "no such library; pip install it"
+    assert first.seconds.shape == slow.seconds.shape == (3,)
+    median, low, high = slow.ratio_to(first)
+    assert low <= median <= high
+    assert 1.5 < median < 8
+    assert first.peak_memory > 1e6
+
+
+def test_nothing_is_timed_where_outputs_differ():
+    contenders = [Contender("one", sleeping, {"seconds": 0}), Contender("two", sleeping, {"seconds": 0, "output": 1.1})]
+    with pytest.raises(RuntimeError, match=r"two computes something else than one: relative difference 0\.1"):
+        alternate(contenders, rounds=1, turn_seconds=0.01, tolerance=1e-3)
+    assert len(alternate(contenders, rounds=1, turn_seconds=0.01)) == 2
+
+
+@pytest.mark.parametrize(("make", "message"), [(broken, "ZeroDivisionError: nothing works"), (dying, "process died")])
+def test_a_contender_that_fails_is_named(make, message):
+    with pytest.raises(RuntimeError, match=f"(?s)culprit.*{message}"):
+        alternate([Contender("culprit", make)], rounds=1)
+
+
+def test_report_prints_and_writes_the_same(tmp_path, capsys):
+    report = Report("python -m experiments.benchmark infer")
+    timings = [
+        Timing("ours", np.array([0.1, 0.1]), {"flops": 100}),
+        Timing("theirs", np.array([0.2, 0.4]), {}),
+        Timing("absent", np.array([]), {}, unavailable="not installed"),
+    ]
+    report.timings("a title", timings, units=2, unit="clip", ceiling=2000.0)
+    report.write(tmp_path / "figures.json")
+    printed = capsys.readouterr().out
+    assert "| ours | 100.00 | 20.0 | 1 | 50% |" in printed
+    assert "| theirs | 300.00 | 6.7 | 3.00 (2.50 to 3.50) | - |" in printed
+    assert "not run: not installed" in printed
+    stored = json.loads((tmp_path / "figures.json").read_text())
+    assert stored["tables"][0]["timings"][1]["seconds"] == [0.2, 0.4]
+    assert stored["machine"]["numpy"] == np.__version__
+
+
+def test_a_unit_s_time_is_its_share_of_a_run_and_copies_have_their_ceiling(capsys):
+    (timing,) = alternate([Contender("four at once", four_at_once)], rounds=2, turn_seconds=0.05)
+    assert 0.01 <= timing.median < 0.04
+    timing = Timing("ours", np.array([0.1]), {"flops": 100, "bytes": 30})
+    Report("command").timings("a title", [timing], units=2, unit="clip", ceiling=2000.0, copy_ceiling=1000.0)
+    printed = capsys.readouterr().out
+    assert "| ceiling | copy ceiling |" in printed
+    assert "| ours | 100.00 | 20.0 | 1 | 50% | 30% |" in printed
+
+
+# Shallow models, compiled in no time; nothing but jax, flax, optax, orbax, numpy and torch.
+_PROGRAM = """
+import json, pathlib, sys
+absent = "grain array_record ml_collections tensorflow_datasets tensorboardX tqdm PIL onnx onnxruntime transformers"
+sys.modules |= dict.fromkeys(absent.split())
+import numpy as np
+from experiments.benchmark import __main__ as command, infer, train
+from experiments.pytorch_baselines import gcn
+from mmcl_jax.models import blocks, inception
+for module in (blocks, gcn):
+    module.WIDTHS, module.STRIDES = (1, 2), (1, 2)
+for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
+    del inception.BLOCKS[name]
+train.WINDOW = 16
+found = {}
+for name, dtype, repeats in (("ctrgcn", "bfloat16", 2), ("mmcl", "float32", 1)):
+    case, inputs = train.Case(name, 4, 4, 75, dtype), pathlib.Path(sys.argv[1]) / "inputs.npz"
+    train.write_inputs(case, inputs)
+    shared = {"case": case, "repeats": repeats}
+    programs = [
+        train.jax_program(**shared, clips=None),
+        train.torch_program(**shared, inputs=inputs, released=False, compiled=False),
+        train.torch_program(**shared, inputs=inputs, released=True, compiled=False),
+    ]
+    for program in programs:
+        program.run()
+    found[name] = [[*program.outputs.tolist(), program.details["flops"]] for program in programs]
+shared = {"bodies": (2, 1), "base_channels": 4, "variables": infer.random_variables(4), "dtype": "float32"}
+programs = [infer.jax_program(**shared), infer.torch_program(**shared, released=True, compiled=False)]
+found["infer"] = [program.outputs.tolist() for program in programs]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_infer_and_train_need_nothing_but_jax_flax_optax_and_torch(tmp_path):
+    pytest.importorskip("torch")
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    for name, tolerance in (("ctrgcn", train._TOLERANCE["bfloat16"]), ("mmcl", 1e-5)):
+        (ours, our_flops), *others = found[name]
+        for loss, flops in others:
+            assert abs(loss / ours - 1) < tolerance
+            assert 0.8 < flops / our_flops < 1.5
+    ours, theirs = np.array(found["infer"])
+    assert np.linalg.norm(theirs - ours) < 1e-4 * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["this library", "PyTorch eager, mean first", "PyTorch eager, as released", "torch.compile, mean first"]),
+        (["--no-eager", "--no-compile"], ["this library", "PyTorch eager, as released"]),
+        (["--no-released"], ["this library", "PyTorch eager, mean first", "torch.compile, mean first"]),
+    ],
+)
+def test_contenders_of_training_can_be_left_out(arguments, names, tmp_path):
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    case = train.Case("ctrgcn", 4, 4, 75, "float32")
+    contenders = train._contenders(case, 1, tmp_path, parser.parse_args(arguments))
+    assert [contender.name for contender in contenders] == names
+
+
+def test_walks_become_records_that_both_feeders_read(tmp_path):
+    data.write_walks(tmp_path / "records", 450)
+    data._write_array(tmp_path / "feeder.npz", 200)
+    lengths = [len(walk) for walk in data.walks(450)]
+    assert 70 < np.mean(lengths) < 90 and max(lengths) <= 300
+    streamed = data._streaming(tmp_path / "records", workers=1)
+    assert streamed.details["clips"] == 450
+    batch = streamed.run()
+    streamed.close()
+    assert batch["skeleton"].shape[0] == 200 and batch["skeleton"].shape[3:] == (25, 3)
+    clips, _ = data._feeder(tmp_path / "feeder.npz").run()
+    assert clips.shape == (200, 300, 2, 25, 3)
+
+
+def test_walks_have_mosaics_where_asked_for(tmp_path):
+    data.write_walks(tmp_path, 20, mosaics=True)
+    assert Records(tmp_path).image(19, 299).shape == (299, 299, 3)
+
+
+def test_what_is_ahead_is_not_timed_and_what_was_started_is_closed():
+    (timing,) = alternate([Contender("ahead", _ahead)], rounds=1, turn_seconds=0.1)
+    assert timing.seconds[0] > 0.02
+    assert timing.worker_memory > 1e6
+
+
+def _ahead() -> Program:
+    """A program that has three units ready, and a process."""
+    ready = iter([0, 0, 0, 0])
+    child = subprocess.Popen(["sleep", "600"])
+    return Program(lambda: time.sleep(next(ready, 0.03)), close=lambda: (child.kill(), child.wait()), ahead=3)
+
+
+def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monkeypatch):
+    monkeypatch.setattr(blocks, "WIDTHS", (1, 2))
+    monkeypatch.setattr(blocks, "STRIDES", (1, 2))
+    monkeypatch.setattr(train, "WINDOW", 16)
+    for settings_of_a_process in ("keep_memory", "tune_cpu_compiler"):
+        monkeypatch.setattr(streams, settings_of_a_process, lambda: None)
+    case = train.Case("ctrgcn", 2, 4, 0, "float32")
+    alone, together = (make(case, streams=2).outputs for make in (streams.one_by_one, streams.together))
+    assert alone.shape == (2,) and alone[0] != alone[1]
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+
+
+def test_memory_of_contenders_of_one_name():
+    seconds = np.array([0.1, 0.2])
+    one, same = (Timing("threads", seconds, {"clips": clips}, 10**9, 2 * 10**8) for clips in (4000, 1000))
+    absent = Timing("absent", np.array([]), {}, unavailable="not installed")
+    rows = data.memory_rows({"": [one, absent], ", mosaics": [same]})
+    assert rows == [("threads", "4,000", "1.00", "0.20"), ("threads, mosaics", "1,000", "1.00", "0.20")]
