@@ -1,4 +1,4 @@
-"""The documents hold: links lead somewhere, commands exist with their options, Python runs, every config key is told."""
+"""The documents hold: links lead somewhere, commands and options exist, Python runs, every config key is explained."""
 
 import argparse
 import copy
@@ -18,7 +18,7 @@ from absl import flags
 from mmcl_jax import config as run_config
 from mmcl_jax import evaluate, train
 from mmcl_jax.data.records import Records
-from tests import documents, runs
+from tests.helpers import documents, runs
 
 MAKEFILE = (documents.ROOT / "Makefile").read_text()
 PYPROJECT = tomllib.loads((documents.ROOT / "pyproject.toml").read_text())

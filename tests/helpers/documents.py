@@ -14,7 +14,7 @@ import yaml
 
 from mmcl_jax.models import BACKBONES
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 README = ROOT / "README.md"
 SITE = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [README, *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")), *SITE]
@@ -113,7 +113,9 @@ def _commands(line: str) -> Iterator[tuple[str, ...]]:
         for word in words:
             if " " in word and "python -m " in word:
                 yield from _commands(word[word.index("python -m ") :])
-        starts = [number for number, word in enumerate(words[:-1]) if word.endswith("python") and words[number + 1] == "-m"]
+        starts = [
+            number for number, word in enumerate(words[:-1]) if word.endswith("python") and words[number + 1] == "-m"
+        ]
         if starts:
             yield ("python", *words[starts[0] + 1 :])
         elif (rest := [word for word in words if not re.match(r"[A-Z_]+=", word)])[:1] == ["make"]:
