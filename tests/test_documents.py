@@ -3,7 +3,6 @@
 import argparse
 import copy
 import importlib.util
-import pathlib
 import re
 import runpy
 import sys
@@ -16,8 +15,8 @@ import yaml
 from absl import flags
 
 from mmcl_jax import config as run_config
-from mmcl_jax import evaluate, train
 from mmcl_jax.data.records import Records
+from mmcl_jax.models import BACKBONES
 from tests.helpers import documents, runs
 
 MAKEFILE = (documents.ROOT / "Makefile").read_text()
@@ -200,14 +199,15 @@ def test_every_config_key_is_explained():
 
 
 def test_python_blocks_are_files_that_tests_run():
-    tested = {"own_data.py", "my_records.py", "configs/my_dataset.py", documents.BACKBONE_FILE}
+    tested = {"own_data.py", "my_run.py", "my_records.py", "configs/my_dataset.py", documents.BACKBONE_FILE}
     assert set(CODE) == tested
 
 
 @pytest.mark.slow
 def test_own_data_is_prepared_trained_and_evaluated(tmp_path, monkeypatch):
-    """The README's script, on random poses."""
+    """The README's script on random poses, then that of the first page with a model that compiles fast."""
     documents.add_backbone(monkeypatch)
+    monkeypatch.setitem(BACKBONES, "ctrgcn", BACKBONES["tiny_gcn"])
     random = np.random.default_rng(0)
     poses = random.normal(320, 50, (12, 20, 1, 17, 3)).astype(np.float32)
     np.savez(tmp_path / "poses.npz", poses=poses, labels=np.arange(12) % 2, subjects=1 + np.arange(12) // 2 % 3)
@@ -216,12 +216,9 @@ def test_own_data_is_prepared_trained_and_evaluated(tmp_path, monkeypatch):
     records = Records("data/own")
     assert len(records) == 12
     assert len(records.select("xsub", "train")) == 8 and len(records.select("xsub", "test")) == 4
-    off = {"loss__contrastive_weight": 0.0, "loss__refinement_weight": 0.0, "data__centre": True}
-    config = runs.tiny_config(pathlib.Path("data/own"), model__backbone="tiny_gcn", num_epochs=1, **off)
-    train.train(config, pathlib.Path("workdir/own"))
-    (tmp_path / "workdir/own/scores_test.npz").unlink()
-    evaluate.evaluate_workdir(config, pathlib.Path("workdir/own"))
+    _run("my_run.py")
     assert runs.read_scores(tmp_path / "workdir/own")["scores"].shape == (4, 2)
+    assert len(runs.read_rows(tmp_path / "workdir/own")) == 10
 
 
 def test_citation_names_the_paper_and_this_version():
