@@ -14,11 +14,11 @@ WORKDIR ?= workdir
 	utd-mhad-short clean
 
 help:
-	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
+	@echo "make demo                 synthetic records, MMCL training, evaluation from only the skeleton"
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
-	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
+	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
@@ -31,7 +31,7 @@ help:
 	@echo "make nw-ucla-full         NW-UCLA, four streams, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
 	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see docs/datasets.md) UTD-MHAD, joint stream, with and without FAM, short schedule"
 
-# One environment; what training and preparation need first, what tests and lint need (torch) on top, for those alone.
+# One environment; what training and preparation need first, what only tests and lint need (torch) on top.
 # Each is installed anew when its requirements change.
 $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
@@ -39,7 +39,7 @@ $(VENV)/.ready: requirements.txt data_prep/requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
 	touch $@
 
-# PyTorch and transformers, for text features and the tests alone.
+# PyTorch and transformers, only for text features and the tests.
 $(VENV)/.ready-text: $(VENV)/.ready data_prep/requirements-text.txt
 	$(RUN) -m pip install --quiet -r data_prep/requirements-text.txt
 	touch $@
@@ -56,7 +56,7 @@ $(VENV_YOLO)/.ready: $(VENV)/.ready data_prep/requirements-yolo.txt
 	$(VENV_YOLO)/bin/python -m pip install --quiet -r data_prep/requirements-yolo.txt
 	touch $@
 
-# The site's tools alone: docstrings are read without importing the code.
+# Only the site's tools: they read docstrings without importing the code.
 $(VENV_DOCS)/.ready: docs/requirements.txt
 	$(PYTHON) -m venv $(VENV_DOCS)
 	$(VENV_DOCS)/bin/python -m pip install --quiet -r docs/requirements.txt
