@@ -1,4 +1,4 @@
-"""Every key of a run's configuration, and what the configs here share: `mmcl_jax.config`, by its name of old."""
+"""The config keys and helpers of `mmcl_jax.config`, for the config files in this folder."""
 
 from mmcl_jax.config import get_config, get_ntu_config, split_arguments, without_images_and_text
 

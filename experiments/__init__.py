@@ -1,0 +1,1 @@
+"""Runs, compares and shows what the library does."""

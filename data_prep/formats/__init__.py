@@ -1,0 +1,1 @@
+"""Reads source files: archives, file formats, clip names, lists of clips."""

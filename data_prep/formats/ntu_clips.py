@@ -1,4 +1,4 @@
-"""The clips of NTU RGB+D 60 and 120: classes, what names say, which have no skeleton, how many there are."""
+"""The clips of NTU RGB+D 60 and 120: classes, names, missing skeletons, counts."""
 
 import collections
 import dataclasses

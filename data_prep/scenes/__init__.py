@@ -1,0 +1,1 @@
+"""The synthetic dataset: figures, their actions, and drawings of them."""

@@ -1,1 +1,1 @@
-"""Are our models equal to PyTorch's? `python -m experiments.parity`; how it judges is said in `__main__`."""
+"""Compares our models with PyTorch's: `python -m experiments.parity`. `__main__` says how it judges."""

@@ -1,4 +1,4 @@
-"""Our models against reference outputs in a folder: the judging of each file. The bounds: `experiments.parity`."""
+"""Compares our models with the reference outputs in a folder. `experiments.parity.__main__` describes the rules."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The table that parity prints."""
+"""The table that `experiments.parity` prints."""
 
 MOST_LINES = 5  # of an error
 

@@ -1,0 +1,1 @@
+"""Converts PyTorch weights to Flax variables and back."""

@@ -1,0 +1,1 @@
+"""Devices, processes, the compiler, signals, files, options and errors; nothing about clips."""

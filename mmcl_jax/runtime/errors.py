@@ -1,13 +1,10 @@
-"""What a user can mend: the errors that commands print without a traceback."""
+"""Errors that users can fix: commands print them without a traceback. All others keep theirs."""
 
 import contextlib
 
 
 class MMCLError(Exception):
-    """What a user can mend, in input, options or surroundings: names file, value seen and remedy.
-
-    Every such error of this project is one of these; any other exception is a fault of the program.
-    """
+    """The base class of every error that a user can fix. The message names the file, the value seen and the remedy."""
 
 
 class PreparationError(MMCLError):

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, folders, and the want of room for them."""
+"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk."""
 
 import contextlib
 import errno
@@ -11,13 +11,11 @@ from mmcl_jax.runtime.errors import PreparationError
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields where to write the file that becomes `path` at the end: whole or not at all, whatever stops this process.
+    """Yields a temporary path; what the body writes there becomes `path` when it ends.
 
-    A reader sees the old file or the new one, never half. Where the body raises, `path` stays as it was. Creates the
-    folder if need be; several processes may write beside each other.
+    A reader sees the old file or the new one, never a part, even if the process is killed. If the body raises, `path`
+    stays as it was. Several processes may write the same file.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield unfinished
@@ -28,7 +26,8 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
-    """Writes bytes, or text as UTF-8 with its line ends as they are, as `whole_file` does."""
+    """Writes bytes, or text as UTF-8, whole or not at all (see `whole_file`). Creates the folder if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as unfinished:
         unfinished.write_bytes(contents.encode() if isinstance(contents, str) else contents)
 

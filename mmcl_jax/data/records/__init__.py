@@ -1,4 +1,4 @@
-"""Records, the form that prepared data has: its schema, the datasets' protocols, writing it, reading it."""
+"""Records, the format of prepared data: schema, protocols, reading and writing."""
 
 from mmcl_jax.data.records.protocols import PROTOCOLS
 from mmcl_jax.data.records.reading import Records

@@ -1,4 +1,4 @@
-"""The train/test divisions of the datasets known here: the published ones."""
+"""The published train/test divisions of the known datasets."""
 
 from mmcl_jax.data.records.schema import Protocol
 

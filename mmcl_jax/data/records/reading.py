@@ -1,4 +1,4 @@
-"""Reading records: random access to small TFDS datasets, joined by clip name. The layout of a folder: `schema`.
+"""Reading records: random access to small TFDS datasets, joined by clip name. `schema` describes the folder.
 
 A run on skeletons opens neither images nor text.
 """

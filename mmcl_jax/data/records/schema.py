@@ -1,4 +1,4 @@
-"""The schema of records, which reading and writing share: what a clip, a dataset and a protocol are.
+"""The schema of records, which reading and writing share: folders, datasets and protocols.
 
 ROOT/info.json       DatasetInfo, records version, numbers of joints and channels
 ROOT/index.npz       one row per clip: name, label, subject, camera, setup, replication, fold, and its size

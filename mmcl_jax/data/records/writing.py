@@ -1,7 +1,7 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
 Whatever happens on the way, the destination is either as it was before or complete: everything is written into
-`OUT.incomplete`, which does not open as records, and renamed at the end. The schema is in `schema`.
+`OUT.incomplete`, which does not open as records, and renamed at the end. `schema` describes the folder.
 """
 
 import dataclasses
