@@ -8,9 +8,9 @@ from tests.data_prep.test_inspect import odd_records
 
 
 @pytest.fixture(scope="session")
-def page(tiny_records, session_folder):
+def page(tiny_records, tmp_path_factory):
     """The page of the tiny records."""
-    return inspect.write_page(tiny_records, session_folder / "inspected.html", clips=24)
+    return inspect.write_page(tiny_records, tmp_path_factory.mktemp("inspected") / "page.html", clips=24)
 
 
 def first_player(window):

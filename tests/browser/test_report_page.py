@@ -14,15 +14,14 @@ ZOOMED = re.compile("zoomed")
 
 
 @pytest.fixture(scope="session")
-def two_runs(finished_run, session_folder):
+def two_runs(finished_run, tmp_path_factory):
     """The data of a page of two runs, the finished one and another whose scores are mirrored; and the page."""
-    folder = session_folder / "reported"
-    if not (folder / "report.html").exists():
-        shutil.copytree(finished_run, folder / "run", dirs_exist_ok=True)
-        shutil.copytree(finished_run, folder / "mirrored", dirs_exist_ok=True)
-        with np.load(finished_run / "scores_test.npz") as stored:
-            scores = dict(stored)
-        np.savez(folder / "mirrored" / "scores_test.npz", **{**scores, "scores": -scores["scores"]})
+    folder = tmp_path_factory.mktemp("reported")
+    for name in ("run", "mirrored"):
+        shutil.copytree(finished_run, folder / name)
+    with np.load(finished_run / "scores_test.npz") as stored:
+        scores = dict(stored)
+    np.savez(folder / "mirrored" / "scores_test.npz", **{**scores, "scores": -scores["scores"]})
     data = report.page_data(read_runs([folder / "run", folder / "mirrored"]), clips=6)
     (folder / "report.html").write_text(report.make_page(data))
     return data, folder / "report.html"
