@@ -204,7 +204,7 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     from mmcl_jax.runtime import backend, sharding
     from mmcl_jax.task import build_training_task
 
-    backend.tune_cpu_compiler()
+    backend.tune_compiler()
     task = build_training_task(config)
     batches = _batches(config, task)
     mesh = sharding.data_mesh(jax.devices()[:1])

@@ -30,7 +30,7 @@ from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.predictor import Predictor
 from mmcl_jax.pytorch.names import ctrgcn_entries
 from mmcl_jax.pytorch.state_dicts import to_torch
-from mmcl_jax.runtime.backend import HASTY, tune_cpu_compiler
+from mmcl_jax.runtime.backend import HASTY, tune_compiler
 from mmcl_jax.runtime.options import model_width, positive
 
 CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
@@ -137,7 +137,7 @@ def random_clips(bodies: tuple[int, ...]) -> np.ndarray:
 
 def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, dtype: str) -> Program:
     """This library's predictor."""
-    tune_cpu_compiler()
+    tune_compiler()
     model = make_model(base_channels)
     predictor = Predictor(model, skips_absent=True, dtype=None if dtype == "float32" else jnp.dtype(dtype))
     clips, there = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))

@@ -95,7 +95,7 @@ def _program(devices, batch_size: int, width: int) -> Program:
     from mmcl_jax import steps
     from mmcl_jax.runtime import backend, distributed, sharding
 
-    backend.tune_cpu_compiler()
+    backend.tune_compiler()
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.model.base_channels = width
     config.model.batch_norm_group_size = None

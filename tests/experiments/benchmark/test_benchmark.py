@@ -207,7 +207,7 @@ def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monke
     monkeypatch.setattr(blocks, "WIDTHS", (1, 2))
     monkeypatch.setattr(blocks, "STRIDES", (1, 2))
     monkeypatch.setattr(train, "WINDOW", 16)
-    for settings_of_a_process in ("keep_memory", "tune_cpu_compiler"):
+    for settings_of_a_process in ("keep_memory", "tune_compiler"):
         monkeypatch.setattr(streams, settings_of_a_process, lambda: None)
     case = train.Case("ctrgcn", 2, 4, 0, "float32")
     alone, together = (make(case, streams=2).outputs for make in (streams.one_by_one, streams.together))
