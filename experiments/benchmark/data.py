@@ -69,7 +69,9 @@ def run(options: argparse.Namespace, report: Report) -> None:
             write_walks(records, options.clips)
         write_walks(seen, _SEEN_CLIPS, mosaics=True)
         _write_array(scratch / "feeder.npz", options.feeder_clips)
-        alternating = functools.partial(alternate, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        alternating = functools.partial(
+            alternate, rounds=options.rounds, turn_seconds=options.turn_seconds, ready_within=options.ready_within
+        )
         timings = alternating([*streaming[: len(options.workers)], feeder])
         report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
         mosaics = alternating(streaming[len(options.workers) :])

@@ -1,4 +1,4 @@
-"""Compiler flags by device; compiled programs: kept where asked, read back with the same bits, damaged ones replaced."""
+"""Compiler flags by device; compiled programs: kept where asked, read back with the same bits, or replaced."""
 
 import os
 import platform
