@@ -15,6 +15,7 @@ import io
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -38,10 +39,14 @@ from mmcl_jax.runtime.options import model_width, positive
 CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
 _LAYOUT = LAYOUTS["ntu"]
 _TWO_PEOPLE = 0.3  # share of a mixed batch
+_CASES = ("one", "two", "many")
 _TOLERANCE = {"float32": 1e-4, "TF32": 2e-2, "bfloat16": 1e-1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cases", nargs="+", choices=_CASES, default=list(_CASES), help="one clip of one person, of two, or many clips"
+    )
     parser.add_argument("--rounds", type=positive, default=9, help="turns of each contender (default %(default)s)")
     parser.add_argument("--turn-seconds", type=float, default=0.5, help="length of a turn (default %(default)s)")
     parser.add_argument(
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, report: Report) -> None:
     backend = report.machine.backend
     variables = machine.measured(functools.partial(random_variables, options.base_channels))
-    for title, bodies, precision in _cases(backend, options.precisions):
+    for title, bodies, precision in _cases(backend, options.cases, options.precisions):
         shared = {"bodies": bodies, "base_channels": options.base_channels, "variables": variables}
         timings = alternate(
             _contenders(shared, precision, backend, compiled=not options.no_compile),
@@ -71,20 +76,18 @@ def run(options: argparse.Namespace, report: Report) -> None:
         report.timings(title, timings, units=len(bodies), unit="clip", ceiling=ceiling, real_bodies=sum(bodies))
 
 
-def _cases(backend: str, precisions: list[str]) -> list[tuple[str, tuple[int, ...], str]]:
+def _cases(backend: str, cases: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, tuple[int, ...], str]]:
     """Title, number of people of each clip, precision."""
-    mixed = lambda count: tuple(2 if i < round(_TWO_PEOPLE * count) else 1 for i in range(count))  # noqa: E731
-    one, two = "One clip, one person", "One clip, two people"
+    count = 32 if backend == "cpu" else 256
+    mixed = tuple(2 if i < round(_TWO_PEOPLE * count) else 1 for i in range(count))
+    known = {
+        "one": ("One clip, one person", (1,)),
+        "two": ("One clip, two people", (2,)),
+        "many": (f"{count} clips, {mixed.count(2)} of two people", mixed),
+    }
     if backend == "cpu":
-        batch = mixed(32)
-        return [
-            (one, (1,), "float32"),
-            (two, (2,), "float32"),
-            (f"32 clips, {batch.count(2)} of two people", batch, "float32"),
-        ]
-    batch = mixed(256)
-    cases = [(one, (1,)), (two, (2,)), (f"256 clips, {batch.count(2)} of two people", batch)]
-    return [(f"{title}, {precision}", bodies, precision) for precision in precisions for title, bodies in cases]
+        return [(*known[case], "float32") for case in cases]
+    return [(f"{known[case][0]}, {precision}", known[case][1], precision) for precision in precisions for case in cases]
 
 
 def _contenders(shared: dict[str, Any], precision: str, backend: str, *, compiled: bool) -> list[Contender]:

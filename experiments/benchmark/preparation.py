@@ -79,7 +79,7 @@ def save_blip(folder: pathlib.Path, transformers, layers: int, width: int, image
     import torch
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]"]
-    words = [*special, *"whether the people are holding objects ?".split()]
+    words = [*special, "whether", "the", "people", "are", "holding", "objects", "?"]
     words += [f"word{place}" for place in range(len(words), _BLIP_TOKENS)]
     (folder / "vocab.txt").write_text("\n".join(words))
     tokenizer = transformers.BertTokenizer(vocab=str(folder / "vocab.txt"))
@@ -89,6 +89,7 @@ def save_blip(folder: pathlib.Path, transformers, layers: int, width: int, image
     text = {"hidden_size": width, "intermediate_size": 4 * width, "encoder_hidden_size": width, **shared, **tokens}
     vision = {"hidden_size": width, "intermediate_size": 4 * width, "image_size": image_size, **shared}
     config = transformers.BlipConfig(text_config={**text, "vocab_size": _BLIP_TOKENS}, vision_config=vision)
+    transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
     transformers.BlipForQuestionAnswering(config).save_pretrained(folder)
     images = transformers.BlipImageProcessorPil(size={"height": image_size, "width": image_size})

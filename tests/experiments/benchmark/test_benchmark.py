@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.benchmark import __main__ as command
-from experiments.benchmark import data, infer, streams, train
+from experiments.benchmark import data, infer, machine, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax.data.records import Records
@@ -172,10 +173,19 @@ def test_the_help_says_what_scripts_can_read(capsys):
 
 @pytest.mark.parametrize(("backend", "titles"), [("cpu", 3), ("gpu", 6)])
 def test_cases_of_inference_name_the_precision_on_gpus(backend, titles):
-    cases = infer._cases(backend, ["TF32", "bfloat16"])
+    cases = infer._cases(backend, infer._CASES, ["TF32", "bfloat16"])
     assert len(cases) == titles
     assert all(precision in infer._TOLERANCE for _, _, precision in cases)
     assert all(title.endswith(f", {precision}") == (backend == "gpu") for title, _, precision in cases)
+
+
+def test_ceilings_of_gpus_are_of_each_precision(monkeypatch):
+    monkeypatch.setattr(machine, "_SIZES", {"gpu": 32})
+    monkeypatch.setattr(machine, "_COPIED_BYTES", {"gpu": 1024})
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ceilings = machine.measure_ceilings()
+    assert set(ceilings.products) == set(infer._TOLERANCE) == set(train._TOLERANCE)
+    assert min(*ceilings.products.values(), ceilings.copy) > 0
 
 
 def test_a_unit_s_time_is_its_share_of_a_run_and_copies_have_their_ceiling(capsys):
@@ -195,13 +205,8 @@ absent = "grain array_record ml_collections tensorflow_datasets tensorboardX tqd
 sys.modules |= dict.fromkeys(absent.split())
 import numpy as np
 from experiments.benchmark import __main__ as command, infer, train
-from experiments.pytorch_baselines import gcn
-from mmcl_jax.models import blocks, inception
-for module in (blocks, gcn):
-    module.WIDTHS, module.STRIDES = (1, 2), (1, 2)
-for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
-    del inception.BLOCKS[name]
-train.WINDOW = 16
+from tests.helpers.shallow_benchmark import make_shallow
+make_shallow()
 found = {}
 for name, dtype, repeats in (("ctrgcn", "bfloat16", 2), ("mmcl", "float32", 1)):
     case, inputs = train.Case(name, 4, 4, 75, dtype), pathlib.Path(sys.argv[1]) / "inputs.npz"
