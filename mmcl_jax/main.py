@@ -13,7 +13,7 @@ from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.data.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime import distributed
-from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     keep_memory()
-    tune_cpu_compiler()
+    tune_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
     try:

@@ -35,6 +35,7 @@ import sys
 import jax
 
 from experiments.parity import references
+from mmcl_jax.runtime.backend import tune_gpu_compiler
 
 
 def main() -> None:
@@ -47,6 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.folder is None) == (not arguments.torch):
         parser.error("name a folder of reference outputs, or --torch, one of the two")
+    tune_gpu_compiler()
     with jax.default_matmul_precision("highest"):  # on GPUs, float32 as exact as a CPU's
         if arguments.torch:
             from experiments.parity import baselines  # which needs torch

@@ -8,18 +8,16 @@ and 25 joints do not.
 
 `tests/test_predictor` compares every twin with its backbone, in float64 to 1e-11.
 
-To add a twin: a subclass of the backbone (see `backbones`) and one line in `TWINS`.
+To add a twin: a subclass of the backbone (see `backbones.Twin`) and one line in `TWINS`.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
 import flax.linen as nn
 
 from mmcl_jax.models.folded.backbones import TWINS, Twin
-from mmcl_jax.models.folded.layers import fold_conv, norm_affine
 
-__all__ = ["TWINS", "fold", "has_twin", "twin_of"]
+__all__ = ["TWINS", "Twin", "fold", "has_twin", "twin_of"]
 
 
 def has_twin(backbone: nn.Module) -> bool:
@@ -29,27 +27,9 @@ def has_twin(backbone: nn.Module) -> bool:
 
 def twin_of(backbone: nn.Module) -> Twin:
     """The backbone's twin, which takes the variables that `fold` returns. Raises: KeyError if it has none."""
-    fields = [field.name for field in dataclasses.fields(backbone) if field.name not in ("parent", "name")]
-    return TWINS[type(backbone)](**{name: getattr(backbone, name) for name in fields})
+    return TWINS[type(backbone)].of(backbone)
 
 
 def fold(backbone: nn.Module, variables: Mapping) -> dict[str, dict]:
     """Variables of a backbone, `params` and `batch_stats` -> those of its twin. Raises: KeyError if it has none."""
-    twin = TWINS[type(backbone)]
-    params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
-    scale, bias = norm_affine(params, batch_stats, "data_bn")
-    params["data_bn"] = {"scale": scale, "bias": bias}
-    del batch_stats["data_bn"]
-    for name in [name for name in params if name.startswith("blocks_")]:
-        params[name] = _fold_block(twin, params[name], batch_stats.pop(name))
-    return {"params": params, "batch_stats": batch_stats}
-
-
-def _fold_block(twin: type[Twin], params: Mapping, batch_stats: Mapping) -> dict[str, dict]:
-    folded = {
-        "gcn": twin.fold_graph_conv(params["gcn"], batch_stats["gcn"]),
-        "tcn": twin.fold_temporal_conv(params["tcn"], batch_stats["tcn"]),
-    }
-    if "residual" in params:
-        folded["residual"] = fold_conv(params["residual"], *norm_affine(params, batch_stats, "residual_bn"))
-    return folded
+    return TWINS[type(backbone)].fold(variables)

@@ -1,7 +1,8 @@
 """The twin of each backbone: a subclass with other norms, convolutions and, for CTR-GCN, another order of axes."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,7 @@ from mmcl_jax.models.blocks import Block, Norm
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.ctrsgcn import CTRSGCN
 from mmcl_jax.models.folded import graph_convs, temporal_convs
-from mmcl_jax.models.folded.layers import FoldedNorm
+from mmcl_jax.models.folded.layers import FoldedNorm, fold_conv, norm_affine
 from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.infogcn import InfoGCN
 
@@ -19,7 +20,7 @@ Fold = Callable[[Mapping, Mapping], dict]
 
 
 class Twin(nn.Module):
-    """What the twins have in common. Mixed in before the backbone's class.
+    """What the twins have in common: a base class of each, before the class of the backbone.
 
     Class attributes:
       fold_graph_conv: folds the graph convolution of a block.
@@ -28,6 +29,33 @@ class Twin(nn.Module):
 
     fold_graph_conv: ClassVar[Fold]
     fold_temporal_conv: ClassVar[Fold]
+
+    @classmethod
+    def of(cls, backbone: nn.Module) -> Self:
+        """The twin of a backbone: the same fields."""
+        fields = [field.name for field in dataclasses.fields(backbone) if field.name not in ("parent", "name")]
+        return cls(**{name: getattr(backbone, name) for name in fields})
+
+    @classmethod
+    def fold(cls, variables: Mapping) -> dict[str, dict]:
+        """Variables of the backbone, `params` and `batch_stats` -> those of the twin."""
+        params, batch_stats = dict(variables["params"]), dict(variables["batch_stats"])
+        scale, bias = norm_affine(params, batch_stats, "data_bn")
+        params["data_bn"] = {"scale": scale, "bias": bias}
+        del batch_stats["data_bn"]
+        for name in [name for name in params if name.startswith("blocks_")]:
+            params[name] = cls._fold_block(params[name], batch_stats.pop(name))
+        return {"params": params, "batch_stats": batch_stats}
+
+    @classmethod
+    def _fold_block(cls, params: Mapping, batch_stats: Mapping) -> dict[str, dict]:
+        folded = {
+            "gcn": cls.fold_graph_conv(params["gcn"], batch_stats["gcn"]),
+            "tcn": cls.fold_temporal_conv(params["tcn"], batch_stats["tcn"]),
+        }
+        if "residual" in params:
+            folded["residual"] = fold_conv(params["residual"], *norm_affine(params, batch_stats, "residual_bn"))
+        return folded
 
     @property
     def norm(self) -> Norm:
