@@ -4,7 +4,7 @@ All have the same random weights, and their logits are compared before anything 
 which the published code computes; 'mean first' the same function in the order that is faster, which this library has
 too. PyTorch and ONNX Runtime always compute both bodies; the predictor those that are there (absent_body='zeros').
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
-own products and convolutions. ONNX Runtime needs `pip install -r experiments/requirements.txt`; it is left out without.
+own products and convolutions. ONNX Runtime needs `pip install '.[onnx]'`; it is left out without.
 """
 
 import argparse
@@ -206,7 +206,7 @@ def onnx_program(bodies: tuple[int, ...], base_channels: int, variables: dict, r
         import onnx  # noqa: F401  (the exporter needs it)
         import onnxruntime
     except ImportError as error:
-        raise UnavailableError(f"no {error.name}; pip install -r experiments/requirements.txt") from error
+        raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
     import torch
 
     model, clips, flops = _torch_model(bodies, base_channels, variables, released)
