@@ -11,25 +11,26 @@ DATA ?= data
 WORKDIR ?= workdir
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-install lint nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-install lint docs nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
-	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
+	@echo "make demo                 synthetic records, MMCL training, evaluation from only the skeleton"
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
 	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
-	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
+	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
+	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
 	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
-	@echo "make clean                removes .venv and .venv-yolo"
+	@echo "make clean                removes .venv, .venv-yolo, site and what building left"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
 	@echo "make nw-ucla-full         NW-UCLA, four streams, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
-	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see the README) UTD-MHAD, joint stream, with and without FAM, short schedule"
+	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see docs/datasets.md) UTD-MHAD, joint stream, with and without FAM, short schedule"
 
 # One environment, in which this repository is installed in place: first what training and preparation need, then, for
 # the targets that need them, PyTorch and the tools of tests and lint. pyproject.toml names the packages and
@@ -56,6 +57,10 @@ $(VENV_YOLO)/.ready: $(VENV)/.ready
 	packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 		$(RUN) -c "$$packages" > "$$($(VENV_YOLO)/bin/python -c "$$packages")/venv.pth"
 	$(VENV_YOLO)/bin/python $(INSTALL) -e '.[yolo]'
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(RUN) $(INSTALL) -e '.[docs]'
 	touch $@
 
 setup: $(VENV)/.ready
@@ -110,6 +115,9 @@ lint: setup-tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
 
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
 nw-ucla: setup
 	@test -n "$(SOURCE)" || { echo "name the archive or folder: make nw-ucla SOURCE=nw_ucla.tar.xz"; exit 2; }
 	$(RUN) -m data_prep.nw_ucla --source=$(SOURCE) --out=$(DATA)/nw_ucla
@@ -136,4 +144,4 @@ utd-mhad-short: setup
 	$(RUN) -m experiments.summarise $(WORKDIR)/utd_mhad_fam $(WORKDIR)/utd_mhad_skeleton_only
 
 clean:
-	rm -rf $(VENV) $(VENV_YOLO) .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV_YOLO) site .pytest_cache .ruff_cache build dist *.egg-info
