@@ -15,9 +15,9 @@
 #   streams      several streams in one program, or one after another
 #   preparation  a question-answering model of BLIP's size and a detector of YOLO's
 #
-# It needs the packages of requirements.txt, and PyTorch; `preparation` needs data_prep/requirements-text.txt and
-# requirements-yolo.txt. PYTHON names the interpreter. --rehearsal runs everything on tiny sizes, on whatever device there
-# is, so that what fails there has failed here first.
+# It needs the package with its extra `torch`; `preparation` needs the extras `text` and `yolo`. PYTHON names the
+# interpreter. --rehearsal runs everything on tiny sizes, on whatever device there is, so that what fails there has failed
+# here first.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

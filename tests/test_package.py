@@ -6,6 +6,7 @@ import pathlib
 import tomllib
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import mmcl_jax
@@ -103,6 +104,13 @@ def test_the_requirements_pin_every_dependency():
         if requirement.name != "mmcl_jax":
             (pin,) = pins[requirement.name.lower()].specifier
             assert requirement.specifier.contains(pin.version), f"{requirement} does not admit {pin.version}"
+
+
+def test_pre_commit_runs_the_pinned_ruff():
+    hooks = yaml.safe_load((installation.ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    (ruff,) = [repository for repository in hooks if repository["repo"].endswith("ruff-pre-commit")]
+    pins = (installation.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert f"ruff=={ruff['rev'].removeprefix('v')}" in pins
 
 
 def test_a_checkout_without_metadata_still_imports(monkeypatch):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = ("mmcl-train", "mmcl-evaluate", "mmcl-torch-weights", "mmcl-prepare")
-_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "data", "workdir", "site")
+_LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
 
 
 def build_wheel(folder: pathlib.Path) -> pathlib.Path:
