@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import json
 import pathlib
 import tomllib
 
@@ -58,16 +59,16 @@ def test_every_console_script_is_tried():
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        (["mmcl-train", "--help"], "usage: mmcl-train --config=FILE.py|NAME"),
-        (["mmcl-train", "--help"], "--workdir"),
-        (["mmcl-evaluate", "--help"], "(default: 'eval')"),
-        (["mmcl-torch-weights", "--help"], "usage: mmcl-torch-weights"),
-        (["mmcl-prepare", "--help"], "nw_ucla"),
-        (["mmcl-prepare", "nw_ucla", "--help"], "usage: mmcl-prepare nw_ucla"),
+        (["mmcl-train", "--help"], ["usage: mmcl-train --config=FILE.py|NAME", "\n  --config: ", "\n  --workdir: "]),
+        (["mmcl-evaluate", "--help"], ["usage: mmcl-evaluate", "(default: 'eval')"]),
+        (["mmcl-torch-weights", "--help"], ["usage: mmcl-torch-weights"]),
+        (["mmcl-prepare", "--help"], ["usage: mmcl-prepare", "nw_ucla"]),
+        (["mmcl-prepare", "nw_ucla", "--help"], ["usage: mmcl-prepare nw_ucla", "--source"]),
     ],
 )
 def test_help(installed, tmp_path, command, says):
-    assert says in installed.script(*command, cwd=tmp_path)
+    printed = installed.script(*command, cwd=tmp_path)
+    assert all(part in printed for part in says), printed
 
 
 def test_the_version_is_the_projects(installed, tmp_path):
@@ -87,6 +88,8 @@ def test_configs_of_the_package_are_found_by_name(installed, tmp_path):
 def test_a_first_run_and_a_config_file_of_ones_own(installed, tmp_path):
     printed = installed.python(str(installation.ROOT / "docs" / "examples" / "first_run.py"), cwd=tmp_path)
     accuracy = float(printed.splitlines()[-1].removeprefix("top-1 accuracy:"))
+    (start,) = json.loads((tmp_path / "workdir" / "version.json").read_text())["starts"]
+    assert (start["mmcl_jax"], start["commit"]) == (PROJECT["version"], "unknown")
     assert accuracy > 0.9  # two actions that a glance tells apart
     (tmp_path / "own.py").write_text(OWN_CONFIG)
     printed = installed.script("mmcl-evaluate", "--config=own.py", "--workdir=workdir", cwd=tmp_path)
