@@ -9,17 +9,20 @@ VENV_YOLO := .venv-yolo
 RUN := $(VENV)/bin/python
 DATA ?= data
 WORKDIR ?= workdir
+GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-install lint docs nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install lint docs \
+	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
 	@echo "make demo                 synthetic records, MMCL training, evaluation from only the skeleton"
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
-	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
+	@echo "make parity               our models against PyTorch's: reference outputs (in $(GOLDEN)), and experiments/pytorch_baselines"
 	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
+	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
@@ -93,15 +96,17 @@ backbones: setup $(DATA)/synthetic/info.json
 	$(RUN) -m experiments.summarise $(WORKDIR)/demo_ctrsgcn $(WORKDIR)/demo_hdgcn $(WORKDIR)/demo_infogcn
 
 parity: setup-tests
-	@test -n "$(GOLDEN)" || { echo "name the folder of reference outputs: make parity GOLDEN=DIR"; exit 2; }
 	$(RUN) -m experiments.parity $(GOLDEN)
 	$(RUN) -m experiments.parity --torch
 
 test: setup-tests lint test-yolo
-	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
+	$(RUN) -m pytest -n 2 --dist worksteal -rs --durations=10
 
 test-yolo: setup-tests setup-yolo
 	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
+
+test-browser: setup-tests
+	$(RUN) -m pytest -m browser -rs --durations=5
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
