@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import mmcl_jax
-from tests.helpers import installation
+from tests.helpers import installation, runs
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +85,8 @@ def test_configs_of_the_package_are_found_by_name(installed, tmp_path):
     assert printed.rstrip().endswith("/mmcl_jax/configs/ntu120.py:xset,bone")
 
 
-def test_a_first_run_and_a_config_file_of_ones_own(installed, tmp_path):
+def test_a_first_run_and_a_config_file_of_ones_own(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", runs.UNOPTIMISED)
     printed = installed.python(str(installation.ROOT / "docs" / "examples" / "first_run.py"), cwd=tmp_path)
     accuracy = float(printed.splitlines()[-1].removeprefix("top-1 accuracy:"))
     (start,) = json.loads((tmp_path / "workdir" / "version.json").read_text())["starts"]
