@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import zipfile
@@ -54,9 +53,10 @@ class Environment:
         packages = environment.python(
             "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder.parent
         ).strip()
-        # The line of a .pth file comes after the environment's own packages, and .pth files behind it are not read:
-        # an editable installation of this repository stays unseen.
-        (pathlib.Path(packages) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        # Lines of a .pth file come after the environment's own packages, and .pth files behind them are not read: an
+        # editable installation of this repository stays unseen.
+        own = [place for place in sys.path if place.endswith("site-packages")]
+        (pathlib.Path(packages) / "dependencies.pth").write_text("\n".join(own) + "\n")
         return environment
 
     def python(self, *arguments: str, cwd: pathlib.Path) -> str:
