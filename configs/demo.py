@@ -7,7 +7,7 @@
 accuracies that we measured are in docs/results.md.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "joint"):

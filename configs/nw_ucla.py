@@ -9,7 +9,7 @@ epochs; we have not run those yet. `configs/nw_ucla.py:joint,short` is 9 epochs 
 of all four streams together. See docs/results.md.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "joint"):

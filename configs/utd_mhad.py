@@ -11,7 +11,7 @@ FAM, 79.2 % without (means of three seeds, deviations 2.8 and 7.6); the long one
 docs/results.md.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "joint"):

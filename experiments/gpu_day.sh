@@ -31,7 +31,8 @@
 #   export PYTHONPATH=site
 #
 # leaving out of the list what is there already (jax with its CUDA plugin, torch). PYTHON names the interpreter.
-# `preparation` needs data_prep/requirements-text.txt and requirements-yolo.txt, and says so where they are missing.
+# It needs the package with its extra `torch`; `preparation` needs the extras `text` and `yolo`, and says so where they are
+# missing.
 #
 # --rehearsal runs every part on tiny models, on any device, in a few minutes, so that what can fail on a CPU fails
 # there. Without --records it writes synthetic ones. (MAIN and BENCHMARK name the modules of the two commands; the test

@@ -179,18 +179,23 @@ class Evaluator:
             yield {"row": places.astype(np.int32), "position": positions, "mask": mask}, (self._clips[part],)
 
 
-def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
+def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> dict[str, Evaluation]:
     """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
+
+    Returns: the evaluation of each part: 'test', and 'validation' where the config holds one out.
 
     Raises: RecordsError, ValueError, WorkdirError, CheckpointError.
     """
+    workdir = pathlib.Path(workdir)
     check_evaluation(workdir, config)
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
     with contextlib.closing(evaluator):
-        for part in evaluator.parts:
-            report(evaluator.evaluate(variables, part), part, workdir, step=step)
+        evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+        for part, evaluation in evaluations.items():
+            report(evaluation, part, workdir, step=step)
+    return evaluations
 
 
 def write_scores(

@@ -6,16 +6,15 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from mmcl_jax import evaluate, train
+from mmcl_jax import config_files, evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.data.records import RecordsError
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
+_CONFIG = config_files.define_flag("config")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
 _COMPILED = flags.DEFINE_string(
@@ -69,6 +68,8 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     """absl's parser; what ml_collections refuses with a traceback ends with a message alone here."""
     try:
         return flags.FLAGS(arguments)
+    except SystemExit:
+        sys.exit(0)  # --help and the like, which absl calls a failure
     except AttributeError as error:
         if not isinstance(error.args[0], KeyError):
             raise
@@ -81,6 +82,22 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 def _is_ours(entry) -> bool:
     """Libraries log every step of a save or a read, and a failure dozens of times; the reader gets one error."""
     return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
+
+
+def train_command() -> None:
+    """The console script `mmcl-train`: this command."""
+    # absl shows in --help the flags of the module that runs, which here is the script.
+    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    usage = "--config=FILE.py|NAME[:ARGUMENTS] --workdir=DIR [--config.KEY=VALUE ...]"
+    sys.modules["__main__"].__doc__ = f"usage: {pathlib.Path(sys.argv[0]).name} {usage}\n"
+    app.run(main, flags_parser=_parse_flags)
+
+
+def evaluate_command() -> None:
+    """The console script `mmcl-evaluate`: this command with `--mode=eval`."""
+    flags.set_default(_MODE, "eval")
+    train_command()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
+import mmcl_jax
 from mmcl_jax.config import get_config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import MMCLError
@@ -234,6 +235,7 @@ def _version() -> dict[str, str]:
     """Commit (where the code is a git checkout), packages and devices of this start."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
+        "mmcl_jax": mmcl_jax.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
@@ -243,7 +245,10 @@ def _version() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    root = pathlib.Path(__file__).parents[1]
+    if not (root / ".git").exists():  # installed, perhaps in an environment inside another project's checkout
+        return "unknown"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -228,8 +228,10 @@ def _shown(index: int | slice) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    module = sys.argv[0].endswith(".py")  # else the console script
     parser = argparse.ArgumentParser(
-        prog="python -m mmcl_jax.torch_weights", description="PyTorch checkpoints to workdirs, and workdirs to PyTorch."
+        prog="python -m mmcl_jax.torch_weights" if module else None,
+        description="PyTorch checkpoints to workdirs, and workdirs to PyTorch.",
     )
     directions = parser.add_subparsers(dest="direction", required=True)
     published = ", ".join(PUBLISHED)

@@ -80,6 +80,7 @@ def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
       DistributedError: the processes of the run were not started alike.
     """
     began = time.perf_counter()
+    workdir = pathlib.Path(workdir)
     mesh = sharding.data_mesh()
     task = build_training_task(config)
     evaluator = Evaluator(config, mesh, resident=config.data.device_resident)

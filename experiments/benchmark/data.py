@@ -174,7 +174,7 @@ def _config(records: pathlib.Path, **changes):
 
         from configs import ntu120
     except ImportError as error:
-        raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
+        raise UnavailableError(f"{error.name} is missing: pip install .") from error
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.update_from_flattened_dict({"data.records": str(records), **changes})
     return config.lock()

@@ -6,7 +6,7 @@ too. PyTorch and ONNX Runtime always compute both bodies; the predictor those th
 On a GPU there are three precisions: 'float32', whose products are exact to float32's 23 bits in every contender,
 'TF32', whose operands are rounded to 10 bits (JAX's default), and 'bfloat16', PyTorch's autocast.
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
-own products and convolutions. ONNX Runtime needs `pip install -r experiments/requirements.txt`; it is left out without.
+own products and convolutions. ONNX Runtime needs `pip install '.[onnx]'`; it is left out without.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def onnx_program(bodies: tuple[int, ...], base_channels: int, variables: dict, r
         import onnx  # noqa: F401  (the exporter needs it)
         import onnxruntime
     except ImportError as error:
-        raise UnavailableError(f"no {error.name}; pip install -r experiments/requirements.txt") from error
+        raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
     import torch
 
     model, clips, flops = _torch_model(bodies, base_channels, variables, released)

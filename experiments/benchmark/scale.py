@@ -94,7 +94,7 @@ def _program(devices, batch_size: int, width: int) -> Program:
         from configs import ntu120
         from mmcl_jax.task import transform_options  # noqa: F401
     except ImportError as error:
-        raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
+        raise UnavailableError(f"{error.name} is missing: pip install .") from error
     import jax
 
     from mmcl_jax import steps

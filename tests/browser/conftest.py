@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, started once."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in tests/requirements.txt")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `tests`")
     with sync_api.sync_playwright() as playwright:
         # Containers often run as root, which Chromium's sandbox refuses, and have a small /dev/shm.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]

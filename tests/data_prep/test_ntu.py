@@ -28,7 +28,7 @@ from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests.helpers import golden, ntu_files, ntu_reference
 
-av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -72,8 +72,8 @@ class DatasetInfo:
     layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
     units: str  # of the coordinates
     class_names: tuple[str, ...]  # by label
-    image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
-    preprocessing: str  # one line: what was done to the raw data
+    image_source: str | None = None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
+    preprocessing: str = "none"  # one line: what was done to the raw data
     channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
     protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
 

@@ -33,7 +33,7 @@ def _offline():
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Saved tiny models by kind, each made when first asked for."""
-    pytest.importorskip("transformers", reason="needs data_prep/requirements-text.txt")
+    pytest.importorskip("transformers", reason="needs transformers (the extra `text`)")
     import torch
 
     threads = torch.get_num_threads()
