@@ -20,7 +20,7 @@
 #
 # A part writes DIR/PART.log, and its figures as JSON. The JSON and the logs are complete up to the moment at which a
 # limit is reached. A part that fails does not stop the others; the exit status is 1 if one did. After each run of nw_ucla
-# DIR/nw_ucla.tgz is written again (logs, metrics, scores of all runs so far), and DIR/SEED-STREAM.tgz: of a finished run
+# DIR/nw_ucla.tgz is written again (logs, metrics, scores of all runs so far), and DIR/seedN-STREAM.tgz: of a finished run
 # the newest checkpoint without the optimizer's state (6 MB), of a stopped one the newest checkpoint (12 MB). To resume on
 # another machine, unpack all of them in RUNS there.
 #
@@ -28,7 +28,7 @@
 #
 #   python -m pip download --only-binary=:all: --python-version 3.12 --dest wheels -r requirements.txt
 #   python -m pip install --no-index --find-links wheels --target site -r requirements.txt      (there)
-#   export PYTHONPATH=site
+#   export PYTHONPATH=$PWD/site
 #
 # leaving out of the list what is there already (jax with its CUDA plugin, torch). PYTHON names the interpreter.
 # It needs the package with its extra `torch`; `preparation` needs the extras `text` and `yolo`, and says so where they are
