@@ -5,8 +5,7 @@ Pictures are noise. A model is saved and then loaded and run by data_prep's own 
 BLIP answers one question about a batch with a search of three beams; with random weights an answer ends at the limit of
 10 tokens, which is longer than real ones. Random YOLO weights detect nobody, so that there is nothing to suppress.
 
-BLIP needs `pip install -r data_prep/requirements-text.txt`, YOLO data_prep/requirements-yolo.txt; what is missing is
-left out.
+BLIP needs `pip install '.[text]'`, YOLO `pip install '.[yolo]'`; what is missing is left out.
 """
 
 import argparse
@@ -124,4 +123,4 @@ def random_pictures(number: int, shape: tuple[int, int, int]) -> list[np.ndarray
 
 
 def _missing(error: ImportError, kind: str) -> str:
-    return f"no {error.name}; pip install -r data_prep/requirements-{kind}.txt"
+    return f"no {error.name}; pip install '.[{kind}]'"
