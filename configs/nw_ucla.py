@@ -6,7 +6,7 @@
 Streams: joint, bone, joint_motion, bone_motion. The published CTR-GCN reaches 94.6 % on joint (best epoch) with 65
 epochs; we have not run those yet. `configs/nw_ucla.py:joint,short` is 9 epochs (drops after 6 and 8), for a CPU: about
 35 minutes on two cores, 91.6 and 89.0 % at the last epoch in two runs of joint (the published code: 89.2 %), and 94.8 %
-of all four streams together. See experiments/README.md.
+of all four streams together. See docs/results.md.
 """
 
 from configs import common

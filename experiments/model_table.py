@@ -1,6 +1,6 @@
 """Prints a Markdown table of every backbone and image encoder: parameters and multiply-adds, beside the published ones.
 
-    python -m experiments.model_table [--update README.md]
+    python -m experiments.model_table [--update docs/performance.md]
 
 The setting is NTU RGB+D 120's: 120 classes, 25 joints, one clip of 64 frames with both bodies; for an encoder, one
 image of its own size. Multiply-adds are those of every matrix product and convolution that inference traces (the jaxpr,
@@ -23,7 +23,7 @@ from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 
-BEGIN = "<!-- begin: python -m experiments.model_table --update README.md -->"
+BEGIN = "<!-- begin: python -m experiments.model_table --update docs/performance.md -->"
 END = "<!-- end: experiments.model_table -->"
 CLASSES, FRAMES, BODIES = 120, 64, 2
 # Table 7 of the paper: parameters in M, "FLOPs" in G.
@@ -67,7 +67,7 @@ def text() -> str:
 
 
 def markdown() -> str:
-    """The table as it stands in the README, between its markers."""
+    """The table as it stands in docs/performance.md, between its markers."""
     return "\n".join([BEGIN, text(), END])
 
 

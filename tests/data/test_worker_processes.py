@@ -138,7 +138,7 @@ def test_evaluations_share_their_workers_until_closed(tiny_records):
 def _hold(pipe) -> None:
     batches = worker_processes.read(_tell, 10, 1)
     pipe.send(next(batches)["process"].item())
-    time.sleep(600)
+    time.sleep(runs.PATIENCE)
 
 
 def test_workers_end_with_a_run_that_is_killed():
@@ -150,7 +150,7 @@ def test_workers_end_with_a_run_that_is_killed():
     assert worker.exists()
     run.kill()
     run.join()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + runs.PATIENCE
     while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":  # a zombie waits for init alone
         assert time.monotonic() < deadline
         time.sleep(0.05)

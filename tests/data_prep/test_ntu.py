@@ -10,9 +10,9 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -179,19 +179,14 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
 
 
 def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tmp_path):
-    command = [sys.executable, "-m", "data_prep.ntu", f"--out={tmp_path / 'ntu'}"]
-    command += [f"--{kind}={source / kind}" for kind in ("skeletons", "videos")]
-    start = functools.partial(subprocess.Popen, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    killed = start()
-    while killed.poll() is None and not list((tmp_path / "ntu.images").glob("*.jpg")):
-        time.sleep(0.01)
-    killed.kill()
-    killed.communicate()
+    arguments = [f"--out={tmp_path / 'ntu'}", *(f"--{kind}={source / kind}" for kind in ("skeletons", "videos"))]
+    run = functools.partial(subprocess.run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = run([sys.executable, "-m", "tests.helpers.interrupted", "mosaics", "1", *arguments])
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
     assert not (tmp_path / "ntu").exists()
-    finished = start()
-    output = finished.communicate()[0].decode()
-    assert finished.returncode == 0, output
-    assert re.search(r"[12] of 2 mosaics are there", output)
+    finished = run([sys.executable, "-m", "data_prep.ntu", *arguments])
+    assert finished.returncode == 0, finished.stdout
+    assert re.search(r"[12] of 2 mosaics are there", finished.stdout)
     assert contents(tmp_path / "ntu") == contents(prepared)
 
 

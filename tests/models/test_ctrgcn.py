@@ -21,7 +21,6 @@ from tests.helpers.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
 )
 
 ADJACENCY = {name: spatial_adjacency(layout) for name, layout in LAYOUTS.items()}
@@ -63,7 +62,6 @@ def published(request):
     return reference, expected, model, variables, clips
 
 
-@require_golden
 def test_published_logits(published):
     _, expected, model, variables, clips = published
     logits, aux = jax.jit(functools.partial(model.apply, train=False))(variables, clips)
@@ -71,7 +69,6 @@ def test_published_logits(published):
     assert aux == {}
 
 
-@require_golden
 def test_published_training(published):
     reference, expected, model, variables, clips = published
 
@@ -90,7 +87,6 @@ def test_published_training(published):
     assert all(jax.tree.leaves(changed))
 
 
-@require_golden
 def test_the_gradient_rule_sees_mistakes(published):
     reference, *_ = published
     norms = {key: np.array([norm]) for key, norm in reference["grad_norm"].items()}

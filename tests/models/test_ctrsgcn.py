@@ -19,7 +19,6 @@ from tests.helpers.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
 )
 
 
@@ -60,7 +59,6 @@ def published():
     return reference, expected, model, variables, clips
 
 
-@require_golden
 def test_published_logits(published):
     _, expected, model, variables, clips = published
     logits, aux = jax.jit(functools.partial(model.apply, train=False))(variables, clips)
@@ -68,7 +66,6 @@ def test_published_logits(published):
     assert aux == {}
 
 
-@require_golden
 def test_published_training(published):
     reference, expected, model, variables, clips = published
 
@@ -86,7 +83,6 @@ def test_published_training(published):
     assert gradient_norm_mismatches(to_torch({"params": gradients}, ctrsgcn_entries()), reference) == []
 
 
-@require_golden
 def test_published_weights_come_back_bit_for_bit(published):
     reference, _, _, variables, _ = published
     state_dict = filled_state_dict(reference)

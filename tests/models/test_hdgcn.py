@@ -22,7 +22,6 @@ from tests.helpers.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
 )
 from tests.helpers.runs import tiny_config
 
@@ -92,14 +91,12 @@ def published(center: int, template: dict):
     return reference, expected, adjacency, to_flax(state_dict, hdgcn_entries(), template), clips
 
 
-@require_golden
 @pytest.mark.parametrize("center", CENTERS)
 def test_published_logits(center, template, evaluate):
     _, expected, adjacency, variables, clips = published(center, template)
     assert relative_error(evaluate(adjacency, variables, clips), expected["eval_logits"]) <= 1e-4
 
 
-@require_golden
 @pytest.mark.parametrize("center", CENTERS)
 def test_published_training(center, template, differentiate):
     reference, expected, adjacency, variables, clips = published(center, template)
@@ -111,7 +108,6 @@ def test_published_training(center, template, differentiate):
     assert gradient_norm_mismatches(to_torch({"params": gradients}, hdgcn_entries()), reference) == []
 
 
-@require_golden
 def test_published_weights_come_back_bit_for_bit(template):
     reference, _, _, variables, _ = published(2, template)
     state_dict = resolve_aliases(filled_state_dict(reference), hdgcn_entries())

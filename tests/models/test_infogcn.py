@@ -21,7 +21,6 @@ from tests.helpers.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
 )
 
 NTU = functools.partial(relative_positions, LAYOUTS["ntu"])
@@ -95,13 +94,11 @@ def imported(state_dict: dict, clips) -> dict:
     return to_flax(state_dict, infogcn_entries(), template)
 
 
-@require_golden
 def test_published_logits(published, evaluated):
     k, _, expected, variables, clips = published
     assert relative_error(evaluated(NTU(k), variables, clips), expected["eval_logits"]) <= 1e-4
 
 
-@require_golden
 def test_published_training(published, trained):
     k, reference, expected, variables, clips = published
     value, logits, statistics, gradients = trained(NTU(k), variables, clips, expected["labels"])
@@ -120,7 +117,6 @@ def test_published_training(published, trained):
     assert all(jax.tree.leaves(changed))
 
 
-@require_golden
 def test_published_weights_come_back_bit_for_bit_without_the_prior():
     reference, _ = load("infogcn_k8_ntu120")
     state_dict = filled_state_dict(reference)

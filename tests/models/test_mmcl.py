@@ -20,7 +20,6 @@ from tests.helpers.golden import (
     gradient_norm_mismatches,
     load,
     relative_error,
-    require_golden,
     standard_input,
 )
 
@@ -34,7 +33,6 @@ def initial_shapes(module: nn.Module, *inputs) -> dict:
     return jax.eval_shape(lambda key: module.init(key, *inputs, train=False), jax.random.key(0))
 
 
-@require_golden
 def test_released_training():
     reference, expected = load("mmcl_ntu120")
     inputs = {name: standard_input(name, shape, reference["seed"]) for name, shape in reference["inputs"].items()}

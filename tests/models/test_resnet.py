@@ -14,7 +14,7 @@ from mmcl_jax.models.resnet import BasicBlock, ResNet34
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES, resnet34_entries
 from mmcl_jax.task import build_training_task
-from tests.helpers.golden import filled_state_dict, load, model_input, relative_error, require_golden
+from tests.helpers.golden import filled_state_dict, load, model_input, relative_error
 from tests.helpers.runs import tiny_config
 
 
@@ -60,7 +60,6 @@ def test_initial_parameters_are_torchvisions():
     assert float(params["downsample"]["kernel"].std()) == pytest.approx((2 / 256) ** 0.5, rel=0.03)
 
 
-@require_golden
 def test_published_logits(shapes):
     reference, expected = load("resnet34")
     state_dict = filled_state_dict(reference)

@@ -72,7 +72,7 @@ def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_rec
         command = runs.command(tiny_records, workdir, program="tests.helpers.shallow", **changes)
         command.append(f"--compilation_cache={folder}")
         process = runs.start(command, tmp_path, tmp_path / f"{name}.log", hasty=True)
-        assert process.wait(timeout=900) == 0, (tmp_path / f"{name}.log").read_text()
+        assert process.wait(timeout=runs.PATIENCE) == 0, (tmp_path / f"{name}.log").read_text()
         return (tmp_path / f"{name}.log").read_text()
 
     def programs() -> dict:

@@ -36,10 +36,12 @@ def folders(tmp_path_factory):
     pytest.importorskip("transformers", reason="needs data_prep/requirements-text.txt")
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads of tiny models wait for each other more than they compute
     root = tmp_path_factory.mktemp("models")
     made: dict[str, pathlib.Path] = {}
-    return lambda kind: made[kind] if kind in made else made.setdefault(kind, SAVERS[kind](root / kind))
+    yield lambda kind: made[kind] if kind in made else made.setdefault(kind, SAVERS[kind](root / kind))
+    torch.set_num_threads(threads)  # other tests compare rounding, which depends on them
 
 
 def noise_pictures(count: int) -> list[Image.Image]:

@@ -19,7 +19,6 @@ from tests.helpers.golden import (
     load,
     model_input,
     relative_error,
-    require_golden,
     standard_input,
 )
 
@@ -57,7 +56,6 @@ def gradients(model) -> dict[str, np.ndarray]:
     return {key: value.grad.numpy() for key, value in model.named_parameters()}
 
 
-@require_golden
 @pytest.mark.parametrize(
     ("name", "model"),
     [
@@ -80,7 +78,6 @@ def test_published_outputs(name, model):
     assert gradient_norm_mismatches(gradients(model), reference) == []
 
 
-@require_golden
 def test_published_co_learning():
     reference, expected, model = published("mmcl_ntu120", MMCL)
     inputs = {
@@ -149,7 +146,6 @@ def test_inception_has_torchvision_s_names_and_size():
     assert list(model.state_dict()) == [entry.key for entry in inception_entries() if entry.collection != IGNORED]
 
 
-@require_golden
 def test_inception_s_published_logits():
     reference, expected = load("inception_v3")
     weights = filled_state_dict(reference)
