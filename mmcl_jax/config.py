@@ -148,7 +148,7 @@ def _typed(kind: type, config: ml_collections.ConfigDict, prefix: str) -> Any:
     for keys, what in ((config.keys() - types.keys(), "unknown"), (types.keys() - config.keys(), "missing")):
         if keys:
             raise ConfigError(f"{what} config key {prefix}{min(keys)}; mmcl_jax/config.py lists all keys")
-    values = {key: config[key] for key in types}
+    values: dict[str, Any] = {key: config[key] for key in types}
     for key, value in values.items():
         if dataclasses.is_dataclass(types[key]):
             values[key] = _typed(types[key], value, f"{prefix}{key}.")

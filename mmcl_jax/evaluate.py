@@ -61,8 +61,7 @@ def eval_step(
     """
     batch = draw(batch, resident)
     unused_key = jax.random.key(0)
-    transform = functools.partial(task.transform, key=unused_key)
-    clips = jax.vmap(lambda clip, frames, bodies: transform(clip, frames, bodies))(
+    clips = jax.vmap(lambda clip, frames, bodies: task.transform(clip, frames, bodies, unused_key))(
         batch["skeleton"], batch["frames"], batch["bodies"]
     )
     return predictor.logits(prepared, clips, batch["bodies"])

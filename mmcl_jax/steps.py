@@ -117,7 +117,7 @@ def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
     Under `jax.eval_shape` it tells the shapes of any state of the run.
     """
     inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-    variables = recipe.model.init(jax.random.key(seed), *inputs, train=False)
+    variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)
     params = dict(variables["params"])
     batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), empty_totals())
@@ -154,13 +154,14 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
     inputs = model_inputs(batch, clip_key, recipe=recipe)
 
     def objective(params: Any):
-        outputs, updates = recipe.model.apply(
+        applied: Any = recipe.model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             *inputs,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
+        outputs, updates = applied
         terms = loss_terms(outputs, batch["label"], recipe.loss, recipe.model.backbone.classification_loss)
         return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
 

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mmcl_jax import optim
 from mmcl_jax.config import AnyConfig, Config
@@ -124,7 +123,7 @@ class TrainingTask:
     config: Config
     skeleton: SkeletonTask
     recipe: Recipe
-    schedule: optax.Schedule
+    schedule: optim.Schedule
     rows: np.ndarray
     steps_per_epoch: int
     text_set: str | None

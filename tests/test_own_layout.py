@@ -136,6 +136,6 @@ def test_every_backbone_takes_flat_joints(backbone, coco):
 
 def test_the_view_recipe_is_refused_before_anything_starts(coco, tmp_path):
     config = my_config(coco, "joint", **{"data.sampling": "view_normalised"})
-    with pytest.raises(ValueError, match="'view_normalised' turns clips about the x and y axes"):
+    with pytest.raises(ValueError, match="'view_normalised' rotates clips about the x and y axes"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ import shlex
 import sys
 
 from experiments.benchmark.report import Report
+from mmcl_jax.runtime.errors import plain_errors
 
 # In this order in --help. Each is a module here with `add_arguments(parser)` and `run(options, report)`, importable
 # with nothing but jax, flax, optax, orbax, numpy and torch.
@@ -38,9 +39,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Several contenders share a GPU: none may take all of its memory in advance.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     report = Report("python -m experiments.benchmark " + shlex.join(arguments))
-    modules[options.benchmark].run(options, report)
-    if options.json is not None:
-        report.write(options.json)
+    with plain_errors("interrupted"):
+        modules[options.benchmark].run(options, report)
+        if options.json is not None:
+            report.write(options.json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ on the devices (`resident`), a batch holds only their numbers: `row` int32 `[N]`
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from mmcl_jax.runtime.errors import ConfigError
 
 STORAGE = {"float32": np.float32, "float16": np.float16}
 Batch = dict[str, np.ndarray]
+Clip = dict[str, Any]  # the arrays and numbers of one clip, under the names of a batch
 # An order gives, for the number of a batch, the places of its clips among the rows, and then what the batch says of
 # them: their positions, and in evaluation the mask. One array `[N]` each.
 Order = Callable[[int], tuple[np.ndarray, ...]]
@@ -220,12 +221,12 @@ def _batches(
 
         def batch(number: int) -> Batch:
             places, *ordered = order(number)
-            clips = [read_clip(records, rows[place], fields) for place in places]
+            clips = [read_clip(records, int(rows[place]), fields) for place in places]
             stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
             return stacked | dict(zip(_ORDERED, ordered, strict=False))
 
         if count:
-            clip_bytes = _bytes(read_clip(records, rows[order(0)[0][0]], fields))
+            clip_bytes = _bytes(read_clip(records, int(rows[order(0)[0][0]]), fields))
             worker_processes.check_room(
                 batch_size, clip_bytes, options.workers, options.host_memory_mb, steps_per_dispatch
             )
@@ -234,10 +235,10 @@ def _batches(
     # Clips of several batches are read at once, one by one: each batch's order is computed once.
     cached_order = functools.lru_cache(8)(order)
 
-    def load(number: int) -> Batch:
+    def load(number: int) -> Clip:
         step, place = divmod(number, batch_size)
         places, *ordered = cached_order(step)
-        clip = read_clip(records, rows[places[place]], fields)
+        clip = read_clip(records, int(rows[places[place]]), fields)
         return clip | {name: values[place] for name, values in zip(_ORDERED, ordered, strict=False)}
 
     clips = count * batch_size
@@ -246,7 +247,7 @@ def _batches(
 
 
 def read_ahead(
-    load: Callable[[int], Batch],
+    load: Callable[[int], Clip],
     clips: int,
     batch_size: int,
     prefetch: int,
@@ -276,11 +277,11 @@ def read_ahead(
     return min(wanted, room)
 
 
-def _bytes(clip: Batch) -> int:
+def _bytes(clip: Clip) -> int:
     return sum(np.asarray(value).nbytes for value in clip.values())
 
 
-def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads: int, ahead: int) -> Batches:
+def _batched(load: Callable[[int], Clip], clips: int, batch_size: int, threads: int, ahead: int) -> Batches:
     """Batches of `load(0)`, `load(1)`, ... in this order; up to `ahead` of these clips are read in advance."""
     import grain
 
@@ -289,7 +290,7 @@ def _batched(load: Callable[[int], Batch], clips: int, batch_size: int, threads:
     return iter(dataset.batch(batch_size, drop_remainder=True))
 
 
-def read_clip(records: Records, row: int, fields: Fields) -> Batch:
+def read_clip(records: Records, row: int, fields: Fields) -> Clip:
     """One clip as batches hold it, without `position` and `mask`, which depend on the batch.
 
     Raises: RecordsError if the clip cannot be read, or its coordinates are too large for float16.
@@ -304,14 +305,14 @@ def read_clip(records: Records, row: int, fields: Fields) -> Batch:
         )
     padded = np.zeros((records.max_bodies, records.max_frames, *skeleton.shape[2:]), storage)
     padded[:bodies, :frames] = skeleton
-    clip: Batch = {
+    clip: Clip = {
         "skeleton": padded,
         "frames": np.int32(frames),
         "bodies": np.int32(bodies),
         "label": np.int32(records.index["label"][row]),
     }
     if fields.image is not None:
-        clip["image"] = fields.image(int(row))
+        clip["image"] = fields.image(row)
     if fields.text is not None:
         clip["text"] = records.text(row, fields.text)
     return clip

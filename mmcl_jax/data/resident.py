@@ -16,6 +16,7 @@ from mmcl_jax.data.input_pipeline import Fields, ReadOptions
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.sharding import Device
 
 
 def load(
@@ -79,7 +80,7 @@ def check_room(sizes: dict[str, int], storage: str, mesh: jax.sharding.Mesh) -> 
             raise ConfigError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
 
 
-def _free_memory(device: jax.Device) -> int | None:
+def _free_memory(device: Device) -> int | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

@@ -16,7 +16,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import jax
 import numpy as np
@@ -30,7 +30,9 @@ _SHARED_MEMORY = "/dev/shm"  # of Linux; in a container often small
 _DEATH = re.compile(r"Worker process was terminated .*exit code (-?\d+)")  # in Grain's words
 
 
-def read(batch: Callable[[int], dict[str, np.ndarray]], count: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def read(
+    batch: Callable[[int], dict[str, np.ndarray]], count: int, workers: int
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Yields `batch(0)` to `batch(count - 1)`, read by `workers` processes, which start at the first `next`.
 
     They end after the last batch, when the iterator is closed, or when this process ends for any reason.

@@ -157,7 +157,7 @@ def entries_of(name: str, variables: Mapping) -> list[Entry]:
     """
     model = PUBLISHED[name]
     entries = {entry.key: entry for entry in model.entries()}
-    leaves = flatten_dict(dict(variables))
+    leaves: dict[tuple[str, ...], Any] = flatten_dict(dict(variables))
     sizes = {}
     for size in model.arguments:
         key, axis = model.sizes[size]
@@ -243,6 +243,7 @@ def _sizes(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
     normalised = state_dict["data_bn.weight"].shape if "data_bn.weight" in state_dict else ()
     problems = [f"missing: {key}, which tells {name}" for name, key in wanted.items() if name not in sizes]
     problems += [f"empty: {wanted[name]}, which tells {name}" for name, length in sizes.items() if not length]
+    each = length = 1
     if not problems:
         each = sizes["joints"] * sizes[model.normalised]
         length = math.prod(normalised)
@@ -267,7 +268,7 @@ def _template(model: Published, sizes: Sizes, entries: list[Entry]) -> dict:
     others = [jax.ShapeDtypeStruct((1, sizes[name]), jnp.float32) for name in model.inputs]
     module = model.module(sizes)
     shapes = jax.eval_shape(lambda *inputs: module.init(jax.random.key(0), *inputs, train=False), clip, *others)
-    leaves = flatten_dict(dict(shapes))
+    leaves: dict[tuple[str, ...], Any] = flatten_dict(dict(shapes))
     for entry in entries:
         if not entry.stored:
             path = (entry.collection, *entry.path)

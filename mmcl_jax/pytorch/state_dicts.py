@@ -286,7 +286,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
     """
     entries = list(entries)
     state_dict = unwrapped(state_dict)
-    leaves = flatten_dict(dict(template))
+    leaves: dict[tuple[str, ...], Any] = flatten_dict(dict(template))
     _check_mapping(entries, leaves)
 
     problems = []
