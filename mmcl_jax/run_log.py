@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import whole_file, write_whole
+from mmcl_jax.runtime.version import commit
 
 # Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
 _FREE = (
@@ -241,20 +241,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _version() -> dict[str, str]:
-    """Commit (where the code is a git checkout), packages and devices of this start."""
+    """Commit (if the code is a git checkout), packages and devices of this start."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cpu_count": str(os.cpu_count()),
     }
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

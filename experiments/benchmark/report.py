@@ -3,12 +3,12 @@
 import datetime
 import json
 import pathlib
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Timing
+from mmcl_jax.runtime.version import commit
 
 
 class Report:
@@ -17,7 +17,7 @@ class Report:
     def __init__(self, command: str):
         self._contents: dict[str, Any] = {
             "command": command,
-            "commit": _commit(),
+            "commit": commit(),
             "date": datetime.date.today().isoformat(),
             "machine": machine.measured(machine.describe),
             "tables": [],
@@ -98,15 +98,3 @@ class Report:
         """Writes everything as JSON."""
         path.write_text(json.dumps(self._contents, indent=1) + "\n", encoding="utf-8")
         print(f"written: {path}")
-
-
-def _commit() -> str:
-    """The checkout's commit, with a plus where files differ from it."""
-    folder = pathlib.Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()

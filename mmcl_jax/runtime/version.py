@@ -1,0 +1,13 @@
+"""The version of the code that runs."""
+
+import pathlib
+import subprocess
+
+
+def commit() -> str:
+    """The checkout's commit, with '-dirty' if files differ from it; 'unknown' outside a git checkout."""
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
