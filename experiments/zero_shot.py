@@ -411,7 +411,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=pathlib.Path, metavar="FILE.npz", help="write the scores, refined ones if there are"
     )
     options, rest = parser.parse_known_args(arguments)
-    backend.tune_cpu_compiler()
+    backend.tune_compiler()
     with plain_errors("interrupted"):
         if options.out:
             scores.check_out(options.out)

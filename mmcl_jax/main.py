@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from mmcl_jax import evaluate, train
 from mmcl_jax.runtime import distributed
-from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     keep_memory()
-    tune_cpu_compiler()
+    tune_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
     try:

@@ -23,7 +23,7 @@ import numpy as np
 from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.models.layers import pooled
-from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -182,8 +182,9 @@ def make_predictor(
         )
     backbone = BACKBONES[config.model.backbone](count_classes(variables["params"]), layout, coordinates, config.model)
     predictor = predictor_of(backbone, config)
-    logits = jax.jit(predictor.logits)
-    prepare_jitted = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
+    options = gpu_compiler_options()
+    logits = jax.jit(predictor.logits, compiler_options=options)
+    prepare_jitted = jax.jit(predictor.prepare, static_argnums=1, compiler_options={**HASTY, **options})
 
     @functools.lru_cache
     def prepare(clip_shape: tuple[int, int, int, int]) -> dict:

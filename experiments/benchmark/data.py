@@ -69,7 +69,9 @@ def run(options: argparse.Namespace, report: Report) -> None:
             write_walks(records, options.clips)
         write_walks(seen, _SEEN_CLIPS, mosaics=True)
         _write_array(scratch / "feeder.npz", options.feeder_clips)
-        alternating = functools.partial(alternate, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        alternating = functools.partial(
+            alternate, rounds=options.rounds, turn_seconds=options.turn_seconds, ready_within=options.ready_within
+        )
         timings = alternating([*streaming[: len(options.workers)], feeder])
         report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
         mosaics = alternating(streaming[len(options.workers) :])
@@ -204,7 +206,7 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     from mmcl_jax.runtime import backend, sharding
     from mmcl_jax.task import build_training_task
 
-    backend.tune_cpu_compiler()
+    backend.tune_compiler()
     task = build_training_task(config)
     batches = _batches(task)
     mesh = sharding.data_mesh(jax.devices()[:1])

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmcl_jax import train
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.backend import tune_cpu_compiler
+from mmcl_jax.runtime.backend import tune_compiler
 from mmcl_jax.steps import compile_step, empty_totals
 from mmcl_jax.task import build_training_task, train_batches
 from tests.helpers.runs import tiny_config
@@ -51,5 +51,5 @@ def _flat(params) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tune_cpu_compiler()
+    tune_compiler()
     print(json.dumps(compare(sys.argv[1], int(sys.argv[2]))))
