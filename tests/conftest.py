@@ -70,7 +70,7 @@ def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
 @pytest.fixture
 def shallow(monkeypatch):
     """Backbones have three blocks."""
-    make_shallow(monkeypatch.setattr)
+    make_shallow(monkeypatch.setitem)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcl_jax import predictor
+from mmcl_jax.models.folded import TWINS
 from mmcl_jax.predictor import Predictor
 
 SHAPES = [(1, 1), (1, 2), (2, 2), (4, 1), (3, 2), (2, 5), (7, 3)]  # clips, bodies: few and many
@@ -18,15 +19,16 @@ ABSENT = 100.0
 
 
 class Sums:
-    """The contract of a backbone that folds: a body's features are the sum of its coordinates, and `ABSENT` more."""
+    """A backbone that is its own twin: a body's features are the sum of its coordinates, and `ABSENT` more."""
 
     feature_width = 1
 
-    def clone(self, folded: bool) -> "Sums":
-        assert folded
-        return self
+    @classmethod
+    def of(cls, backbone: "Sums") -> "Sums":
+        return backbone
 
-    def fold(self, variables):
+    @classmethod
+    def fold(cls, variables):
         return variables
 
     def apply(self, variables, x, train: bool, method: str):
@@ -37,6 +39,9 @@ class Sums:
         if method == "trunk":  # [C, B, 1, T, V] -> [B, 1, T, V, 1]
             return jnp.moveaxis(x.sum(axis=0, keepdims=True), 0, -1) + ABSENT
         return x[:, :, 0, 0, 0], {}  # every body's features instead of logits
+
+
+TWINS[Sums] = Sums
 
 
 @functools.cache

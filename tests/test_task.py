@@ -10,11 +10,12 @@ import pytest
 
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
-from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resnet
+from mmcl_jax.models import BACKBONES, graphs, inception, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.task import build_training_task
 from tests.helpers.runs import MeanColour, tiny_config
+from tests.helpers.shallow import make_shallow
 
 TEXT_SET = "stand_in/holding/token_ids"
 
@@ -120,9 +121,7 @@ def test_values_that_do_not_fit_are_refused(tiny_records, changes, message):
 @pytest.fixture
 def shallow(monkeypatch):
     """Models of every kind of layer, but of few layers, which compile fast."""
-    for module in (blocks, infogcn):
-        monkeypatch.setattr(module, "WIDTHS", (1, 2))
-        monkeypatch.setattr(module, "STRIDES", (1, 2))
+    make_shallow(monkeypatch.setitem, stages=((1, 1), (2, 2)))
     monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
     wanted = ("Mixed_5b", "Mixed_6a")
     monkeypatch.setattr(inception, "BLOCKS", {name: inception.BLOCKS[name] for name in wanted})

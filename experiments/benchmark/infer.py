@@ -27,6 +27,7 @@ from experiments.benchmark.harness import Contender, Program, UnavailableError, 
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import folded
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
@@ -153,7 +154,7 @@ def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, pr
     prepared = prepare(variables, clips.shape[1:])
     predict = jax.jit(predictor.logits)
     embedded = jax.ShapeDtypeStruct((CHANNELS, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
-    twin = functools.partial(model.clone(folded=True).apply, train=False, method="trunk")
+    twin = functools.partial(folded.twin_of(model).apply, train=False, method="trunk")
     one_body = 2 * multiply_adds(jax.make_jaxpr(twin)(prepared["variables"], embedded).jaxpr)
     return Program(
         lambda: jax.block_until_ready(predict(prepared, clips, there)),

@@ -1,4 +1,4 @@
-"""Groups of clips in a batch: batch norm and the contrastive loss may see parts of it, as several GPUs would."""
+"""Groups of clips in a batch: batch norm and the contrastive loss may see one part at a time, as several GPUs do."""
 
 
 def group_count(clips: int, group_size: int | None) -> int:

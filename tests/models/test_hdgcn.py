@@ -124,12 +124,12 @@ def test_published_weights_come_back_bit_for_bit(template):
         to_flax(state_dict, hdgcn_entries(), template)
 
 
-@pytest.mark.parametrize("neighbours", [1, 3, 9])
-def test_edge_convolution_by_hand(neighbours):
+@pytest.mark.parametrize("neighbors", [1, 3, 9])
+def test_edge_convolution_by_hand(neighbors):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 3, 2, 1, 6)).astype(np.float32)  # [L, C, N, M, V]
     kernel = rng.normal(size=(2, 6, 3)).astype(np.float32)
-    module = EdgeConv(neighbours, NORM)
+    module = EdgeConv(neighbors, NORM)
     unit = {"scale": np.ones(6, np.float32), "bias": np.zeros(6, np.float32)}
     stats = {"mean": np.zeros(6, np.float32), "var": np.ones(6, np.float32)}
     variables = {"params": {"kernel": kernel, "bn": unit}, "batch_stats": {"bn": stats}}
@@ -139,7 +139,7 @@ def test_edge_convolution_by_hand(neighbours):
         distance = np.square(nodes - nodes[:, node : node + 1]).sum(axis=0)
         pairs = [
             np.concatenate([nodes[:, other] - nodes[:, node], nodes[:, node]]) @ kernel[layer]
-            for other in np.argsort(distance)[:neighbours]
+            for other in np.argsort(distance)[:neighbors]
         ]
         expected = np.max([np.where(pair > 0, pair, 0.2 * pair) for pair in pairs], axis=0)
         np.testing.assert_allclose(actual[layer, :, clip, 0, node], expected, rtol=1e-4, atol=1e-4)

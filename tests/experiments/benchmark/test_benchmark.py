@@ -19,7 +19,6 @@ from experiments.benchmark import data, harness, infer, machine, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax.data.records import Records
-from mmcl_jax.models import blocks
 from tests.helpers.runs import ROOT
 
 
@@ -311,8 +310,7 @@ def _ahead() -> Program:
 
 
 def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monkeypatch):
-    monkeypatch.setattr(blocks, "WIDTHS", (1, 2))
-    monkeypatch.setattr(blocks, "STRIDES", (1, 2))
+    monkeypatch.setattr(train, "CTRGCN", functools.partial(train.CTRGCN, stages=((1, 1), (2, 2))))
     monkeypatch.setattr(train, "WINDOW", 16)
     for settings_of_a_process in ("keep_memory", "tune_compiler"):
         monkeypatch.setattr(streams, settings_of_a_process, lambda: None)
