@@ -20,7 +20,6 @@ and the result says so. (The published weights are of unknown origin; they look 
 import argparse
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from experiments import scores
 from experiments.markdown import markdown_table
 from experiments.scores import Scores, ScoresError
 from mmcl_jax.metrics import classification_metrics
+from mmcl_jax.runtime.errors import plain_errors
 
 _STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 _FIT_METHODS = ("coordinate", "gradient")
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--fit_on_test is for --fit; name the files to fit on with it")
     if options.out and options.fit_on_test:
         parser.error("--out with --fit_on_test: a score file cannot say that its weights saw the test; leave one out")
-    try:
+    with plain_errors("interrupted"):
         if options.out:
             scores.check_out(options.out)
         files = scores.read_together(options.files)
@@ -268,8 +268,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.out:
             scores.write_scores(options.out, fused)
             print(f"\nfused scores: {options.out}")
-    except (ScoresError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

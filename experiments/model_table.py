@@ -22,6 +22,7 @@ from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.runtime.errors import MMCLError, plain_errors
 
 BEGIN = "<!-- begin: python -m experiments.model_table --update docs/performance.md -->"
 END = "<!-- end: experiments.model_table -->"
@@ -72,12 +73,12 @@ def markdown() -> str:
 
 
 def update(path: pathlib.Path) -> None:
-    """Replaces the table in a file. Raises: SystemExit where the file has not the two markers."""
+    """Replaces the table in a file. Raises: MMCLError if the file lacks one of the two markers."""
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"error: {path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
+        raise MMCLError(f"{path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
     path.write_text(before + markdown() + after, encoding="utf-8")
 
 
@@ -85,10 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", type=pathlib.Path, metavar="FILE", help="write the table into this file")
     options = parser.parse_args()
-    if options.update:
-        update(options.update)
-    else:
-        print(markdown())
+    with plain_errors("interrupted"):
+        if options.update:
+            update(options.update)
+        else:
+            print(markdown())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
 from mmcl_jax.runtime import backend, sharding
+from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.task import find_text_set, text_statistics
 
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ LABELS = {
     },
 }
 _PREPARED = (ntu.dataset_info(None), nw_ucla.dataset_info(None), utd_mhad.dataset_info(depth=False, folder=None))
-# RecordsError and NonFiniteScoresError are ValueErrors.
-_EXPECTED = (LaunchError, WorkdirError, checkpoints.CheckpointError, ValueError, OSError)
+
+
+class ZeroShotError(MMCLError, ValueError):
+    """A checkpoint, target, label map or text that do not fit each other. The message says what would."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ class MappedRecords:
     """Clips of the target as the source's records would hold them: what an evaluation asks of records."""
 
     def __init__(self, target: Records, source: Source, labels: Mapping[str, str], joint_rules: str = ""):
-        """Raises: ValueError where labels, joints, channels or units do not fit."""
+        """Raises: ZeroShotError, LayoutError if labels, joints, channels or units do not fit."""
         by_label = label_numbers(labels, target.info.class_names, source.class_names)
         self._target, self._source = target, source
         self._mapping = joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
@@ -101,7 +103,7 @@ class MappedRecords:
         self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
         without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
         if without:
-            raise ValueError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
+            raise ZeroShotError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
         label = np.full(len(target), -1)
         label[self._rows] = [by_label[number] for number in target.index["label"][self._rows].tolist()]
         self.index = {**target.index, "label": label}
@@ -129,7 +131,7 @@ class MappedRecords:
 
 
 def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequence[str]) -> dict[int, int]:
-    """Label of the target -> label of the model. Raises: ValueError for names that are none of the two's classes."""
+    """Label of the target -> label of the model. Raises: ZeroShotError for names that are none of the two's classes."""
     for names, known, what in (
         (labels, target, "an action of the target"),
         (labels.values(), source, "of the model's"),
@@ -137,36 +139,36 @@ def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequ
         strangers = [name for name in names if name not in known]
         if strangers:
             shown = ", ".join(map(repr, strangers))
-            raise ValueError(f"label map: {shown} is not {what}: {', '.join(known)}")
+            raise ZeroShotError(f"label map: {shown} is not {what}: {', '.join(known)}")
     return {target.index(action): source.index(name) for action, name in labels.items()}
 
 
 def find_labels(source: str, target: str) -> dict[str, str]:
-    """The known label map from one dataset's models to another's clips. Raises: ValueError where there is none."""
+    """The known label map from one dataset's models to another's clips. Raises: ZeroShotError where there is none."""
     if (source, target) in LABELS:
         return LABELS[source, target]
     if (target, source) in LABELS:
         return {name: action for action, name in LABELS[target, source].items()}
     known = ", ".join(f"{trained} -> {tested}" for trained, tested in LABELS)
-    raise ValueError(
+    raise ZeroShotError(
         f"which classes of {source} are which actions of {target} is not known here (only {known}, and back); name a "
         'JSON file with --labels: {"action of the target": "class of the model", ...}'
     )
 
 
 def read_labels(path: pathlib.Path) -> dict[str, str]:
-    """A label map of one's own. Raises: ValueError naming the file where it is none."""
+    """A label map of one's own. Raises: ZeroShotError naming the file where it is none."""
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON ({error})") from error
+        raise ZeroShotError(f"{path}: no JSON ({error})") from error
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
-        raise ValueError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
+        raise ZeroShotError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
     wrong = [action for action, name in pairs if not isinstance(name, str)]
     twice = [action for action, _ in pairs if [other for other, _ in pairs].count(action) > 1]
     if wrong or twice:
         reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} comes twice"
-        raise ValueError(f"{path}: {reason}")
+        raise ZeroShotError(f"{path}: {reason}")
     return dict(pairs)
 
 
@@ -224,15 +226,15 @@ def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None)
 
 
 def _check_channels(target: DatasetInfo, source: DatasetInfo) -> None:
-    """Raises: ValueError."""
+    """Raises: ZeroShotError."""
     lacking = [name for name in source.channels if name not in target.channels]
     if lacking or source.num_coordinates != target.num_coordinates:
-        raise ValueError(
+        raise ZeroShotError(
             f"the model's joints are {', '.join(source.channels)}, the target's {', '.join(target.channels)}"
             + ("; prepare the target with a confidence of 1 everywhere" if lacking == [CONFIDENCE] else "")
         )
     if target.units != source.units:
-        raise ValueError(
+        raise ZeroShotError(
             f"the model's joints are in {source.units}, the target's in {target.units}; prepare it in those"
         )
 
@@ -270,21 +272,23 @@ def find_refinement(
 ) -> Refinement:
     """The checkpoint's FRM with the target's text set `wanted`, which all clips `rows` must have.
 
-    Raises: RecordsError, ValueError, saying why there is no refinement.
+    Raises: RecordsError, ZeroShotError, saying why there is no refinement.
     """
     if "refinement" not in params:
-        raise ValueError("the checkpoint has no FRM")
+        raise ZeroShotError("the checkpoint has no FRM")
     text_set = find_text_set(target, wanted)
     missing = target.clips_without(rows, text_set)
     if missing:
-        raise ValueError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
+        raise ZeroShotError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
     width, expected = target.text_width(text_set), params["refinement"]["phi_hidden"]["kernel"].shape[0]
     if width != expected:
-        raise ValueError(f"{target.root}: {text_set} has {width} numbers a clip, the FRM takes {expected}")
+        raise ZeroShotError(f"{target.root}: {text_set} has {width} numbers a clip, the FRM takes {expected}")
     statistics = None
     if config.data.text_scaling == "standardise":
         if source.records is None:
-            raise ValueError("the FRM was trained on text standardised by its training clips; name those with --source")
+            raise ZeroShotError(
+                "the FRM was trained on text standardised by its training clips; name those with --source"
+            )
         rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
         trained = find_text_set(source.records, config.data.text)
         statistics = text_statistics(source.records, rows, trained)
@@ -292,7 +296,10 @@ def find_refinement(
 
 
 def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: MappedRecords) -> tuple[int, Evaluation]:
-    """Step and scores of a workdir's newest checkpoint on all mapped clips. Raises: CheckpointError, ValueError."""
+    """Step and scores of a workdir's newest checkpoint on all mapped clips.
+
+    Raises: CheckpointError, ConfigError, LayoutError.
+    """
     config = ml_collections.ConfigDict(config).unlock()
     config.data.validation_subjects = ()  # of the source; the target has other subjects
     mesh = sharding.data_mesh()
@@ -363,7 +370,7 @@ def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> No
         try:
             wanted = options.text or config.data.text
             refinement = find_refinement(params, config, source, target, rows, wanted)
-        except ValueError as error:
+        except MMCLError as error:
             if options.text:
                 raise
             reason = error
@@ -405,12 +412,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options, rest = parser.parse_known_args(arguments)
     backend.tune_compiler()
-    try:
+    with plain_errors("interrupted"):
         if options.out:
             scores.check_out(options.out)
         run(options, split_overrides(rest))
-    except _EXPECTED as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -8,33 +8,29 @@ import jax
 from absl import app, flags, logging
 
 from mmcl_jax import config_files, evaluate, train
-from mmcl_jax.checkpoints import CheckpointError
-from mmcl_jax.data.records import RecordsError
-from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
+from mmcl_jax.runtime.errors import MMCLError
 
 _CONFIG = config_files.define_flag("config")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
 _COMPILED = flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR"),
-    "Folder of compiled programs; '' for none. By default 'compiled' beside the workdir.",
+    "Folder of compiled programs; '' for none. By default 'compiled' next to the workdir.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.", lower_bound=0)
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run. Clusters that JAX knows need none of the three.")
-flags.mark_flags_as_required(["config", "workdir"])
-
-# What a user can mend; anything else is our mistake and keeps its traceback.
-_EXPECTED = (
-    *(RecordsError, ValueError, WorkdirError, CheckpointError, train.NonFiniteLossError, OSError),
-    distributed.DistributedError,
-)
+flags.mark_flag_as_required("config")
 
 
 def main(arguments: list[str]) -> None:
+    """Runs the command. An error that a user can fix ends it with status 1 and a message; others keep their traceback.
+
+    (Unlike other commands, it ends at once on an error: see `distributed.end_now`.)
+    """
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     keep_memory()
@@ -46,7 +42,7 @@ def main(arguments: list[str]) -> None:
         with distributed.shared_fate():
             _work(pathlib.Path(_WORKDIR.value))
     except Exception as error:
-        expected = isinstance(error, _EXPECTED)
+        expected = isinstance(error, MMCLError | OSError)
         if not expected and jax.process_count() == 1:
             raise
         logging.log(logging.DEBUG if expected else logging.ERROR, "traceback of the error below", exc_info=True)
@@ -65,7 +61,7 @@ def _work(workdir: pathlib.Path) -> None:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
-    """absl's parser; what ml_collections refuses with a traceback ends with a message alone here."""
+    """absl's parser; values that ml_collections refuses end with a message and no traceback."""
     try:
         return flags.FLAGS(arguments)
     except SystemExit:
@@ -80,7 +76,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 
 def _is_ours(entry) -> bool:
-    """Libraries log every step of a save or a read, and a failure dozens of times; the reader gets one error."""
+    """Whether a log entry is not a library's: they log each step of a save or a read, and a failure dozens of times."""
     return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
 
 

@@ -24,8 +24,10 @@ from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.models import BACKBONES, count_classes, folded
 from mmcl_jax.models.layers import pool
 from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
+from mmcl_jax.runtime.errors import ConfigError, MMCLError
 
 if TYPE_CHECKING:
+    from mmcl_jax.config import AnyConfig, Config
     from mmcl_jax.data.layouts import Layout
 
 # Bodies computed at once on a CPU, where more do not fit the cache; on an accelerator, one of so many parts of them.
@@ -33,6 +35,10 @@ _BODIES_AT_ONCE = 2
 _ACCELERATOR_CHUNKS = 8
 # Up to this many bodies in all, the program has a branch for each pair of bodies instead of a loop.
 _FEW_BODIES = 2 * _BODIES_AT_ONCE
+
+
+class PredictionError(MMCLError, ValueError):
+    """Variables, clips or numbers of bodies that do not fit the model. The message says what would."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,13 +152,13 @@ def _replace_many(compute: Callable[..., jax.Array], features: jax.Array, count:
     return jax.lax.fori_loop(0, trips, lambda trip, features: compute(features, trip * size, size), features)
 
 
-def predictor_of(backbone: Any, config: Any) -> Predictor:
+def predictor_of(backbone: Any, config: "Config") -> Predictor:
     """Returns the predictor of a run's skeleton model; it skips absent bodies if the run's transform keeps them 0."""
     return Predictor(backbone, absent_stays_zero(config.data.absent_body, config.data.sampling))
 
 
 def make_predictor(
-    variables: Mapping, config: Any, *, layout: "Layout", coordinates: int = 3
+    variables: Mapping, config: "AnyConfig", *, layout: "Layout", coordinates: int = 3
 ) -> Callable[..., jax.Array]:
     """Returns a function that classifies clips with a trained skeleton model; it needs no records.
 
@@ -165,16 +171,20 @@ def make_predictor(
     Returns:
       predict(clips, bodies=None): clips `[N, M, T, V, C]`, as the run's transform returns them, and how many of their
       bodies are present, int `[N]` (None: all) -> logits `[N, K]`. It compiles once for each shape of the clips; with
-      `absent_body='zeros'`, absent bodies cost nothing. Raises: ValueError if the clips do not fit the model, or for
-      more bodies than they hold.
+      `absent_body='zeros'`, absent bodies cost nothing. Raises: PredictionError if the clips do not fit the model,
+      or for more bodies than they hold.
 
     Raises:
-      ValueError: the backbone is unknown, or the variables are of another.
+      ConfigError: the backbone is unknown.
+      PredictionError: the variables are of another backbone.
     """
+    from mmcl_jax.config import Config  # needs ml_collections, which a benchmark of the functions above may lack
+
+    config = Config.of(config)
     if config.model.backbone not in BACKBONES:
-        raise ValueError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
+        raise ConfigError(f"model.backbone {config.model.backbone!r} is not one of {', '.join(BACKBONES)}")
     if "params" not in variables or not {"decoder", "fc"} & set(variables["params"]):
-        raise ValueError(
+        raise PredictionError(
             f"variables {', '.join(variables)}: not those of a skeleton model; expected params with a classifier, and "
             "batch_stats, as checkpoints.restore_skeleton returns them"
         )
@@ -191,12 +201,14 @@ def make_predictor(
 
     def predict(clips: jax.Array | np.ndarray, bodies: jax.Array | np.ndarray | None = None) -> jax.Array:
         if clips.ndim != 5 or not len(clips) or clips.shape[3] != layout.num_joints:
-            raise ValueError(f"clips {clips.shape}, expected [N, M, T, V, C] with N > 0 and V = {layout.num_joints}")
+            raise PredictionError(
+                f"clips {clips.shape}, expected [N, M, T, V, C] with N > 0 and V = {layout.num_joints}"
+            )
         bodies = np.full(len(clips), clips.shape[1]) if bodies is None else np.asarray(bodies)
         whole = bodies.dtype.kind in "iu" and bodies.shape == clips.shape[:1]
         if not whole or bodies.min() < 0 or bodies.max() > clips.shape[1]:
             most = clips.shape[1]
-            raise ValueError(
+            raise PredictionError(
                 f"bodies {bodies.tolist()}, expected a whole number for each of {len(clips)} clips, 0 to {most}"
             )
         return logits(prepare(clips.shape[1:]), clips, bodies.astype(np.int32))
@@ -205,7 +217,7 @@ def make_predictor(
 
 
 def _check_fit(backbone: Any, variables: Mapping, clip_shape: tuple[int, int, int, int]) -> None:
-    """Raises ValueError if `backbone` has other variables for clips `[M, T, V, C]`, and names the first."""
+    """Raises PredictionError if `backbone` has other variables for clips `[M, T, V, C]`, and names the first."""
     clip = jax.ShapeDtypeStruct((1, *clip_shape), np.float32)
     expected = jax.eval_shape(functools.partial(backbone.init, train=False), jax.random.key(0), clip)
     (wanted, given) = (
@@ -214,7 +226,7 @@ def _check_fit(backbone: Any, variables: Mapping, clip_shape: tuple[int, int, in
     )
     for name in sorted(wanted.keys() | given.keys()):
         if wanted.get(name) != given.get(name):
-            raise ValueError(
+            raise PredictionError(
                 f"variables{name} {given.get(name, 'missing')}, expected {wanted.get(name, 'none')} for clips "
                 f"[M, T, V, C] {list(clip_shape)}: the weights are of another model, or the clips are not its clips"
             )

@@ -129,13 +129,13 @@ def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_p
 def test_every_backbone_takes_flat_joints(backbone, coco):
     task = build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
     clips = jax.ShapeDtypeStruct((2, 2, 16, 17, 3), np.float32)
-    variables = jax.eval_shape(lambda: task.init(jax.random.key(0), window=16))
+    variables = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     logits, _ = jax.eval_shape(lambda v, x: task.backbone.apply(v, x, train=False), variables, clips)
     assert logits.shape == (2, 4)
 
 
 def test_the_view_recipe_is_refused_before_anything_starts(coco, tmp_path):
     config = my_config(coco, "joint", **{"data.sampling": "view_normalised"})
-    with pytest.raises(ValueError, match="'view_normalised' turns clips about the x and y axes"):
+    with pytest.raises(ValueError, match="'view_normalised' rotates clips about the x and y axes"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

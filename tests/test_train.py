@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import sys
-import types
 
 import jax
 import numpy as np
 import pytest
 
 from mmcl_jax import train
+from mmcl_jax.config import Config
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
 from tests.helpers import interrupted, runs
@@ -157,9 +157,7 @@ def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
 @pytest.mark.parametrize("start", [0, 7, 12, 29])
 @pytest.mark.parametrize(("together", "log_every", "save_every"), [(1, 50, 0), (4, 6, 0), (4, 8, 10), (5, 50, 7)])
 def test_dispatches_end_where_something_is_logged_saved_or_evaluated(start, together, log_every, save_every):
-    config = types.SimpleNamespace(
-        steps_per_dispatch=together, log_every_steps=log_every, checkpoint_every_steps=save_every
-    )
+    config = Config(steps_per_dispatch=together, log_every_steps=log_every, checkpoint_every_steps=save_every)
     divided = list(train.dispatches((start, 36), 12, config))
     assert [step + i for step, count in divided for i in range(count)] == list(range(start, 36))
     assert {count for _, count in divided} <= {1, together}

@@ -11,6 +11,7 @@ import sys
 from experiments.benchmark.harness import READY_WITHIN
 from experiments.benchmark.report import Report
 from mmcl_jax.runtime.backend import tune_gpu_compiler
+from mmcl_jax.runtime.errors import plain_errors
 
 # In this order in --help. Each is a module here with `add_arguments(parser)` and `run(options, report)`, importable
 # with nothing but jax, flax, optax, orbax, numpy and torch.
@@ -73,7 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # ends the contenders' processes and prints the rest
     report = Report("python -m experiments.benchmark " + shlex.join(arguments), options.json)
     try:
-        modules[options.benchmark].run(options, report)
+        with plain_errors("interrupted"):
+            modules[options.benchmark].run(options, report)
     finally:
         report.close()
     if report.failures:

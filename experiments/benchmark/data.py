@@ -180,10 +180,10 @@ def _config(records: pathlib.Path, **changes):
     return config.lock()
 
 
-def _batches(config, task):
+def _batches(task):
     from mmcl_jax.task import train_batches
 
-    return train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
+    return train_batches(task, (0, task.num_steps))
 
 
 def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, ahead: int = 1) -> Program:
@@ -192,7 +192,7 @@ def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, a
     from mmcl_jax.task import build_training_task
 
     task = build_training_task(config)
-    batches = _batches(config, task)
+    batches = _batches(task)
     details = {"clips": len(task.skeleton.records), "threads": config.data.threads, "workers": workers}
     return Program(lambda: next(batches), details=details, close=batches.close, ahead=ahead)
 
@@ -208,10 +208,10 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
 
     backend.tune_compiler()
     task = build_training_task(config)
-    batches = _batches(config, task)
+    batches = _batches(task)
     mesh = sharding.data_mesh(jax.devices()[:1])
     step = steps.compile_step(task.recipe, config.seed, mesh)
-    state = sharding.replicate(train.create_state(task, config), mesh)
+    state = sharding.replicate(train.create_state(task), mesh)
 
     def work() -> None:
         nonlocal state

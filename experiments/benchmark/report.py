@@ -4,13 +4,13 @@ import datetime
 import json
 import pathlib
 import re
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Timing
 from mmcl_jax.runtime.files import write_whole
+from mmcl_jax.runtime.version import commit
 
 _LONGEST_REASON = 200  # characters in a table
 
@@ -30,7 +30,7 @@ class Report:
         self._ratios: list[str] = []
         self._contents: dict[str, Any] = {
             "command": command,
-            "commit": _commit(),
+            "commit": commit(),
             "date": datetime.date.today().isoformat(),
             "machine": self.machine.description,
             "tables": [],
@@ -122,15 +122,3 @@ class Report:
 def _word(name: str) -> str:
     """A title or name in lower case, with hyphens in place of all but letters, digits, points and underscores."""
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-")
-
-
-def _commit() -> str:
-    """The checkout's commit, with a plus where files differ from it."""
-    folder = pathlib.Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()

@@ -92,7 +92,7 @@ def _divide_cpu(devices: int) -> None:
 def _program(devices, batch_size: int, width: int) -> Program:
     try:
         from configs import ntu120
-        from mmcl_jax.task import transform_options  # noqa: F401
+        from mmcl_jax.config import Config
     except ImportError as error:
         raise UnavailableError(f"{error.name} is missing: pip install .") from error
     import jax
@@ -104,6 +104,7 @@ def _program(devices, batch_size: int, width: int) -> Program:
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.model.base_channels = width
     config.model.batch_norm_group_size = None
+    config = Config.of(config)
     recipe, batch = _recipe(config), _random_clips(batch_size)
     mesh = sharding.data_mesh(devices)
     state = sharding.replicate(steps.initial_state(recipe, config.seed, batch), mesh)
@@ -127,14 +128,14 @@ def _recipe(config):
     from mmcl_jax.data.transforms import make_transform
     from mmcl_jax.models import BACKBONES
     from mmcl_jax.models.mmcl import MMCL
-    from mmcl_jax.task import transform_options
+    from mmcl_jax.task import loss_options, transform_options
 
     layout = LAYOUTS["ntu"]
     return steps.Recipe(
         model=MMCL(BACKBONES[config.model.backbone](_CLASSES, layout, 3, config.model)),
         transform=make_transform(transform_options(config), layout, _FRAMES, True, coordinates=3),
         optimizer=optim.sgd(optim.stepwise_schedule(0.001, 1, (), 0.1, 1000), config.momentum, config.weight_decay),
-        loss=steps.LossOptions(**config.loss),
+        loss=loss_options(config),
     )
 
 

@@ -36,6 +36,7 @@ import jax
 
 from experiments.parity import references
 from mmcl_jax.runtime.backend import tune_gpu_compiler
+from mmcl_jax.runtime.errors import plain_errors
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     if (arguments.folder is None) == (not arguments.torch):
         parser.error("name a folder of reference outputs, or --torch, one of the two")
     tune_gpu_compiler()
-    with jax.default_matmul_precision("highest"):  # on GPUs, float32 as exact as a CPU's
+    with plain_errors("interrupted"), jax.default_matmul_precision("highest"):  # on GPUs, float32 as exact as a CPU's
         if arguments.torch:
             from experiments.parity import baselines  # which needs torch
 

@@ -36,6 +36,7 @@ from mmcl_jax import optim
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.pytorch.state_dicts import to_flax, to_torch
+from mmcl_jax.runtime.backend import HASTY
 
 BASELINES = {"ctrgcn": gcn.CTRGCN, "ctrsgcn": gcn.CTRSGCN, "mmcl": mmcl.MMCL}
 STEPS = 10
@@ -44,7 +45,6 @@ WEIGHT_DECAY = 4e-4
 EXACT = 1e-6
 GRADIENT_BOUND = 0.02
 UPDATE_BOUND = 0.05
-_HASTY = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +233,7 @@ class _Ours:
             return ({"params": params, "batch_stats": batch_stats}, optimizer_state), values
 
         # Rounding does not matter in float64, and compiling hastily saves more than it costs.
-        options = _HASTY if dtype is np.float64 else None
+        options = HASTY if dtype is np.float64 else None
         self._evaluate = jax.jit(evaluate, compiler_options=options)
         self._step = jax.jit(step, compiler_options=options)
 

@@ -11,12 +11,12 @@ from experiments.parity import families, golden
 from experiments.parity.table import Table
 from mmcl_jax.models import losses
 from mmcl_jax.pytorch.state_dicts import resolve_aliases, to_flax, to_torch
+from mmcl_jax.runtime.backend import HASTY
 
 BOUNDS = {"eval": 1e-4, "train": 1e-3}
 # Names in MMCL's .npz -> ours; the others are called alike.
 ALIASES = {"refined": "train_refined", "contrastive": "train_contrastive", "total_loss": "train_loss"}
 CONTRASTIVE_BOUND = 1e-4
-_HASTY = {"xla_backend_optimization_level": 0}  # a few clips run once: compiling is what takes time
 
 
 def check_folder(folder: pathlib.Path) -> int:
@@ -170,7 +170,7 @@ class Program:
             values.update({f"train_{name}": value for name, value in trained.items()})
             return {name: value for name, value in values.items() if name in wanted}, gradients
 
-        self._compute = jax.jit(compute, compiler_options=_HASTY)
+        self._compute = jax.jit(compute, compiler_options=HASTY)
 
     def __call__(self, inputs: tuple[np.ndarray, ...]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Returns the wanted values that the family has, and gradients by PyTorch name."""

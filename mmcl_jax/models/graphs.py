@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 
 from mmcl_jax.data.layouts import Layout
+from mmcl_jax.runtime.errors import ConfigError
 
 
 def spatial_adjacency(layout: Layout) -> np.ndarray:
@@ -55,12 +56,12 @@ def relative_positions(layout: Layout, k: int, relatives: str = "ancestors") -> 
         joint.
 
     Raises:
-      ValueError: `k` is negative, or `relatives` is neither of the two.
+      ConfigError: `k` is negative, or `relatives` is neither of the two.
     """
     if k < 0:
-        raise ValueError(f"k {k} is negative; 1 gives bones, 8 joints")
+        raise ConfigError(f"k {k} is negative; 1 gives bones, 8 joints")
     if relatives not in RELATIVES:
-        raise ValueError(f"model.relatives {relatives!r} is not one of {', '.join(RELATIVES)}")
+        raise ConfigError(f"model.relatives {relatives!r} is not one of {', '.join(RELATIVES)}")
     upwards = relatives == "ancestors"
     parents = rerooted_parents(layout, layout.centre) if upwards else layout.parents
     identity = np.eye(layout.num_joints)
@@ -90,7 +91,7 @@ def joint_groups(layout: Layout, center_of_mass: int) -> list[list[int]]:
       center_of_mass: 1 pelvis, 2 belly, 21 chest.
 
     Raises:
-      ValueError: the layout has no such center.
+      LayoutError: the layout has no such center.
     """
     neighbors = collections.defaultdict(list)
     for first, second in (*layout.bones, *layout.links):
@@ -111,7 +112,7 @@ def hierarchical_adjacency(layout: Layout, center_of_mass: int) -> np.ndarray:
 
     The subsets of a layer are the identity of its joints, edges from every joint of the inner group to every joint of
     the outer group, and edges back; the columns of the latter two are normalized. Entry `[l, k, u, v]` is the weight
-    with which joint `u` receives from joint `v`. Raises: ValueError if the layout has no such center.
+    with which joint `u` receives from joint `v`. Raises: LayoutError if the layout has no such center.
     """
     groups = joint_groups(layout, center_of_mass)
     adjacency = np.zeros((len(groups) - 1, 3, layout.num_joints, layout.num_joints), np.float32)
@@ -128,7 +129,7 @@ def collapsed_hierarchy(layout: Layout, center_of_mass: int) -> np.ndarray:
 
     Table 8 of the MMCL paper starts CTR-GCN from HD-Graph without saying how six layers become one. Our choice is the
     union of the layers' edges, subset by subset. Columns stay normalized, because every joint is in the inner group of
-    one layer and in the outer group of one other. Raises: ValueError if the layout has no such center.
+    one layer and in the outer group of one other. Raises: LayoutError if the layout has no such center.
     """
     return hierarchical_adjacency(layout, center_of_mass).max(axis=0)
 

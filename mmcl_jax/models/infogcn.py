@@ -34,6 +34,7 @@ from mmcl_jax.models.initializers import (
 )
 from mmcl_jax.models.layers import BatchNorm, Conv1x1, pool
 from mmcl_jax.models.precision import at_least_float32
+from mmcl_jax.runtime.errors import ConfigError
 
 NINE_STAGES: Stages = ((1, 1), (1, 1), (1, 1), (2, 2), (2, 1), (2, 1), (4, 2), (4, 1), (4, 1))
 HEADS = 3
@@ -157,7 +158,7 @@ class InfoGCN(Backbone):
       stages: channels and stride of each block.
 
     Raises:
-      ValueError: `latent_noise`, `label_smoothing`, `mmd_weights` or `prior_gain` is out of its range.
+      ConfigError: `latent_noise`, `label_smoothing`, `mmd_weights` or `prior_gain` is out of its range.
     """
 
     num_classes: int
@@ -177,13 +178,13 @@ class InfoGCN(Backbone):
     def __post_init__(self):
         super().__post_init__()
         if self.latent_noise < 0:
-            raise ValueError(f"latent_noise {self.latent_noise} is negative; 0 switches sampling off")
+            raise ConfigError(f"latent_noise {self.latent_noise} is negative; 0 switches sampling off")
         if not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"label_smoothing {self.label_smoothing} is not within 0 and 1")
+            raise ConfigError(f"label_smoothing {self.label_smoothing} is not within 0 and 1")
         if len(self.mmd_weights) != 2 or min(self.mmd_weights) < 0:
-            raise ValueError(f"mmd_weights {self.mmd_weights} are not two weights, each 0 or more")
+            raise ConfigError(f"mmd_weights {self.mmd_weights} are not two weights, each 0 or more")
         if self.prior_gain <= 0:
-            raise ValueError(f"prior_gain {self.prior_gain} is not positive")
+            raise ConfigError(f"prior_gain {self.prior_gain} is not positive")
 
     @property
     def norm(self) -> Norm:

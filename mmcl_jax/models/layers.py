@@ -35,7 +35,7 @@ class BatchNorm(nn.Module):
       scale_init: initializer of the scale.
 
     Raises:
-      ValueError: in training, `group_size` does not divide N.
+      ConfigError: in training, `group_size` does not divide N.
     """
 
     group_size: int | None = None

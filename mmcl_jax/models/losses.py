@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mmcl_jax.models.groups import group_count
+from mmcl_jax.runtime.errors import ConfigError
 
 CONTRASTIVE = ("released", "paper")
 
@@ -74,10 +75,10 @@ def contrastive(
       A scalar, the mean over clips and directions.
 
     Raises:
-      ValueError: the variant is unknown, or the group size does not divide N.
+      ConfigError: the variant is unknown, or the group size does not divide N.
     """
     if variant not in CONTRASTIVE:
-        raise ValueError(f"contrastive variant {variant!r} is not one of {', '.join(CONTRASTIVE)}")
+        raise ConfigError(f"contrastive variant {variant!r} is not one of {', '.join(CONTRASTIVE)}")
     groups = group_count(a.shape[0], group_size)
     loss = _released if variant == "released" else _paper
     grouped = (x.reshape(groups, -1, x.shape[-1]) for x in (_unit(a), _unit(b)))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mmcl_jax.models.initializers import linear_uniform
 from mmcl_jax.models.layers import pool
 from mmcl_jax.models.precision import at_least_float32
+from mmcl_jax.runtime.errors import ConfigError
 
 REFINEMENT = ("diagonal", "full")
 BACKBONE = "backbone"  # the skeleton model's subtree in the variables of MMCL
@@ -39,7 +40,7 @@ class FeatureRefinement(nn.Module):
         scores are not changed at first.
 
     Raises:
-      ValueError: `matrices` is neither.
+      ConfigError: `matrices` is neither.
     """
 
     terms: int = 2
@@ -49,7 +50,7 @@ class FeatureRefinement(nn.Module):
     @nn.compact
     def __call__(self, scores: jax.Array, text: jax.Array) -> jax.Array:
         if self.matrices not in REFINEMENT:
-            raise ValueError(f"refinement {self.matrices!r} is not one of {', '.join(REFINEMENT)}")
+            raise ConfigError(f"refinement {self.matrices!r} is not one of {', '.join(REFINEMENT)}")
         # Token ids near 30,000 do not fit bfloat16: phi computes in float32 or wider.
         hidden = nn.relu(_linear(at_least_float32(text), self.hidden, "phi_hidden"))
         weights = nn.softmax(_linear(hidden, self.terms, "phi_output"))

@@ -170,7 +170,7 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
     config.model.batch_norm_group_size = config.loss.contrastive_group_size = None
     task = build_training_task(config)
     assert task.skeleton.num_classes == num_classes
-    batch = next(input_pipeline.eval_batches(task.skeleton.records, task.rows[:1], batch_size=1, threads=1, prefetch=1))
+    batch = next(input_pipeline.eval_batches(task.skeleton.records, task.rows[:1], batch_size=1))
     arguments = (batch["skeleton"][0], batch["frames"][0], batch["bodies"][0], jax.random.key(0))
     clip = np.asarray(jax.jit(task.skeleton.transform)(*arguments))
     assert clip.shape == (2, 8, 25, 3)

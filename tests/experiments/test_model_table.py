@@ -9,6 +9,7 @@ import pytest
 from experiments import model_table
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.runtime.errors import MMCLError
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -66,6 +67,6 @@ def test_update_replaces_the_table_alone(tmp_path, monkeypatch):
     model_table.update(path)
     assert path.read_text() == f"before\n{model_table.BEGIN}\nnew\n{model_table.END}\nafter\n"
     path.write_text("no table\n")
-    with pytest.raises(SystemExit, match="are missing"):
+    with pytest.raises(MMCLError, match="are missing"):
         model_table.update(path)
     assert path.read_text() == "no table\n"

@@ -29,10 +29,10 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     make_shallow()
     config = tiny_config(records, batch_size=16, model__batch_norm_group_size=8, loss__contrastive_group_size=8)
     task = build_training_task(config)
-    batches = train_batches(task, config, (0, steps))
+    batches = train_batches(task, (0, steps))
     meshes = {"one": sharding.data_mesh(jax.devices()[:1]), "eight": sharding.data_mesh(jax.devices())}
     step = {name: compile_step(task.recipe, config.seed, mesh) for name, mesh in meshes.items()}
-    state = jax.tree.map(np.asarray, train.create_state(task, config))
+    state = jax.tree.map(np.asarray, train.create_state(task))
     results = {"one": [], "eight": [], "update error": []}
     for batch in batches:
         before, after = state.replace(totals=jax.tree.map(np.asarray, empty_totals())), {}

@@ -38,10 +38,10 @@ def losses(records: str, steps: int) -> list[float]:
     )
     task = build_training_task(config)
     mesh = sharding.data_mesh()
-    batches = train_batches(task, config, (0, steps))
+    batches = train_batches(task, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
     train.jax.jit = functools.partial(train.jax.jit, compiler_options=HASTY)
-    state = jax.tree.map(np.array, train.create_state(task, config))
+    state = jax.tree.map(np.array, train.create_state(task))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree_util.tree_map_with_path(functools.partial(_off_the_kink, rng), state.params))
     with jax.enable_x64(True):

@@ -84,7 +84,7 @@ def set_aside(out: pathlib.Path) -> dict[str, str]:
 def first_batch(opened: records.Records, protocol: str) -> dict[str, np.ndarray]:
     """All training clips in order, as batches hold them."""
     rows = opened.select(protocol, "train")
-    return next(input_pipeline.eval_batches(opened, rows, batch_size=len(rows), threads=1, prefetch=1))
+    return next(input_pipeline.eval_batches(opened, rows, batch_size=len(rows)))
 
 
 def train_two_steps(opened: records.Records, workdir: pathlib.Path, patch: pytest.MonkeyPatch) -> None:

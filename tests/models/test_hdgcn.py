@@ -14,8 +14,8 @@ from mmcl_jax.models.hdgcn import HDGCN, EdgeConv, GraphConv, LayerAttention
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.pytorch.names import hdgcn_entries
 from mmcl_jax.pytorch.state_dicts import TorchWeightsError, resolve_aliases, to_flax, to_torch
+from mmcl_jax.steps import random_state
 from mmcl_jax.task import build_training_task
-from mmcl_jax.train import random_state
 from tests.helpers.golden import (
     filled_state_dict,
     gradient_norm_mismatches,
@@ -187,5 +187,5 @@ def test_center_of_mass_reaches_the_model(tiny_records, center):
     task = build_training_task(config)
     expected = hierarchical_adjacency(LAYOUTS["ntu"], center)
     np.testing.assert_array_equal(task.skeleton.backbone.adjacency, expected)
-    state = jax.eval_shape(functools.partial(random_state, task, config))
+    state = jax.eval_shape(functools.partial(random_state, task.recipe, 0, task.input_shapes()))
     assert state.params["backbone"]["blocks_0"]["gcn"]["PA"].shape == expected.shape
