@@ -1,1 +1,1 @@
-"""Raw data to records: one command per dataset, and commands for text features and for looking at records."""
+"""Prepares records from raw data, computes text features, and shows records: one command per module."""

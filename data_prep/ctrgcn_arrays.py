@@ -1,19 +1,21 @@
-"""CTR-GCN's arrays of NTU RGB+D (`NTU60_CS.npz` and the like), which many published methods share -> records.
+"""Imports CTR-GCN's arrays of NTU RGB+D (`NTU60_CS.npz` and so on), which many published methods share.
 
     python -m data_prep.ctrgcn_arrays --source NTU60_CS.npz --out DIR [--benchmark ntu60_xsub] [--overwrite]
     python -m data_prep.ctrgcn_arrays --source NTU120_CSub.npz --train_names FILE --test_names FILE --out DIR
 
 `x_train` and `x_test` are (N, T, 150): two bodies of 25 joints, denoised, translated to joint 2 of the first frame and
-padded with zeros; `y_train` and `y_test` are one-hot. Padding is cut off, and an absent second body (zeros, or a copy
-of the first) is left out. Only where NTU RGB+D 120's single bodies are copied, as published, does a second body of
-zeros stay: of an actor who was looked for and never found, as in the records of `data_prep.ntu`.
+padded with zeros. `y_train` and `y_test` are one-hot. The import removes the padding and an absent second body, which
+is stored as zeros or as a copy of the first body. One case is kept: in files that store copies (NTU RGB+D 120 as
+published), a second body of all zeros means that a second actor was expected but not tracked. `data_prep.ntu` stores
+such clips in the same way.
 
-A file is one benchmark, known by its name (NTU60_CS, NTU60_CV, NTU120_CSub, NTU120_CSet) or from `--benchmark`; its own
-division is the records' protocol of that benchmark, so that `configs/ntu60.py:xsub` and the like train from them. Clips
-are called by their place (`NTU60_CS_train_000000`); subject, camera, setup and replication are not in the file and
-stored as 0. `--train_names` and `--test_names`, a clip's name as S001C002P003R002A013 a line in the order of the rows
-(the released MMCL reads such lists), give them all: then every protocol of NTU RGB+D works, and other data joins by
-name. The file is read row by row: it may be larger than the memory.
+A file belongs to one benchmark. Its name tells which (NTU60_CS, NTU60_CV, NTU120_CSub, NTU120_CSet), or `--benchmark`
+does. The file's own division becomes the protocol of that benchmark, so that configs such as `configs/ntu60.py:xsub`
+train on the records. The file has no clip names, so clips are named by their row (`NTU60_CS_train_000000`), and
+subject, camera, setup and replication are stored as 0. `--train_names` and `--test_names` supply the names: one per
+line, as S001C002P003R002A013, in the order of the rows (the released MMCL code reads such lists). With names, every
+protocol of NTU RGB+D works, and images and text features can be joined by name. The file is read row by row, so it may
+be larger than the memory.
 """
 
 import collections
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_prep.formats import npz_rows, ntu_clips, sources
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -36,16 +39,19 @@ BENCHMARKS = {  # protocol -> file as published
 _PARTS = {"train": 1, "test": 2}  # part of the file -> fold
 _BODIES, _JOINTS, _CHANNELS = 2, 25, 3
 _WIDTH = _BODIES * _JOINTS * _CHANNELS
-_LOOKED_AT = 1000  # clips of each part, for how an absent body is stored; among NTU's first ones are single persons
+_LOOKED_AT = 1000  # clips of each part searched for copies; the first clips of NTU include single-person actions
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """A file of arrays, checked but not loaded.
+    """A checked `.npz` file whose arrays are not loaded.
 
     Attributes:
-      x, y: by part ('train', 'test'), float (N, T, 150) and one-hot (N, K).
-      copies: whether the file has copies of single bodies in the place of the second.
+      path: the file.
+      benchmark: a key of BENCHMARKS.
+      x: by part ('train', 'test'), float (N, T, 150).
+      y: by part, one-hot (N, K).
+      copies: whether clips of a single body store a copy of it as the second body.
     """
 
     path: pathlib.Path
@@ -68,25 +74,25 @@ def _num_classes(benchmark: str) -> int:
 
 
 def find_benchmark(path: pathlib.Path) -> str:
-    """The benchmark that a file's name says. Raises: PreparationError where it says none."""
+    """The benchmark that the name of a file tells. Raises: PreparationError for any other name."""
     named = [benchmark for benchmark, stem in BENCHMARKS.items() if path.stem.lower() == stem.lower()]
     if not named:
         raise PreparationError(
-            f"{path}: the name is none of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; say what it is "
-            f"with --benchmark, one of {', '.join(BENCHMARKS)}"
+            f"{path}: the name is not one of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; name the "
+            f"benchmark with --benchmark, one of {', '.join(BENCHMARKS)}"
         )
     return named[0]
 
 
 def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
-    """Checks shapes and types of a file. Raises: PreparationError, saying what is wrong."""
+    """Checks the shapes and types of the arrays in a file. Raises: PreparationError, saying what is wrong."""
     members = npz_rows.members(path)
     names = [f"{kind}_{part}" for part in _PARTS for kind in "xy"]
     missing = [name for name in names if name not in members]
     if missing:
         raise PreparationError(
-            f"{path}: no {' and no '.join(missing)} in it, only {', '.join(sorted(members)) or 'nothing'}; expected "
-            f"{', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
+            f"{path}: the file has no {' and no '.join(missing)}, only {', '.join(sorted(members)) or 'nothing'}; "
+            f"expected {', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
         )
     num_classes = _num_classes(benchmark)
     for part in _PARTS:
@@ -102,7 +108,8 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
         if y.shape != (x.shape[0], num_classes):
             raise PreparationError(
                 f"{path}: y_{part} is of shape {y.shape}, expected {(x.shape[0], num_classes)}: {x.shape[0]} clips as "
-                f"in x_{part} and {num_classes} classes as in {benchmark}; is that the benchmark of the file?"
+                f"in x_{part} and {num_classes} classes as in {benchmark}; if the file is of another "
+                "benchmark, name it with --benchmark"
             )
     x = {part: members[f"x_{part}"] for part in _PARTS}
     y = {part: members[f"y_{part}"] for part in _PARTS}
@@ -112,7 +119,7 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
 
 
 def _has_copies(member: npz_rows.Member) -> bool:
-    """Whether one of the first clips has its first body twice."""
+    """Whether any of the first clips stores its first body twice."""
     for row, _ in zip(member.rows(), range(_LOOKED_AT), strict=False):
         first, second = np.split(row, _BODIES, axis=1)
         if first.any() and np.array_equal(first, second):
@@ -121,7 +128,7 @@ def _has_copies(member: npz_rows.Member) -> bool:
 
 
 def read_names(path, count: int) -> list[ntu_clips.ClipName]:
-    """The clip names of a list, one a line. Raises: PreparationError where it is not one of `count` names."""
+    """Reads clip names, one per line. Raises: PreparationError unless the file holds exactly `count` names."""
     path = pathlib.Path(path)
     try:
         lines = path.read_text(encoding="ascii").split()
@@ -131,24 +138,26 @@ def read_names(path, count: int) -> list[ntu_clips.ClipName]:
     if None in names:
         odd = names.index(None)
         raise PreparationError(
-            f"{path}: word {odd + 1} is {lines[odd][:40]!r}, expected a clip's name as S001C002P003R002A013"
+            f"{path}: word {odd + 1} is {lines[odd][:40]!r}, expected a clip name such as S001C002P003R002A013"
         )
     if len(names) != count:
-        raise PreparationError(f"{path}: {len(names)} names, but the array has {count} clips, in this order")
+        raise PreparationError(
+            f"{path}: {len(names)} names, but the array has {count} clips; give one name per clip, in order"
+        )
     return names
 
 
 class Importer:
-    """Clips out of arrays; counts what was left out of them."""
+    """Turns the rows of arrays into clips, and counts what it leaves out."""
 
     def __init__(self, arrays: Arrays, names: dict[str, list[ntu_clips.ClipName]] | None):
-        """`names`: of the clips by part ('train', 'test'), in the order of the rows; None where they are unknown."""
+        """`names`: names of the clips by part ('train', 'test'), in the order of the rows; None: unknown."""
         self._arrays = arrays
         self._names = names
         self.counts: collections.Counter[str] = collections.Counter()
 
     def clips(self) -> Iterator[records.Clip | records.SetAside]:
-        """The clips, training part first, a SetAside in the place of each that cannot be used."""
+        """Yields the clips, training part first, with a SetAside in place of each clip that cannot be used."""
         for part in _PARTS:
             rows = zip(self._arrays.x[part].rows(), self._arrays.y[part].rows(), strict=True)
             for place, (x, y) in enumerate(rows):
@@ -159,7 +168,7 @@ class Importer:
                     yield records.SetAside(name, f"row {place} of x_{part}: {error}")
 
     def _clip(self, name: str, part: str, place: int, x: np.ndarray, y: np.ndarray) -> records.Clip:
-        """One clip. Raises: SourceFileError."""
+        """Reads one clip. Raises: SourceFileError."""
         label = _label(y)
         if self._names is None:
             fields = {"subject": 0, "camera": 0, "setup": 0, "replication": 0, "fold": _PARTS[part]}
@@ -168,18 +177,13 @@ class Importer:
         return records.Clip(name, label, **fields, skeleton=self._skeleton(x))
 
     def _fields(self, name: ntu_clips.ClipName, part: str, label: int) -> dict[str, int]:
-        """Subject and so on as the name says. Raises: SourceFileError where it contradicts the file."""
+        """Subject, camera, setup and replication from the name. Raises: SourceFileError if name and file disagree."""
         if label != name.action - 1:
             raise sources.SourceFileError(
                 f"label {label} in the file, but the name says {name.action - 1} (A{name.action:03d}); is the list the "
                 "file's, in its order?"
             )
-        fields = {
-            "subject": name.performer,
-            "camera": name.camera,
-            "setup": name.setup,
-            "replication": name.replication,
-        }
+        fields = name.fields
         protocol = records.PROTOCOLS["ntu"][self._arrays.benchmark]
         if (fields[protocol.field] in protocol.train) != (part == "train"):
             raise sources.SourceFileError(
@@ -189,12 +193,12 @@ class Importer:
         return fields
 
     def _skeleton(self, x: np.ndarray) -> np.ndarray:
-        """float32 [T, M, 25, 3] without padding and absent body. Raises: SourceFileError where nothing is left."""
+        """float32 [T, M, 25, 3] without padding and absent body. Raises: SourceFileError if nothing is left."""
         frames = np.flatnonzero(x.any(axis=1))
         if not len(frames):
             raise sources.SourceFileError("every joint of every frame is zero")
         length = int(frames[-1]) + 1
-        with np.errstate(over="ignore"):  # infinite then, and refused
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused later
             skeleton = x[:length].reshape(length, _BODIES, _JOINTS, _CHANNELS).astype(np.float32)
         self.counts["padded"] += length < len(x)
         if np.array_equal(skeleton[:, 0], skeleton[:, 1]):
@@ -206,19 +210,22 @@ class Importer:
         return skeleton
 
     def report(self) -> str:
-        """What was left out, in a line or two."""
+        """One or two lines that say what was left out."""
         counts = self.counts
         lines = [
-            f"padding was cut off {counts['padded']:,} clips; second bodies that are none were left out: "
-            f"{counts['zeros']:,} of zeros, {counts['copies']:,} copies of the first"
+            f"removed padding from {counts['padded']:,} clips, and absent second bodies: "
+            f"{counts['zeros']:,} stored as zeros, {counts['copies']:,} as copies of the first"
         ]
         if counts["never seen"]:
-            lines.append(f"{counts['never seen']:,} clips have a second actor who is never seen: zeros, kept")
+            lines.append(
+                f"{counts['never seen']:,} clips keep a second body of zeros: a second actor was expected but not "
+                "tracked"
+            )
         return "\n".join(lines)
 
 
 def _label(y: np.ndarray) -> int:
-    """The class that a one-hot row names. Raises: SourceFileError where it is none."""
+    """The class of a one-hot row. Raises: SourceFileError if the row is not one-hot."""
     hot = np.flatnonzero(y != 0)
     if len(hot) != 1 or y[hot[0]] != 1:
         raise sources.SourceFileError(
@@ -228,7 +235,7 @@ def _label(y: np.ndarray) -> int:
 
 
 def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
-    """Of named clips, the protocols are those of NTU RGB+D; else the file's division is the only one."""
+    """Describes the dataset. Named clips have NTU RGB+D's protocols; unnamed ones only the file's division."""
     protocol = records.Protocol("fold", (_PARTS["train"],), arrays.num_classes, test=(_PARTS["test"],))
     return records.DatasetInfo(
         dataset="ntu" if named else "ntu_arrays",
@@ -250,9 +257,9 @@ def prepare(
     Args:
       source: the `.npz` file.
       out: the records folder.
-      benchmark: key of BENCHMARKS; by default what the file's name says.
-      train_names, test_names: lists of clip names, in the order of the rows; both or none.
-      overwrite: replace existing records, after the new ones are complete.
+      benchmark: a key of BENCHMARKS; by default the one that the file's name tells.
+      train_names, test_names: files of clip names, in the order of the rows; both or neither.
+      overwrite: replace existing records after the new ones are complete.
 
     Raises: PreparationError.
     """
@@ -267,17 +274,21 @@ def prepare(
     info = dataset_info(arrays, named=names is not None)
     records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    sources.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
+    commands.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, source="the .npz file")
-    parser.add_argument("--benchmark", choices=BENCHMARKS, help="what the file is (default: as its name says)")
-    parser.add_argument("--train_names", help="the clip names of x_train, one a line, in the order of its rows")
-    parser.add_argument("--test_names", help="the clip names of x_test")
+    parser = commands.argument_parser(__doc__, source="the .npz file")
+    parser.add_argument(
+        "--benchmark", choices=BENCHMARKS, help="the benchmark of the file (default: the one that its name tells)"
+    )
+    parser.add_argument(
+        "--train_names", help="a file with the clip names of x_train, one per line, in the order of its rows"
+    )
+    parser.add_argument("--test_names", help="the same for x_test")
     parsed = parser.parse_args(arguments)
     if (parsed.train_names is None) != (parsed.test_names is None):
-        parser.error("--train_names and --test_names go together")
+        parser.error("--train_names and --test_names must be given together")
     with plain_errors():
         prepare(
             parsed.source,

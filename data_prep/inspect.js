@@ -1,4 +1,4 @@
-// Builds the page of inspect.py from the JSON in it. Whatever text that holds becomes text nodes, never markup.
+// Builds the page of inspect.py from the JSON in it. All text becomes text nodes, never markup.
 "use strict";
 
 function overview() {
@@ -21,8 +21,8 @@ function histogram() {
     return make("span", { style: `height:${(100 * number) / most}%;${number ? "" : "visibility:hidden"}`,
       title: `${width > 1 ? `${from} to ${to}` : from} frames: ${count(number)} clips` });
   });
-  return make("div", { class: "card" }, make("h3", {}, "Frames in a clip"),
-    make("div", { class: "histogram", role: "img", "aria-label": "histogram of the clips' lengths" }, bars),
+  return make("div", { class: "card" }, make("h3", {}, "Frames per clip"),
+    make("div", { class: "histogram", role: "img", "aria-label": "histogram of clip lengths" }, bars),
     make("div", { class: "ends" }, make("span", {}, first), make("span", {}, `highest bar: ${count(most)} clips`),
       make("span", {}, last)));
 }
@@ -35,10 +35,10 @@ function protocols() {
       make("div", { class: "share" }, make("span", { style: `width:${(100 * protocol.train) / (whole || 1)}%` }),
         make("span", { style: `width:${(100 * protocol.test) / (whole || 1)}%` })),
       make("div", { class: "small" }, `${count(protocol.train)} train (${percent(protocol.train, whole)}), ${count(protocol.test)} test`),
-      make("details", { class: "quiet small" }, make("summary", {}, "which"), make("p", {}, protocol.rule)));
+      make("details", { class: "quiet small" }, make("summary", {}, "rule"), make("p", {}, protocol.rule)));
   });
   return make("div", { class: "card" }, make("h3", {}, "Protocols"),
-    all.length ? make("div", { class: "scroll", tabindex: "0" }, all) : make("p", { class: "quiet" }, "none is known for this dataset"));
+    all.length ? make("div", { class: "scroll", tabindex: "0" }, all) : make("p", { class: "quiet" }, "No protocol is known for this dataset."));
 }
 
 function bars(rows, { many = false, choose = null } = {}) {
@@ -80,7 +80,7 @@ function leftOut() {
   const cards = [make("div", { class: "card" }, make("h3", {}, problem ? "Set aside" : `Set aside: ${count(total)}`),
     problem ? make("p", { class: "problem" }, problem) : total ? null : make("p", { class: "quiet" }, "nothing"),
     total ? bars(reasons) : null,
-    total ? make("details", {}, make("summary", { class: "small" }, items.length < total ? `the first ${count(items.length)} by name; set_aside.json lists all` : "by name"),
+    total ? make("details", {}, make("summary", { class: "small" }, items.length < total ? `the first ${count(items.length)} by name (set_aside.json lists all)` : "by name"),
       make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("tbody", {}, rows)))) : null)];
   const complete = data.lacking.filter(({ count: lacking }) => !lacking).map(({ kind }) => kind);
   for (const { kind, count: lacking, names } of data.lacking.filter((one) => one.count))
@@ -102,7 +102,7 @@ function textSets() {
         .flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, value)])),
       set.counted ? make("div", { style: "margin-top:10px" }, make("p", { class: "small quiet" },
         `${count(set.different)} different answers of ${count(set.counted)} clips${set.different > set.answers.length ? `; the ${set.answers.length} most frequent` : ""}`),
-      bars(set.answers)) : make("p", { class: "quiet small" }, "keeps no answers in words"),
+      bars(set.answers)) : make("p", { class: "quiet small" }, "stores no answers as text"),
       set.damaged ? make("p", { class: "problem" }, `${count(set.damaged)} clips cannot be read`) : null))));
 }
 
@@ -114,13 +114,13 @@ function boxes({ frames, boxes: found, size: [height, width] }) {
 
 function mosaic(image, name) {
   if (image === undefined) return null;
-  if (image === null) return make("p", { class: "quiet small" }, "no image of this clip");
+  if (image === null) return make("p", { class: "quiet small" }, "This clip has no image.");
   if (image.problem) return make("p", { class: "problem" }, image.problem);
   return make("div", { class: "mosaic" }, make("img", { src: image.jpeg, alt: `mosaic of ${name}`, loading: "lazy", decoding: "async" }),
     image.origin ? boxes(image.origin) : null, make("p", { class: "quiet small" }, image.note));
 }
 
-// Text sets of one model and question share question and answer.
+// Text sets with the same model and question share question and answer.
 function texts(all) {
   const asked = new Map();
   for (const text of all) {
@@ -131,7 +131,7 @@ function texts(all) {
     const { question, answer } = sets.find((set) => "answer" in set) || sets[0];
     return make("div", { class: "question" }, make("div", {}, make("span", { class: "quiet small" }, `${key}: `), question ? make("q", {}, question) : null),
       answer !== null && answer !== undefined ? make("div", { class: "answer" }, answer || "(nothing)") : null,
-      make("ul", {}, sets.map((set) => make("li", {}, `${set.set.split("/")[2]}: `, set.missing ? "none of this clip" : set.problem ? make("span", { class: "problem" }, set.problem) : set.feature))));
+      make("ul", {}, sets.map((set) => make("li", {}, `${set.set.split("/")[2]}: `, set.missing ? "this clip has none" : set.problem ? make("span", { class: "problem" }, set.problem) : set.feature))));
   });
 }
 
@@ -188,9 +188,9 @@ function clips() {
     document.getElementById("clips").scrollIntoView();
   };
   label();
-  const turning = data.layout.coordinates === 3 ? "Drag a skeleton to turn it, double-click to turn it back. " : "";
+  const turning = data.layout.coordinates === 3 ? "Drag a skeleton to turn it; double-click to reset it. " : "";
   section("clips", cards.length === 1 ? "Clip" : "Clips",
-    make("p", { class: "quiet small" }, `${count(cards.length)} of ${data.facts[0][1]}. ${turning}A click on a moment stops there. Limbs called left are paler; the second body is orange. Played at 30 frames a second.`),
+    make("p", { class: "quiet small" }, `${count(cards.length)} of ${data.facts[0][1]}. ${turning}Click a moment to stop there. Left limbs are paler; the second body is orange. Clips play at 30 frames per second.`),
     cards.length > 1 ? make("div", { class: "toolbar" }, search, choice, playAll) : null, found,
     make("div", { class: "clips" }, cards));
 }

@@ -1,14 +1,15 @@
-"""Records made visible: one web page about a records folder, its numbers and some of its clips, moving.
+"""Shows records on one web page: the dataset's figures, and some of its clips in motion.
 
     python -m data_prep.inspect DIR [--name CLIP ...] [--clips N] [--out FILE.html]
 
-The page holds everything itself (no network, no server): what the records say of themselves, protocols, lengths, clips
-per class, subject, setup and camera, what was set aside and why, which clips lack an image or a text; and of each clip
-shown the skeleton, which plays and turns, several moments of it side by side, the mosaic with the boxes it was cut from
-where the mosaic knows them, every question with the answer and the feature, and the metadata.
+The page is a single file and needs neither network nor server. It shows the description of the records, protocols,
+lengths, clips per class, subject, setup and camera, what was set aside and why, and which clips lack an image or a
+text. For each clip shown it has the skeleton, which plays and turns, several moments of it side by side, the mosaic
+with the boxes that it was cut from (if the mosaic stores them), every question with its answer and feature, and the
+metadata.
 
-Without --name it shows a sample, as many of each class as fit, always the same. A clip that cannot be read is shown
-with the reason in its place.
+Without --name the page shows a sample with equally many clips of each class; the sample is always the same. For a clip
+that cannot be read, the page shows the reason.
 """
 
 import argparse
@@ -32,25 +33,29 @@ from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 from mmcl_jax.viewers import html_page, skeleton_player
 
-CLIPS = 60  # shown without --clips, at most; one of each class
+CLIPS = 60  # shown at most without --clips, one of each class
 MANY_CLIPS = 500  # a page of about 10 MB
-_PICTURE_BYTES = 3_600_000  # of all mosaics together; where there are many, they are made smaller
-_SKELETON_VALUES = 3_400_000  # of all clips together; where there are many, long ones lose frames
+_PICTURE_BYTES = 3_600_000  # of all mosaics together; many mosaics are made smaller
+_SKELETON_VALUES = 3_400_000  # of all clips together; if there are many, long clips lose frames
 _PICTURE_SIDES = (480, 360, 288, 240, 192, 144)
 _PICTURE_QUALITY = 72
-_LISTED = 1000  # rows of a list, at most
-_COUNTED_ANSWERS = 20_000  # answers read, at most, for the counts
+_LISTED = 1000  # rows of a list at most
+_COUNTED_ANSWERS = 20_000  # answers read at most for the counts
 _BINS = 24  # of the histogram of lengths
-_WIDE = 8  # a feature of more numbers is summed up
+_WIDE = 8  # a feature of more numbers is summarized
 _SCRIPT = pathlib.Path(__file__).with_name("inspect.js")
 _COMMAND = "data_prep.inspect"
 
 
 def sample(labels: np.ndarray, number: int) -> np.ndarray:
-    """Rows of a sample of clips with class `labels`: int64, by class, evenly spread.
+    """Chooses a sample of clips: rows, int64 [n], sorted by class.
 
-    As many of each class as of any other, as far as there are; where `number` is less than the classes, one of every
-    so-many-th class. Within a class the clips are evenly spread over the rows. Nothing is random.
+    Every class has the same number of clips, unless it has too few. If `number` is less than the number of classes,
+    evenly spread classes have one clip each. The clips of a class are evenly spread over its rows. Nothing is random.
+
+    Args:
+      labels: int [clips], the class of each clip.
+      number: the size of the sample; fewer clips are chosen if there are fewer.
     """
     classes, counts = np.unique(labels, return_counts=True)
     if number < len(classes):
@@ -72,20 +77,20 @@ def _spread(total: int, number: int) -> np.ndarray:
 
 
 def named_rows(opened: records.Records, names: Sequence[str]) -> np.ndarray:
-    """Rows of clips by name, as given. Raises: PreparationError, naming the strangers and what resembles them."""
+    """Rows of the clips `names`, each once. Raises: PreparationError for unknown names, with similar known ones."""
     rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
-    strangers = [name for name in names if name not in rows]
-    if strangers:
-        similar = difflib.get_close_matches(strangers[0], rows, n=3, cutoff=0.5) or list(rows)[:3]
+    unknown = [name for name in names if name not in rows]
+    if unknown:
+        similar = difflib.get_close_matches(unknown[0], rows, n=3, cutoff=0.5) or list(rows)[:3]
         raise PreparationError(
-            f"{opened.root}: no clip {', '.join(map(repr, strangers))} among its {len(rows)}; there is "
-            f"{', '.join(similar)}, for example. What was set aside is in set_aside.json"
+            f"{opened.root}: no clip {', '.join(map(repr, unknown))} among its {len(rows)}; similar names: "
+            f"{', '.join(similar)}. set_aside.json lists the clips that were left out"
         )
     return np.array([rows[name] for name in dict.fromkeys(names)], np.int64)
 
 
 def page_data(opened: records.Records, rows: np.ndarray) -> dict:
-    """All that the page's script shows, as JSON."""
+    """Everything that the page's script shows, as JSON."""
     kinds = ([records.IMAGES] if opened.has_images else []) + list(opened.text_sets)
     problems = {kind: problem for kind in kinds if (problem := _problem(opened, kind))}
     usable = [kind for kind in kinds if kind not in problems]
@@ -104,7 +109,7 @@ def page_data(opened: records.Records, rows: np.ndarray) -> dict:
 
 
 def _problem(opened: records.Records, kind: str) -> str | None:
-    """Why images or a text set cannot be opened, or None."""
+    """Why images or a text set cannot be opened; None if they can."""
     try:
         opened.clips_without([0], kind)
     except records.RecordsError as error:
@@ -113,7 +118,7 @@ def _problem(opened: records.Records, kind: str) -> str | None:
 
 
 def _facts(opened: records.Records) -> list[tuple[str, str]]:
-    """What the records say of themselves."""
+    """Names and values that describe the records."""
     info, index = opened.info, opened.index
     frames = index["num_frames"]
     own = "" if isinstance(info.layout, str) else " (its own)"
@@ -122,9 +127,9 @@ def _facts(opened: records.Records) -> list[tuple[str, str]]:
         ("clips", f"{len(opened):,}"),
         ("classes", f"{len(np.unique(index['label'])):,} of {len(info.class_names):,}"),
         ("subjects", f"{len(np.unique(index['subject'])):,}"),
-        ("frames in a clip", f"{frames.min()} to {frames.max()}, median {int(np.median(frames))}"),
-        ("frames in all", f"{int(frames.sum()):,}"),
-        ("bodies in a clip", ", ".join(f"{bodies}: {count:,}" for bodies, count in _tally(index["num_bodies"]))),
+        ("frames per clip", f"{frames.min()} to {frames.max()}, median {int(np.median(frames))}"),
+        ("frames in total", f"{int(frames.sum()):,}"),
+        ("bodies per clip", ", ".join(f"{bodies}: {count:,}" for bodies, count in _tally(index["num_bodies"]))),
         ("dataset", info.dataset),
         ("layout", f"{layout}, {opened.num_joints} joints"),
         ("channels", ", ".join(info.channels)),
@@ -137,11 +142,11 @@ def _facts(opened: records.Records) -> list[tuple[str, str]]:
 
 
 def _protocols(opened: records.Records) -> list[dict]:
-    """Train and test counts of every protocol that the dataset has."""
+    """Training and test counts of every protocol of the dataset."""
     rows = []
     for name, protocol in opened.protocols.items():
         train, test = protocol.masks(opened.index)
-        others = "the others" if protocol.test is None else f"those of {_say(list(protocol.test))}"
+        others = "all others" if protocol.test is None else f"those of {_say(list(protocol.test))}"
         rows.append(
             {
                 "name": name,
@@ -155,7 +160,7 @@ def _protocols(opened: records.Records) -> list[dict]:
 
 
 def _histogram(values: np.ndarray) -> dict:
-    """Counts of whole numbers in bins of one whole width: least and greatest number, the width, the counts."""
+    """Counts of whole numbers in bins of equal width: the least and the greatest number, the width, the counts."""
     low, high = int(values.min()), int(values.max())
     width = -(-(high - low + 1) // _BINS)
     counts = np.bincount((values - low) // width)
@@ -163,12 +168,12 @@ def _histogram(values: np.ndarray) -> dict:
 
 
 def _tally(values: np.ndarray) -> list[tuple[int, int]]:
-    """(value, count), by value."""
+    """(value, count) pairs, sorted by value."""
     return [(int(value), int(count)) for value, count in zip(*np.unique(values, return_counts=True), strict=True)]
 
 
 def _counts(opened: records.Records) -> dict[str, list]:
-    """[name, count] of classes (those without a clip too) and of the values of other fields."""
+    """[name, count] pairs of all classes, also those without clips, and of the values of other fields."""
     labels = np.bincount(opened.index["label"], minlength=len(opened.info.class_names))
     counts = {"class": [[name, int(count)] for name, count in zip(opened.info.class_names, labels, strict=True)]}
     for field in ("subject", "setup", "camera", "replication", "fold"):
@@ -178,7 +183,7 @@ def _counts(opened: records.Records) -> dict[str, list]:
 
 
 def _set_aside(path: pathlib.Path) -> dict:
-    """What was left out, and how often for which reason, numbers in it left open."""
+    """What was set aside, and how often for which reason; numbers and quoted text in reasons are masked."""
     try:
         items = [(str(item["name"]), str(item["reason"])) for item in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -188,13 +193,13 @@ def _set_aside(path: pathlib.Path) -> dict:
 
 
 def _lacking(opened: records.Records, kind: str) -> dict:
-    """Which clips have no image, or no text of a set."""
+    """The clips without an image, or without a feature of a text set."""
     names = opened.clips_without(np.arange(len(opened)), kind)
     return {"kind": kind, "count": len(names), "names": names[:_LISTED]}
 
 
 def _about(opened: records.Records, text_set: str) -> dict:
-    """What a text set says it was made with; empty where it says nothing."""
+    """What a text set stores about its origin; empty if it stores nothing."""
     try:
         about = json.loads((opened.root / records.TEXT / text_set / "about.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -203,7 +208,7 @@ def _about(opened: records.Records, text_set: str) -> dict:
 
 
 def _text_set(opened: records.Records, text_set: str) -> dict:
-    """A text set: what it was made with, and which answers are how frequent among (at most so many) clips."""
+    """A text set: its origin and its most frequent answers, counted over at most `_COUNTED_ANSWERS` clips."""
     lacking = set(opened.clips_without(np.arange(len(opened)), text_set))
     rows = np.array([row for row, name in enumerate(opened.index["name"].tolist()) if name not in lacking])
     rows = rows[_spread(len(rows), min(len(rows), _COUNTED_ANSWERS))]
@@ -215,7 +220,7 @@ def _text_set(opened: records.Records, text_set: str) -> dict:
         except records.RecordsError:
             damaged += 1
             continue
-        if answer is None:  # of the whole set
+        if answer is None:  # the set stores no answers
             break
         answers[answer] += 1
     return {
@@ -234,7 +239,7 @@ def _say(value) -> str:
 
 
 def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
-    """The clips shown, and what the player has to know of all of them."""
+    """The clips shown, and the layout that the player needs for all of them."""
     sets = [(kind, _about(opened, kind)) for kind in kinds if kind != records.IMAGES]
     skeletons, clips = [], []
     for row in tqdm(rows, unit="clip", desc="clips"):
@@ -255,7 +260,7 @@ def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
 
 
 def _image(opened: records.Records, row: int, most_bytes: int) -> dict | None:
-    """The mosaic of a clip as a data URL, or why it cannot be shown; None where there is none."""
+    """The mosaic of a clip as a data URL, or why it cannot be shown; None if the clip has no mosaic."""
     if opened.clips_without([row], records.IMAGES):
         return None
     try:
@@ -273,7 +278,7 @@ def _image(opened: records.Records, row: int, most_bytes: int) -> dict | None:
 
 
 def _small_enough(jpeg: bytes, most_bytes: int) -> tuple[bytes, tuple[int, int]]:
-    """A JPEG of about `most_bytes` at most that shows the same, and the given one's size. Raises: what Pillow does."""
+    """The JPEG, made smaller if it exceeds `most_bytes`, and its original size. Raises: what Pillow raises."""
     with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
         picture.load()
         if len(jpeg) <= most_bytes:
@@ -289,7 +294,7 @@ def _small_enough(jpeg: bytes, most_bytes: int) -> tuple[bytes, tuple[int, int]]
 
 
 def _text(opened: records.Records, row: int, text_set: str, about: dict) -> dict:
-    """A clip's answer and feature of a text set, or why there is none."""
+    """A clip's answer and feature in a text set, or why there is none."""
     shown = {"set": text_set, "question": about.get("question")}
     try:
         if opened.clips_without([row], text_set):
@@ -304,7 +309,11 @@ def _text(opened: records.Records, row: int, text_set: str, about: dict) -> dict
 
 
 def describe(feature: np.ndarray, answers: list[str] | None = None) -> str:
-    """A feature [D] in words: few numbers as they are, many summed up; log-probabilities of `answers` as shares."""
+    """Describes a feature [D] in words.
+
+    Short features are listed in full, long ones summarized. If `answers` names the D numbers, they are
+    log-probabilities and are also shown as probabilities.
+    """
     if answers and len(answers) == len(feature):
         with np.errstate(over="ignore"):
             shares = np.exp(feature.astype(np.float64))
@@ -327,8 +336,8 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
     Args:
       root: the records folder.
       out: the page; by default beside the folder, with its name and `.html`.
-      names: of the clips to show; none: a sample.
-      clips: the sample's size; by default one clip of each class, at most 60.
+      names: clips to show; empty: a sample.
+      clips: the size of the sample; by default one clip of each class, at most 60.
 
     Raises: PreparationError, RecordsError.
     """
@@ -359,12 +368,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--clips",
         type=positive,
-        help=f"how many to show (default: one of each class, at most {CLIPS}; {MANY_CLIPS} make about 10 MB)",
+        help=f"number of clips to show (default: one of each class, at most {CLIPS}; {MANY_CLIPS} make about 10 MB)",
     )
     parser.add_argument("--out", help="the page to write (default: DIR.html)")
     options = parser.parse_args(arguments)
     if options.name and options.clips:
-        parser.error("--name and --clips exclude each other: a sample, or the clips named")
+        parser.error("--name and --clips exclude each other: name the clips, or give the size of a sample")
     with plain_errors():
         write_page(options.records, options.out, names=options.name, clips=options.clips)
 

@@ -1,18 +1,18 @@
-"""NW-UCLA (Northwestern-UCLA Multiview Action 3D), JSON skeletons as distributed and RGB videos -> records.
+"""Prepares NW-UCLA (Northwestern-UCLA Multiview Action 3D) from the distributed JSON skeletons and RGB videos.
 
     python -m data_prep.nw_ucla --source nw_ucla.tar.xz --out DIR [--overwrite]
     python -m data_prep.nw_ucla --source nw_ucla.tar.xz --videos DIR --out DIR [--images DIR] [--boxes yolo ...]
 
-The file name carries what the clip is, as `a05_s04_e02_v01`: action, subject, replication, camera. Inside, `skeletons`
-is (T, 20, 3) in metres and `label` repeats the action as 1 to 10. Cameras 1 and 2 train, camera 3 tests: 1,020 and 464
+A file name such as `a05_s04_e02_v01` gives action, subject, replication and camera. In the file, `skeletons` is
+(T, 20, 3) in meters and `label` repeats the action as 1 to 10. Cameras 1 and 2 train, camera 3 tests: 1,020 and 464
 clips.
 
-`--videos` holds the RGB videos in either form in which they are distributed: `multiview_action_videos` with files as
-`a05/v01_s04_e02.avi`, or `multiview_action` with folders as `view_1/a05_s04_e02` of pictures `frame_9_..._rgb.jpg`; all
-that counts is that folders and name together say action, subject, replication and camera. Mosaics of the person are
-made in the work folder `--images` (`--shard`, `--boxes` and the rest as for NTU RGB+D). By default the skeleton finds
-the person: its coordinates are the camera's own, and projected with the nominal Kinect v1 colour camera they lie in the
-picture in all but one of three thousand frames.
+`--videos` is the folder of the RGB videos in either distributed form: `multiview_action_videos` with files such as
+`a05/v01_s04_e02.avi`, or `multiview_action` with folders such as `view_1/a05_s04_e02` of pictures
+`frame_9_..._rgb.jpg`. Other names work too, if folders and file name together give action, subject, replication and
+camera. Mosaics of the person are made in the work folder `--images`; `--shard`, `--boxes` and the other options work as
+for NTU RGB+D. By default the skeleton locates the person: its coordinates are those of the camera, and projected with
+the nominal color camera of the Kinect v1 they fall inside the picture in all but one of three thousand frames.
 """
 
 import functools
@@ -24,8 +24,8 @@ import re
 import numpy as np
 
 from data_prep.formats import sources
-from data_prep.images import image_request, mosaics, videos
-from data_prep.text import text_sets
+from data_prep.images import mosaics, videos
+from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -44,7 +44,7 @@ ACTIONS = {  # number in the file name -> class name, in label order
 NUM_JOINTS = 20
 NUM_CLIPS = {"train": 1020, "test": 464}  # protocol xview, complete dataset
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_e(\d{1,3})_v(\d{1,3})")
-# Parts of a path that tell of a clip; of several, the last one counts.
+# Parts of a path that belong to a clip name; the last occurrence of each counts.
 _PARTS = {
     part: re.compile(rf"(?<![a-z0-9])(?:{spelling})(\d{{1,3}})(?![a-z0-9])", re.IGNORECASE)
     for part, spelling in (("a", "a"), ("s", "s"), ("e", "e"), ("v", "v|view_?"))
@@ -52,10 +52,10 @@ _PARTS = {
 
 
 def read_clip(path: pathlib.Path) -> records.Clip:
-    """One JSON file as a clip of one body, skeleton (T, 1, 20, 3).
+    """Reads a JSON file as a clip of one body, skeleton (T, 1, 20, 3).
 
-    Raises: SourceFileError, saying why, where the file is not as distributed. A label that contradicts the name is such
-    a case: there is no telling which of the two is right.
+    Raises: SourceFileError, saying why, if the file is not as distributed. This includes a label that contradicts the
+    name, because either of the two may be wrong.
     """
     named = _NAME.fullmatch(path.stem)
     if not named:
@@ -88,7 +88,7 @@ def read_clip(path: pathlib.Path) -> records.Clip:
 def read_clip_and_image(
     path: pathlib.Path, folder: mosaics.ImageFolder | None
 ) -> list[records.Clip | records.SetAside]:
-    """The clip of a JSON file with its mosaic, if there is a folder of them, and what had to be set aside."""
+    """The clip of a JSON file, with its mosaic if there is a folder of them, and what is set aside."""
     try:
         clip = read_clip(path)
     except sources.SourceFileError as error:
@@ -97,21 +97,18 @@ def read_clip_and_image(
 
 
 def name_of(video: pathlib.Path) -> str | None:
-    """The clip's name, as a05_s04_e02_v01, that the path of a video spells; None where it spells none."""
+    """The clip name, as a05_s04_e02_v01, that a video's path gives; None if the path lacks a part of it."""
     told = {part: pattern.findall(str(video.with_suffix(""))) for part, pattern in _PARTS.items()}
     return "_".join(f"{part}{int(numbers[-1]):02d}" for part, numbers in told.items()) if all(told.values()) else None
 
 
 def find_track(path: pathlib.Path) -> mosaics.Track:
-    """Where the skeleton of a JSON file is in the colour video. Raises: SourceFileError."""
-    try:
-        return mosaics.kinect_v1_track(read_clip(path).skeleton[:, 0])
-    except sources.SourceFileError as error:
-        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+    """Where the skeleton of a JSON file is in the color video. Raises: SourceFileError."""
+    return mosaics.kinect_v1_track(read_clip(path).skeleton[:, 0])
 
 
 def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mosaics.Footage]:
-    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    """The footage of the clips whose videos are beneath `root`. Raises: PreparationError if there is none."""
     found: dict[str, pathlib.Path] = {}
     for path in videos.find(root):
         name = name_of(path.relative_to(root))
@@ -125,59 +122,40 @@ def find_footage(files: dict[str, pathlib.Path], root: pathlib.Path) -> list[mos
 
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
-    """Of records whose mosaics, if any, come from `folder`."""
-    images = folder is not None and bool(folder.done())
-    pictures = f"; {folder.describe('the projected skeleton')}" if images else ""
+    """Describes the dataset; the images come from `folder`, if it has any."""
+    pictures = mosaics.describe_images(folder, "the projected skeleton")
     return records.DatasetInfo(
         dataset="nw_ucla",
         layout="nw_ucla",
         units="metres",
         class_names=tuple(ACTIONS.values()),
-        image_source="rgb" if images else None,
-        preprocessing="skeletons as distributed, untouched" + pictures,
+        image_source="rgb" if pictures else None,
+        preprocessing="skeletons as distributed, untouched" + (f"; {pictures}" if pictures else ""),
     )
 
 
-def prepare(
-    source,
-    out=None,
-    request: image_request.Request = image_request.NO_IMAGES,
-    *,
-    text=None,
-    overwrite: bool = False,
-    workers: int | None = None,
-) -> None:
-    """Makes mosaics where there are videos, then the records folder `out`; of a shard, the mosaics alone.
+def read_contents(
+    files: dict[str, pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
+) -> video_dataset.Contents:
+    """The contents of the JSON files, which this process reads: processes would cost more than they save."""
+    del workers
+    return video_dataset.Contents(
+        find_footage=functools.partial(find_footage, files),
+        clips=itertools.chain.from_iterable(read_clip_and_image(path, folder) for path in files.values()),
+        num_clips=len(files),
+        info=functools.partial(dataset_info, folder),
+    )
 
-    Args:
-      source: the archive or folder of the JSON files.
-      out: the records folder; not used with a shard.
-      request: what is to be done about images.
-      text: folder of text features; they are added to the records.
-      overwrite: replace existing records, after the new ones are complete.
-      workers: processes that make mosaics; by default one for each core.
 
-    Raises: PreparationError.
-    """
-    out = request.check(out, text, overwrite)
-    with sources.open_source(source, ".json", request.scratch(out)) as (files, set_aside):
-        request.make(functools.partial(find_footage, files), out, workers or sources.usable_cores())
-        if request.shard is not None:
-            return
-        folder = request.folder(out)
-        clips = itertools.chain.from_iterable(read_clip_and_image(path, folder) for path in files.values())
-        info = dataset_info(folder)
-        records.write_records(out, info, clips, total=len(files), set_aside=set_aside, overwrite=overwrite)
-    if text is not None:
-        text_sets.join(out, text)
-    sources.print_counts(out, "xview", NUM_CLIPS)
+def prepare(source, out=None, request: image_request.Request = image_request.NO_IMAGES, **options) -> None:
+    """Prepares the dataset from the archive or folder `source` of the JSON files; see `video_dataset.prepare`."""
+    written = video_dataset.prepare(source, ".json", read_contents, out, request, **options)
+    if written is not None:
+        commands.print_counts(written, "xview", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, out_required=False)
-    image_request.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    request = image_request.parse(parser, parsed)
+    parsed, request = video_dataset.parse(video_dataset.argument_parser(__doc__), arguments)
     with plain_errors():
         prepare(parsed.source, parsed.out, request, text=parsed.text, overwrite=parsed.overwrite)
 

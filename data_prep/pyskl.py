@@ -1,24 +1,24 @@
-"""pyskl's annotation pickles (mmaction2's too), 3-D joints of the Kinect or 2-D ones of HRNet -> records.
+"""Imports the annotation pickles of pyskl (and mmaction2): 3D joints of the Kinect, or 2D joints of HRNet.
 
     python -m data_prep.pyskl --source ntu60_3danno.pkl --out DIR [--overwrite]
     python -m data_prep.pyskl --source ntu60_hrnet.pkl --out DIR
     python -m data_prep.pyskl --source gym_hrnet.pkl --class_names FILE --out DIR
     python -m data_prep.pyskl --source ntu60_xsub_train.pkl ntu60_xsub_val.pkl --out DIR
 
-A file is a dict of `annotations` and `split`, or, as earlier versions had it, the list of annotations of one split, the
-name of which is the file's. An annotation has `frame_dir`, `label`, `keypoint` (M, T, V, C), `total_frames`, and in 2-D
-`keypoint_score` (M, T, V) and `img_shape` (height, width). Files are read as plain data: no code in them is run. They
+A file is a dict of `annotations` and `split`. In earlier versions it is a list: the annotations of one split, which the
+file's name names. An annotation has `frame_dir`, `label`, `keypoint` (M, T, V, C), `total_frames`, and in 2D also
+`keypoint_score` (M, T, V) and `img_shape` (height, width). Files are read as plain data; no code in them is run. They
 must fit into memory.
 
-Every split becomes a protocol (xsub_train and xsub_val: `xsub`; train1 and test1: `split1`; train and val: `split`).
-Where names and labels are those of NTU RGB+D, its own protocols work too, and with them `configs/ntu60.py:xsub` and the
-like. Elsewhere classes are called by number, unless `--class_names` names a file of a name a line, and subject, camera,
+Every split becomes a protocol (xsub_train and xsub_val: `xsub`; train1 and test1: `split1`; train and val: `split`). If
+names and labels are those of NTU RGB+D, its own protocols work too, and so do configs such as `configs/ntu60.py:xsub`.
+Other datasets have numbered classes, unless `--class_names` gives a file with one name per line; their subject, camera,
 setup and replication are 0.
 
-25 joints of three coordinates are NTU's (metres): frames of nobody are left out, and joint 2 of the first frame becomes
-the origin, as in the records of `data_prep.ntu`. 17 joints of two are COCO's: x = (x - w/2) / (w/2), y = (y - h/2) /
-(h/2), y downwards, and the score as confidence; a joint with a score of at most 0.01, which was not found, is put into
-the middle of the picture, as pyskl does. Of more than two bodies the first two are taken.
+25 joints of three coordinates are NTU's, in meters. Frames without a body are left out, and joint 2 of the first frame
+becomes the origin, as in `data_prep.ntu`. 17 joints of two coordinates are COCO's: x = (x - w/2) / (w/2),
+y = (y - h/2) / (h/2), y downwards, with the score as confidence. A joint with a score of at most 0.01 was not found; it
+is moved to the middle of the picture, as in pyskl. If a clip has more than two bodies, the first two are used.
 """
 
 import collections
@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.formats import ntu_clips, ntu_skeletons, plain_pickle, sources, splits
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
@@ -38,22 +39,24 @@ _FORMATS = {  # (V, C, whether there are scores) -> layout, channels
     (17, 3, False): ("coco", ("x", "y", "confidence")),  # the score is the third coordinate
     (17, 2, False): ("coco", ("x", "y")),
 }
-_NOT_FOUND = 0.01  # score; of pyskl's PreNormalize2D
+_NOT_FOUND = 0.01  # scores up to this one are joints that were not found, as in pyskl's PreNormalize2D
 _MOST_BODIES = 2
 _MOST_CLASSES = 10_000
 _NTU_PICTURE = (1080, 1920)
-_CLASSES_OF_60 = 60  # of NTU RGB+D 120's, the first are those of NTU RGB+D 60
+_CLASSES_OF_60 = 60  # the first classes of NTU RGB+D 120 are those of NTU RGB+D 60
 _NO_FIELDS = {"subject": 0, "camera": 0, "setup": 0, "replication": 0}
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """An annotation whose form is sound.
+    """A valid annotation.
 
     Attributes:
-      keypoint: [M, T, V, C], numbers.
-      score: [M, T, V]; None where there are none.
-      picture: (height, width) in pixels; None where it is not known.
+      name: of the clip.
+      label: its class.
+      keypoint: numbers [M, T, V, C].
+      score: [M, T, V]; None: no scores.
+      picture: (height, width) in pixels; None: unknown.
     """
 
     name: str
@@ -69,12 +72,12 @@ class Annotation:
 
     @property
     def ntu_name(self) -> ntu_clips.ClipName | None:
-        """What its name says, if it is one of NTU RGB+D."""
+        """The parts of the name if it is a name of NTU RGB+D; else None."""
         return ntu_clips.parse_name(pathlib.PurePosixPath(self.name).name)
 
 
 def check(stored) -> Annotation:
-    """Checks an annotation as stored. Raises: SourceFileError, saying what is wrong."""
+    """Checks a stored annotation. Raises: SourceFileError, saying what is wrong."""
     if not isinstance(stored, dict):
         raise sources.SourceFileError(f"a {type(stored).__name__}, expected a dict of frame_dir, label, keypoint")
     label, keypoint, score = stored.get("label"), stored.get("keypoint"), stored.get("keypoint_score")
@@ -100,7 +103,7 @@ def check(stored) -> Annotation:
 
 
 def name_of(stored) -> str:
-    """The clip's name in an annotation as stored. Raises: SourceFileError where it has none."""
+    """The clip name in a stored annotation. Raises: SourceFileError if it has none."""
     name = stored.get("frame_dir", stored.get("filename")) if isinstance(stored, dict) else None
     if not isinstance(name, str) or not name:
         raise sources.SourceFileError(f"frame_dir {_show(name)}, expected the clip's name")
@@ -108,7 +111,7 @@ def name_of(stored) -> str:
 
 
 def _picture(stored: dict) -> tuple[int, int] | None:
-    """(height, width) of the pictures. Raises: SourceFileError where they are none."""
+    """(height, width) of the pictures; None if not stored. Raises: SourceFileError for anything else."""
     size = stored.get("img_shape", stored.get("original_shape"))
     if size is None:
         return None
@@ -125,7 +128,7 @@ def _show(value) -> str:
 
 @dataclasses.dataclass
 class Source:
-    """What the files hold: annotations as stored; names by split; what was set aside of the splits."""
+    """The contents of the files: stored annotations; clip names by split; splits that are set aside."""
 
     annotations: list
     splits: dict[str, set[str]]
@@ -133,7 +136,10 @@ class Source:
 
 
 def read(paths: Sequence[pathlib.Path]) -> Source:
-    """Reads annotation files. Raises: PreparationError where one is none, or several are not one split each."""
+    """Reads annotation files.
+
+    Raises: PreparationError if a file does not hold annotations, or if one of several files has more than one split.
+    """
     source = Source([], {}, [])
     seen: set[str] = set()
     for path in paths:
@@ -146,14 +152,14 @@ def read(paths: Sequence[pathlib.Path]) -> Source:
         if isinstance(contents, list):
             _add_list(source, path, contents, seen)
         elif len(paths) > 1:
-            raise PreparationError(f"{path}: has all splits in it; give it alone, as one --source")
+            raise PreparationError(f"{path}: has all splits; give it as the only --source")
         else:
             _add_dict(source, path, contents)
     return source
 
 
 def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
-    """The form of today. Raises: PreparationError."""
+    """Adds a file in the current form. Raises: PreparationError."""
     if not isinstance(contents, dict) or not isinstance(contents.get("annotations"), list | tuple):
         found = f"a dict of {', '.join(map(str, contents))[:200]}" if isinstance(contents, dict) else _show(contents)
         raise PreparationError(
@@ -176,7 +182,7 @@ def _add_dict(source: Source, path: pathlib.Path, contents) -> None:
 
 
 def _add_list(source: Source, path: pathlib.Path, contents: list, seen: set[str]) -> None:
-    """The earlier form: a split; a clip that an earlier file (another division) has is not taken again."""
+    """Adds a file in the earlier form, one split per file. A clip that an earlier file has is not added again."""
     names = set()
     for stored in contents:
         try:
@@ -191,13 +197,13 @@ def _add_list(source: Source, path: pathlib.Path, contents: list, seen: set[str]
 
 
 class Importer:
-    """Clips out of annotations. What they are (layout, dataset) is decided by most of them."""
+    """Turns annotations into clips. Most of the annotations decide the layout and the dataset."""
 
     def __init__(self, source: Source, class_names: tuple[str, ...] | None = None):
-        """Raises: PreparationError where no annotation is of a known layout."""
+        """Raises: PreparationError if no annotation has a known layout."""
         self._source = source
         forms, labels, names, faults = collections.Counter(), set(), [], collections.Counter()
-        like_ntu, one_body = 0, False  # how many are named and labelled as in NTU; whether some have a single body
+        like_ntu, one_body = 0, False  # annotations named and labeled as in NTU; whether any has a single body
         for stored in source.annotations:
             try:
                 annotation = check(stored)
@@ -215,12 +221,12 @@ class Importer:
             seen = "; ".join(f"{count} times {fault}" for fault, count in faults.most_common(2))
             seen = f"{forms.most_common(1)[0][0][:2]} joints and channels" if forms else seen or "an empty list"
             raise PreparationError(
-                f"no usable annotation among {len(source.annotations)} ({seen}); expected 25 joints in three "
-                "coordinates (NTU) or 17 in two (COCO)"
+                f"no usable annotation among {len(source.annotations)} ({seen}); expected 25 joints of three "
+                "coordinates (NTU) or 17 of two (COCO)"
             )
         self._form = known[0]
         self.is_ntu = like_ntu > len(names) / 2
-        self._keeps_unseen = one_body  # else a second body of zeros is padding
+        self._keeps_unseen = one_body  # otherwise a second body of zeros is padding
         self._classes = (
             ntu_clips.ACTIONS if self.is_ntu else class_names or tuple(f"class {n}" for n in range(max(labels) + 1))
         )
@@ -231,7 +237,7 @@ class Importer:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def dataset_info(self, stem: str) -> records.DatasetInfo:
-        """What is stored about the records; `stem` is the name of the file."""
+        """Describes the dataset; `stem` is the stem of the file name."""
         layout, channels = _FORMATS[self._form]
         done = (
             "translated to joint 2 of the first frame; frames of nobody left out"
@@ -250,7 +256,7 @@ class Importer:
         )
 
     def clips(self) -> Iterator[records.Clip | records.SetAside]:
-        """The clips in the order of the annotations, a SetAside in the place of each that cannot be used."""
+        """Yields clips in the order of the annotations, with a SetAside in place of each that cannot be used."""
         for place, stored in enumerate(self._source.annotations):
             try:
                 yield self._clip(check(stored))
@@ -262,7 +268,7 @@ class Importer:
                 yield records.SetAside(name, f"in split {split}, but there is no annotation of it")
 
     def _clip(self, annotation: Annotation) -> records.Clip:
-        """One clip. Raises: SourceFileError."""
+        """Reads one clip. Raises: SourceFileError."""
         if annotation.format != self._form:
             raise sources.SourceFileError(
                 f"keypoint of {annotation.format[:2]} joints and channels{' with scores' * annotation.format[2]}, most "
@@ -275,24 +281,18 @@ class Importer:
                 raise sources.SourceFileError(
                     f"label {annotation.label}, where most clips are named as NTU RGB+D's and action A001 is label 0"
                 )
-            name = str(parsed)
-            fields = {
-                "subject": parsed.performer,
-                "camera": parsed.camera,
-                "setup": parsed.setup,
-                "replication": parsed.replication,
-            }
+            name, fields = str(parsed), parsed.fields
         bodies = self._bodies(annotation)
         skeleton = self._metric(annotation, bodies) if self._form[0] == 25 else self._pictured(annotation, bodies)
         return records.Clip(name, annotation.label, **fields, skeleton=skeleton, fold=self.folds[annotation.name])
 
     def _bodies(self, annotation: Annotation) -> np.ndarray:
-        """Numbers of the bodies that are taken. Raises: SourceFileError where nobody is there."""
+        """The numbers of the bodies that are stored. Raises: SourceFileError if there are none."""
         present = annotation.keypoint.any(axis=(1, 2, 3))
         if not present.any():
             raise sources.SourceFileError("every joint of every frame is zero")
         if len(present) == _MOST_BODIES and present[0] and self._keeps_unseen:
-            present[:] = True  # an actor who was looked for and never found
+            present[:] = True  # a second actor was expected but not tracked
         numbers = np.flatnonzero(present)
         self.counts["bodies"] += len(present) - len(numbers)
         self.counts["crowded"] += len(numbers) > _MOST_BODIES
@@ -306,14 +306,14 @@ class Importer:
         return ntu_skeletons.translate(joints[anybody])
 
     def _pictured(self, annotation: Annotation, bodies: np.ndarray) -> np.ndarray:
-        """float32 [T, M, 17, C], pixels in halves of the picture around its middle. Raises: SourceFileError."""
+        """float32 [T, M, 17, C], in halves of the picture from its middle. Raises: SourceFileError."""
         picture = annotation.picture or (_NTU_PICTURE if self.is_ntu else None)
         if picture is None:
             raise sources.SourceFileError("no img_shape in it, of the pictures that its pixels refer to")
         half = np.array([picture[1], picture[0]], np.float32) / 2
         keypoint = _to_float32(annotation.keypoint[bodies])
         pixels = keypoint[..., :2]
-        with np.errstate(invalid="ignore"):  # NaN, which is refused later where the joint was found
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused later if the joint was found
             coordinates = (pixels - half) / half
         if self._form == (17, 2, False):
             coordinates[~pixels.any(axis=-1)] = 0
@@ -323,25 +323,25 @@ class Importer:
         return np.concatenate([coordinates, score[..., np.newaxis]], axis=-1).transpose(1, 0, 2, 3)
 
     def report(self) -> list[str]:
-        """Lines on what was left out of clips."""
+        """Lines that say what was left out."""
         lines = []
         if self.counts["bodies"]:
-            lines.append(f"{self.counts['bodies']:,} bodies of zeros were left out")
+            lines.append(f"{self.counts['bodies']:,} bodies of zeros left out")
         if self.counts["crowded"]:
             lines.append(
-                f"{self.counts['crowded']:,} clips have more than {_MOST_BODIES} bodies: the first two are taken"
+                f"{self.counts['crowded']:,} clips have more than {_MOST_BODIES} bodies; the first two are used"
             )
         if self.counts["frames"]:
-            lines.append(f"{self.counts['frames']:,} frames of nobody were left out")
+            lines.append(f"{self.counts['frames']:,} frames without a body left out")
         for (train, test), count in splits.overlaps(self._source.splits).items():
-            lines.append(f"NOTE: {count:,} clips are in both {train} and {test}; they test, and do not train")
+            lines.append(f"NOTE: {count:,} clips are in both {train} and {test}; they are used for testing only")
         if not self.protocols and not self.is_ntu:
-            lines.append("NOTE: no split, so there is no protocol, and nothing to train on")
+            lines.append("NOTE: the source has no split, so the records have no protocol to train with")
         return lines
 
 
 def _to_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # infinite then, and refused
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused later
         return array.astype(np.float32)
 
 
@@ -353,13 +353,13 @@ def _name_or_place(stored, place: int) -> str:
 
 
 def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
-    """The lines of a file. Raises: PreparationError where it has none."""
+    """Reads class names, one per line. Raises: PreparationError if there are none."""
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
     if not names:
-        raise PreparationError(f"{path}: empty, expected the name of a class in each line, in their order")
+        raise PreparationError(f"{path}: empty; expected one class name per line, in the order of the labels")
     return names
 
 
@@ -367,10 +367,10 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
     """Writes the records folder `out` from annotation files.
 
     Args:
-      paths: one file of all splits, or several of one split each.
+      paths: one file with all splits, or several files of one split each.
       out: the records folder.
-      class_names: file of a name a line, by label; not read for NTU RGB+D.
-      overwrite: replace existing records, after the new ones are complete.
+      class_names: file of class names, one per line, by label; not read for NTU RGB+D.
+      overwrite: replace existing records after the new ones are complete.
 
     Raises: PreparationError.
     """
@@ -391,15 +391,17 @@ def prepare(paths, out, *, class_names=None, overwrite: bool = False) -> None:
     for line in importer.report():
         print(line)
     for protocol in importer.protocols:
-        sources.print_counts(out, protocol)
+        commands.print_counts(out, protocol)
     for protocol, expected in ntu_clips.NUM_CLIPS.items() if importer.is_ntu else ():
         if protocol.startswith(f"ntu{importer.num_classes}"):
-            sources.print_counts(out, protocol, expected)
+            commands.print_counts(out, protocol, expected)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, source="the .pkl file, or the .pkl files of one split each", nargs="+")
-    parser.add_argument("--class_names", help="a file of class names, one a line, in the order of the labels")
+    parser = commands.argument_parser(
+        __doc__, source="the .pkl file, or several .pkl files of one split each", nargs="+"
+    )
+    parser.add_argument("--class_names", help="a file of class names, one per line, in the order of the labels")
     parsed = parser.parse_args(arguments)
     with plain_errors():
         prepare(parsed.source, parsed.out, class_names=parsed.class_names, overwrite=parsed.overwrite)

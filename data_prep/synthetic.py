@@ -1,20 +1,20 @@
-"""The embedded default dataset, computed in seconds: clips of an articulated figure -> records with mosaics and text.
+"""Computes the built-in synthetic dataset in seconds: clips of an articulated figure, with mosaics and text features.
 
     python -m data_prep.synthetic --out DIR [--seed 0] [--subjects 10] [--overwrite]
 
-Twelve actions by ten subjects before three cameras, each twice, in NTU RGB+D's layout. Two actions have two people.
-Drinking and a phone call, brushing teeth and eating, writing and typing differ by the object and by a small motion of
-the hand. The object is drawn at random, so that it hints at the action without giving it away. Subjects 1, 2, 3, 5, 6,
-8 and 9 train, the others test.
+Ten subjects perform twelve actions in front of three cameras, each twice, in NTU RGB+D's layout. Two actions have two
+people. Drinking and phoning, brushing teeth and eating, writing and typing differ in the object and in a small motion
+of the hand. The object is drawn at random, so it hints at the action without revealing it. Subjects 1, 2, 3, 5, 6, 8
+and 9 train, the others test.
 
 The text feature is a noisy stand-in for the answer of a visual question answering model to "is the person holding
-something?". It is a function of the object in the clip and of a noise that is shared by all actions of a recording
-(subject, camera, replication): given the object, nothing about the label is in it.
+something?". It depends only on the object in the clip and on noise that all actions of a recording (subject, camera,
+replication) share; given the object, it says nothing about the label.
 
-Every clip is a pure function of the seed and its own fields, whatever else is generated and in however many processes.
+Every clip is a pure function of the seed and its own fields. It does not depend on the other clips nor on the number of
+processes.
 """
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -25,6 +25,7 @@ import numpy as np
 
 from data_prep.formats import sources
 from data_prep.images import person_crops
+from data_prep.preparation import commands
 from data_prep.scenes import actions, drawing, figure
 from data_prep.scenes.figure import apply, turn, vectors
 from mmcl_jax.data import records
@@ -51,7 +52,7 @@ _INFO = records.DatasetInfo(
 
 @dataclasses.dataclass(frozen=True)
 class ClipFields:
-    """What names a clip; numbers count from 1, as in NTU RGB+D."""
+    """The fields that make up the name of a clip; numbers count from 1, as in NTU RGB+D."""
 
     action: int
     subject: int
@@ -65,17 +66,17 @@ class ClipFields:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What belongs to a person in all clips: body, looks, habits (tempo and vigour are about 1)."""
+    """The properties of a person, the same in all clips: body, looks, habits. Tempo and vigor are about 1."""
 
     body: figure.Body
     clothes: drawing.Clothes
     tempo: float
-    vigour: float
+    vigor: float
     left_handed: bool
 
 
 def generator(seed: int, stream: str, *fields: int) -> np.random.Generator:
-    """The random numbers of one purpose (`stream`) in one place (`fields`)."""
+    """The random numbers for one purpose (`stream`) at one place (`fields`)."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(stream.encode()), *fields]))
 
 
@@ -85,30 +86,30 @@ def sample_subject(rng: np.random.Generator) -> Subject:
         body=figure.sample_body(rng),
         clothes=drawing.sample_clothes(rng),
         tempo=rng.uniform(0.85, 1.2),
-        vigour=rng.uniform(0.85, 1.15),
+        vigor=rng.uniform(0.85, 1.15),
         left_handed=bool(rng.random() < 0.2),
     )
 
 
 def holding_answer(item: str, noise: np.random.Generator) -> np.ndarray:
-    """The noisy stand-in for the VQA answer to "is the person holding something?": float32 [3] token ids.
+    """A noisy stand-in for the VQA answer to "is the person holding something?": float32 [3] token ids.
 
     Args:
-      item: key of `actions.OBJECTS`; all that is known of the clip.
-      noise: decides whether the answer is wrong, in a tenth of the cases.
+      item: a key of `actions.OBJECTS`; the answer depends on nothing else in the clip.
+      noise: makes one answer in ten wrong.
     """
     wrong = noise.random() < FLIPPED_ANSWERS
     return np.array([DECODE, YES if actions.OBJECTS[item] != wrong else NO, SEPARATOR], dtype=np.float32)
 
 
 def answer_noise(seed: int, fields: ClipFields) -> np.random.Generator:
-    """The noise of a recording's answers. The action is left out: the same for all of them, it cannot point to one."""
+    """The noise of a recording's answers. All actions of a recording share it, so it cannot reveal the action."""
     return generator(seed, "answer", fields.subject, fields.camera, SETUP, fields.replication)
 
 
 @dataclasses.dataclass(frozen=True)
 class Performance:
-    """A scene and who is in it, before a camera sees it."""
+    """A scene and the people in it, before a camera sees it."""
 
     scene: actions.Scene
     clothes: list[drawing.Clothes]
@@ -129,7 +130,7 @@ def perform(seed: int, fields: ClipFields) -> Performance:
         rng=rng,
         seconds=np.arange(num_frames) * (duration / (num_frames - 1)),
         bodies=(subject.body, partner.body),
-        vigour=subject.vigour * rng.uniform(0.93, 1.07),
+        vigor=subject.vigor * rng.uniform(0.93, 1.07),
         item=item,
     )
     mirrored = subject.left_handed != (rng.random() < 0.08)
@@ -142,7 +143,7 @@ def _item(rng: np.random.Generator, action: actions.Action) -> str:
 
 
 def make_clip(seed: int, fields: ClipFields) -> records.Clip:
-    """One complete clip: skeleton float32 (T, M, 25, 3) in metres, JPEG mosaic of 480x480, text feature."""
+    """Makes one clip: skeleton float32 (T, M, 25, 3) in meters, JPEG mosaic of 480 x 480, text feature."""
     performance = perform(seed, fields)
     scene = performance.scene
     rng = generator(seed, "camera", fields.action, fields.subject, fields.camera, fields.replication)
@@ -181,34 +182,34 @@ def all_fields(subjects: int) -> list[ClipFields]:
 
 
 def make_clips(seed: int, subjects: int) -> Iterator[records.Clip]:
-    """All clips, in the order of `all_fields`, made by as many processes as there are cores."""
+    """Yields all clips in the order of `all_fields`, made by one process per core."""
     workers = min(8, sources.usable_cores())
     yield from sources.map_in_order(functools.partial(make_clip, seed), all_fields(subjects), workers)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Camera:
-    """A view: takes a scene's coordinates to the camera's (x to the right of the mirrored picture, y up, z away)."""
+    """A view: maps a scene's coordinates to the camera's (x to the right of the mirrored picture, y up, z away)."""
 
     rotation: np.ndarray
     mirror: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     offset: np.ndarray
 
     @classmethod
     def sample(cls, rng: np.random.Generator, scene: actions.Scene, fields: ClipFields, mirrored: bool) -> "_Camera":
-        """Puts the camera of `fields` before a scene, 2.5 to 4 metres away, a little differently for every clip."""
+        """Places the camera of `fields` 2.5 to 4 meters in front of a scene, slightly differently for every clip."""
         heading = actions.ACTIONS[fields.action - 1].heading + rng.uniform(-0.2, 0.2)
         middle = np.mean([person.joints[:, figure.SPINE_BASE].mean(axis=0) for person in scene.figures], axis=0)
         near = 3.0 if len(scene.figures) == 2 else 2.5
         offset = vectors(rng.uniform(-0.3, 0.3), -rng.uniform(1.1, 1.4), rng.uniform(near, 4.0))
-        # Half a turn, so that z leads away from the camera and those who face it look against z.
+        # Half a turn: z leads away from the camera, and people who face the camera look against z.
         rotation = turn(yaw=np.pi + heading - _CAMERA_ANGLES[fields.camera - 1])
         return cls(rotation, vectors(-1 if mirrored else 1, 1, 1), middle * (1, 0, 1), offset)
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Places [..., 3], metres."""
-        return self.directions(points - self.centre) + self.offset
+        """Places [..., 3], meters."""
+        return self.directions(points - self.center) + self.offset
 
     def directions(self, directions: np.ndarray) -> np.ndarray:
         """Directions [..., 3]."""
@@ -216,18 +217,18 @@ class _Camera:
 
     @property
     def floor(self) -> float:
-        """y of the floor, metres."""
+        """y of the floor, meters."""
         return float(self.offset[1])
 
 
 def _axes(direction: np.ndarray) -> np.ndarray:
-    """Rows of a frame [T, 3, 3] from a direction [T, 3]: itself, up, and level to its side."""
+    """A frame [T, 3, 3] of a direction [T, 3]; its rows are the direction, up, and a level vector to the side."""
     upward = np.broadcast_to(vectors(0, 1, 0), direction.shape)
     return np.stack([direction, upward, np.cross(upward, direction)], axis=1)
 
 
 def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Jitter of a tracked skeleton (T, M, V, C), metres; half of it lasts from frame to frame, fingers have more."""
+    """Jitter of a tracked skeleton (T, M, V, C), meters. Half of it persists between frames; fingers have more."""
     spread = np.full((shape[2], 1), rng.uniform(0.003, 0.006))
     spread[[figure.FOOT_LEFT, figure.FOOT_RIGHT, *figure.ARMS["left"][4:], *figure.ARMS["right"][4:]]] *= 1.3
     fresh = rng.normal(size=shape)
@@ -240,14 +241,15 @@ def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="the records folder to create")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another dataset (default 0)")
-    parser.add_argument("--subjects", type=int, default=SUBJECTS, help=f"how many subjects (default {SUBJECTS})")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing records")
+    parser = commands.argument_parser(__doc__, source=None)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the dataset (default 0)")
+    parser.add_argument("--subjects", type=int, default=SUBJECTS, help=f"number of subjects (default {SUBJECTS})")
     options = parser.parse_args(arguments)
     if options.subjects < 1 or options.seed < 0:
-        parser.error(f"--subjects {options.subjects} --seed {options.seed}: expected at least 1 and at least 0")
+        parser.error(
+            f"--subjects {options.subjects} --seed {options.seed}: expected at least one subject and "
+            "a seed of at least 0"
+        )
     with plain_errors():
         records.check_destination(options.out, options.overwrite)
         total = len(all_fields(options.subjects))

@@ -1,19 +1,19 @@
-"""SYSU 3D Human-Object Interaction (SYSU-Action: 12 actions, 40 subjects, 480 clips) as distributed -> records.
+"""Prepares SYSU 3D Human-Object Interaction (SYSU-Action: 12 actions, 40 subjects, 480 clips) as distributed.
 
     python -m data_prep.sysu --source SYSU3DAction --out DIR [--overwrite]
 
-Skeletons (Kinect v1) alone are read: files `PERSON/videoK/sklWorld.mat`, beneath a folder `3DvideoNorm`, with `SW`
-(20, 3, T). K is the action, 1 to 12, and each person does each once. Persons have no numbers: subjects are counted in
-the order of the folders' names (capitals first), 1 to 40. Pictures (`rgb`, `depth`) and pixel coordinates
+Only skeletons (Kinect v1) are read: files `PERSON/videoK/sklWorld.mat`, beneath a folder `3DvideoNorm`, with `SW`
+(20, 3, T). K is the action, 1 to 12; each person performs each action once. Persons have no numbers, so subjects are
+numbered 1 to 40 in the order of the folder names (capitals first). Pictures (`rgb`, `depth`) and pixel coordinates
 (`sklImage.mat`) are not read.
 
-Two settings are published (Hu et al., CVPR 2015), each with the mean over 30 random divisions: in the first, half of
-each action's clips train; in the second, half of the subjects. Here they are the protocols `same_subject_1` to
-`same_subject_30` and `xsub_1` to `xsub_30`, drawn by a fixed seed. They are not the authors' own divisions.
+Two settings are published (Hu et al., CVPR 2015), each averaged over 30 random divisions. In the first, half of each
+action's clips train; in the second, half of the subjects. Here they are the protocols `same_subject_1` to
+`same_subject_30` and `xsub_1` to `xsub_30`, drawn with a fixed seed. They are not the authors' divisions.
 
-We had no copy of this dataset. File and variable names, shapes and the meaning of folders are those of public code that
-reads it; that SW is in metres and that the actions have the order of the paper, we could not verify. The order of the
-joints is seen in the data: hip centre first, as in that code, or head first (the spine joint is close to the hips).
+We had no copy of this dataset. File names, variable names, shapes and the meaning of the folders come from public code
+that reads it. We could not verify that SW is in meters, nor that the actions have the order of the paper. The data show
+the order of the joints: hip center first, as in that code, or head first (the spine joint is close to the hips).
 """
 
 import itertools
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.formats import sources
+from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -51,29 +52,23 @@ _HEAD_FIRST = 1.5  # ratio of the bones 1-2 and 3-4: 0.06 to 0.5 in NW-UCLA (hip
 
 
 def name_of(path: pathlib.PurePath) -> str:
-    """The clip's name, as BoTong_video1, of a file PERSON/videoK/sklWorld.mat."""
+    """The clip name, such as BoTong_video1, of a file PERSON/videoK/sklWorld.mat."""
     return "_".join(path.parts[-3:-1])
 
 
 def read_skeleton(path: pathlib.Path) -> np.ndarray:
     """`SW` as float32 (T, 20, 3). Raises: SourceFileError."""
-    skeleton = sources.read_mat(path, "SW", "fiu")
-    if skeleton.ndim != 3 or skeleton.shape[:2] != (NUM_JOINTS, 3):
-        raise sources.SourceFileError(f"SW of shape {skeleton.shape}, expected ({NUM_JOINTS}, 3, T)")
-    if not skeleton.shape[2]:
-        raise sources.SourceFileError("a clip of zero frames")
-    with np.errstate(over="ignore"):  # infinite then, and refused
-        return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+    return sources.read_mat_skeleton(path, "SW", NUM_JOINTS)
 
 
 def number_subjects(names: Sequence[str]) -> dict[str, int]:
-    """Numbers from 1 of the persons in clip names, in the order of theirs."""
+    """Numbers the persons in clip names from 1, in alphabetical order."""
     persons = sorted({named[1] for named in map(_NAME.fullmatch, names) if named})
     return {person: number for number, person in enumerate(persons, start=1)}
 
 
 def read_clips(files: dict[str, pathlib.Path]) -> Iterator[records.Clip | records.SetAside]:
-    """Clips of the skeleton files by name, a SetAside in the place of each that cannot be used."""
+    """Yields the clips of the skeleton files by name, with a SetAside in place of each that cannot be used."""
     subjects = number_subjects(list(files))
     for name, path in files.items():
         named = _NAME.fullmatch(name)
@@ -93,13 +88,13 @@ def read_clips(files: dict[str, pathlib.Path]) -> Iterator[records.Clip | record
 
 
 def find_layout(skeletons: Sequence[np.ndarray]) -> str:
-    """'nw_ucla' (hip centre first) or 'utd_mhad' (head first): the order of joints that the bones tell.
+    """Finds the order of the joints from the lengths of bones: 'nw_ucla' (hip center first) or 'utd_mhad' (head first).
 
     `skeletons` are [T, 1, 20, 3] each.
     """
     ratios = []
     for skeleton in skeletons:
-        with np.errstate(all="ignore"):  # NaN and infinity of clips that are refused later, and bones of no length
+        with np.errstate(all="ignore"):  # of NaN and infinity, which are refused later, and of bones of length 0
             bones = np.linalg.norm(skeleton[:, 0, [0, 2]] - skeleton[:, 0, [1, 3]], axis=-1)
             first, second = np.median(bones, axis=0)
             ratios.append(first / second)
@@ -108,7 +103,10 @@ def find_layout(skeletons: Sequence[np.ndarray]) -> str:
 
 
 def draw_protocols() -> dict[str, records.Protocol]:
-    """The protocols of both settings, over subjects 1 to 40 and over folds, the number of a subject's action."""
+    """Draws the protocols of both settings.
+
+    Cross-subject protocols divide subjects 1 to 40; same-subject protocols divide folds, one per subject and action.
+    """
     rng = np.random.default_rng(0)
     subjects = np.arange(1, NUM_SUBJECTS + 1)
     found = {}
@@ -146,13 +144,16 @@ def prepare(source, out, overwrite: bool = False) -> None:
     print(f"joints: {', '.join(itertools.islice(info.skeleton_layout.joints, 4))}, ...")
     subjects = len(number_subjects(list(files)))
     if subjects != NUM_SUBJECTS:
-        print(f"NOTE: {subjects} persons, expected {NUM_SUBJECTS}; their numbers, and so the protocols, are others")
+        print(
+            f"NOTE: {subjects} persons, expected {NUM_SUBJECTS}; their numbers and the protocols differ from those "
+            "of the complete dataset"
+        )
     for protocol in ("same_subject_1", "xsub_1"):
-        sources.print_counts(out, protocol, NUM_CLIPS)
+        commands.print_counts(out, protocol, NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parsed = sources.argument_parser(__doc__).parse_args(arguments)
+    parsed = commands.argument_parser(__doc__).parse_args(arguments)
     with plain_errors():
         prepare(parsed.source, parsed.out, parsed.overwrite)
 

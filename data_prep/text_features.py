@@ -1,14 +1,15 @@
-"""Text features: a visual question answering model asked about every mosaic -> text datasets of the records.
+"""Computes text features: asks a visual question answering model about every mosaic and stores its answers.
 
     python -m data_prep.text_features --records DIR [--images DIR] [--question holding] [--feature token_ids]
     python -m data_prep.text_features --images DIR --out DIR [--shard 0/8]
 
-Mosaics come from the records, or from a folder of JPEGs named after their clips. What is computed lies in `--out`, a
-file per clip, and is never computed again: kill it at any moment and start the same command. Without `--shard` the
-result is added to the records as `text/<model>/<question>/<feature>`; no image and no skeleton is rewritten.
+The mosaics come from the records, or from a folder of JPEGs named after their clips. The results are stored in `--out`,
+one file per clip, and are never computed again: stop the command at any time, and start it again to continue. Without
+`--shard`, the results are added to the records as `text/<model>/<question>/<feature>`; images and skeletons are not
+rewritten.
 
-Features: `token_ids` (as the released code: start, answer, end), `decoder_states` (as the paper says: the decoder's
-last hidden state, mean over the answer's tokens), `answer_logits` (log-probability of each of `--answers`).
+Features: `token_ids` (as in the released code: start, answer, end), `decoder_states` (as in the paper: the decoder's
+last hidden state, averaged over the tokens of the answer), `answer_logits` (log-probability of each of `--answers`).
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 from data_prep.formats import sources
 from data_prep.images import pictures
+from data_prep.preparation import commands
 from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
@@ -42,15 +44,15 @@ _LOADING_THREADS = min(8, sources.usable_cores())
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked of which model.
+    """Which model is asked which questions, and which features are stored.
 
     Attributes:
-      model, revision, precision, max_tokens: as `vqa.load_model` takes them.
-      name: of the model in the records.
-      questions: name -> text.
-      features: some of `FEATURES`.
-      answers: whose log-probabilities `answer_logits` are.
-      batch_size: mosaics at a time.
+      model, revision, precision, max_tokens: see `vqa.load_model`.
+      name: name of the model in the records.
+      questions: question by name.
+      features: a subset of `FEATURES`.
+      answers: the answers whose log-probabilities are the `answer_logits`.
+      batch_size: mosaics per batch.
     """
 
     model: str = DEFAULT_MODEL
@@ -66,7 +68,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Mosaics:
-    """The pictures to ask about: clip names, sorted, and how to read the JPEG of one."""
+    """The pictures to ask about: clip names, sorted, and a function that reads the JPEG of a clip."""
 
     names: list[str]
     read: Callable[[str], bytes]
@@ -74,15 +76,18 @@ class Mosaics:
 
 @contextlib.contextmanager
 def open_mosaics(images, opened: records.Records | None) -> Iterator[tuple[Mosaics, list[SetAside]]]:
-    """The mosaics of a folder (or archive) of JPEGs, or of the records where `images` is None; and what is set aside.
+    """Opens the mosaics of a folder (or archive) of JPEGs or, if `images` is None, of the records.
 
-    Raises: PreparationError, RecordsError where there are none.
+    Yields: the mosaics, and what is set aside.
+    Raises: PreparationError, RecordsError if there are none.
     """
     if images is None:
         rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
         lacking = opened.clips_without(range(len(opened)), records.IMAGES)
         if len(lacking) == len(opened):
-            raise PreparationError(f"{opened.root}: these records have no images; give a folder of mosaics as --images")
+            raise PreparationError(
+                f"{opened.root}: these records have no images; give the folder of the mosaics as --images"
+            )
         set_aside = [SetAside(name, "no image in the records") for name in lacking]
         names = sorted(rows.keys() - set(lacking))
         yield Mosaics(names, lambda name: opened.image_file(rows[name])), set_aside
@@ -95,12 +100,12 @@ def open_mosaics(images, opened: records.Records | None) -> Iterator[tuple[Mosai
 class Answering:
     """Asks a model about mosaics in batches and stores the answers.
 
-    Which mosaics share a batch depends on the sorted names alone, not on what is done already nor on the shard: a clip
-    gets the same bits in a run that was interrupted.
+    The sorted names decide which mosaics share a batch; finished work and the shard do not. So a clip has the same
+    feature, bit for bit, in an interrupted run.
     """
 
     def __init__(self, request: Request, mosaics: Mosaics, out: pathlib.Path):
-        """Raises: PreparationError where `out` holds features of the same name that were made otherwise."""
+        """Raises: PreparationError if `out` holds features of the same name that were made differently."""
         self.request = request
         self.mosaics = mosaics
         self.outputs = {
@@ -118,9 +123,9 @@ class Answering:
         self._lock = threading.Lock()
 
     def run(self, shard: tuple[int, int] = (0, 1)) -> list[str]:
-        """Does what is missing of part `shard[0]` of `shard[1]`; returns the names of the clips of this part.
+        """Completes part `shard[0]` of `shard[1]`; returns the names of its clips.
 
-        Raises: PreparationError where the model cannot be loaded or the memory does not suffice.
+        Raises: PreparationError if the model cannot be loaded or does not fit into memory.
         """
         size = self.request.batch_size
         batches = [self.mosaics.names[first : first + size] for first in range(0, len(self.mosaics.names), size)]
@@ -138,10 +143,10 @@ class Answering:
 
     @property
     def model(self) -> vqa.VisualQuestionAnswering:
-        """The model, loaded when it is first needed: a run that finds everything done needs none."""
+        """The model, loaded on first use; a run with nothing left to do loads none."""
         with self._lock:
             if self._failure is not None:
-                raise self._failure  # of another thread; not tried again
+                raise self._failure  # another thread failed to load it; do not try again
             if self._model is None:
                 try:
                     self._model = self._load_model()
@@ -160,7 +165,7 @@ class Answering:
         return model
 
     def _about(self, question: str, feature: str, model: vqa.VisualQuestionAnswering | None = None) -> dict:
-        """What a text set is made with; None for what only the loaded model knows."""
+        """How a text set is made; None for values that only the loaded model knows."""
         request = self.request
         widths = {"token_ids": vqa.TOKEN_WIDTH, "answer_logits": len(request.answers)}
         precision = None if request.precision == "auto" else request.precision
@@ -177,7 +182,7 @@ class Answering:
         return {**about, "answers": list(request.answers)} if feature == "answer_logits" else about
 
     def _load(self, batch: list[str]) -> list[tuple[list[str], object]]:
-        """The pictures of a batch, as the model takes them, parted by their size; empty where nothing is to do."""
+        """The pictures of a batch as the model takes them, grouped by size; empty if the batch is complete."""
         missing = [name for name in batch if any(outputs.find(name) is None for outputs in self.outputs.values())]
         decoded, faults = {}, []
         for name in batch if missing else []:
@@ -196,7 +201,7 @@ class Answering:
         return [(names, self.model.load([decoded[name] for name in names])) for names in by_size.values()]
 
     def _answer(self, names: list[str], loaded) -> None:
-        """Asks every question about some pictures and stores what is not yet there."""
+        """Asks every question about some pictures and stores the missing answers."""
         with sources.clear_memory_errors(f"{len(names)} mosaics", "--batch_size"):
             seen = self.model.see(loaded)
             answers = {
@@ -227,7 +232,7 @@ class Answering:
             self.set_aside.append(SetAside(name, reason))
 
     def report(self, names: list[str]) -> None:
-        """Prints the speed of this run and the answers about all of `names`."""
+        """Prints the speed of this run, and the answers about all of `names`."""
         if self.answered:
             print(
                 f"{self.answered} clips, {len(self.request.questions)} question(s), in {self.seconds:.1f} s: "
@@ -242,17 +247,17 @@ class Answering:
             longer = sum(num_tokens > vqa.TOKEN_WIDTH - 2 for _, _, num_tokens in found)
             print(f"{outputs.folder.parent}: {len(found)} of {len(names)} clips; {len(counts)} answers: {common}")
             if longer:
-                print(f"  {longer} answers of more than {vqa.TOKEN_WIDTH - 2} token, of which token_ids keep the first")
+                print(f"  {longer} answers have more than {vqa.TOKEN_WIDTH - 2} token; token_ids keep the first")
 
 
 def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[int, int] | None = None) -> None:
-    """Does what is missing and, but for a shard, adds it to the records.
+    """Computes the missing features and, without a shard, adds them to the records.
 
     Args:
-      root: records folder that gives the mosaics (without `images`) and takes the features; None: no records yet.
+      root: records folder that supplies the mosaics (without `images`) and receives the features; None: no records.
       images: folder of JPEGs, each named after its clip.
-      out: folder of the features per clip; None: beside the records.
-      shard: (i, n), the part of the clips to do; None: all.
+      out: folder of the features, one file per clip; None: beside the records.
+      shard: (i, n), the part of the clips to process; None: all.
 
     Raises: PreparationError, RecordsError.
     """
@@ -266,16 +271,19 @@ def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[
         part = f"_{shard[0]}_of_{shard[1]}" if shard else ""
         listed = out / request.name / f"set_aside{part}.json"
         listing = json.dumps([dataclasses.asdict(item) for item in set_aside], indent=1, ensure_ascii=False)
-        write_whole(listed, (listing + "\n").encode())
+        write_whole(listed, listing + "\n")
         records.print_set_aside(set_aside, listed)
         if opened is not None and shard is None:
             text_sets.join(opened.root, out, [outputs.text_set for outputs in answering.outputs.values()])
         elif opened is not None:
-            print("when all shards are done, the same command without --shard adds them to the records")
+            print(
+                "after all shards have finished, run the same command without --shard to add the features to the "
+                "records"
+            )
 
 
 def _question(text: str) -> tuple[str, str]:
-    """'name=text', or the name of a preset."""
+    """Parses 'name=text', or the name of a preset."""
     name, _, question = text.partition("=")
     question = question.strip() if "=" in text else vqa.QUESTIONS.get(name)
     if not question or not _NAME.fullmatch(name):
@@ -285,7 +293,7 @@ def _question(text: str) -> tuple[str, str]:
 
 
 def _short_name(model: str) -> str:
-    """Name of a model in the records: 'blip' for the default, else the last part of its id or path."""
+    """A model's name in the records: 'blip' for the default, else the last part of its id or path."""
     if model == DEFAULT_MODEL:
         return "blip"
     return re.sub(r"[^\w.-]+", "-", pathlib.PurePath(model).name.lower()).lstrip(".") or "model"
@@ -293,29 +301,35 @@ def _short_name(model: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", help="records folder: gives the mosaics (without --images), takes the features")
+    parser.add_argument(
+        "--records", help="records folder: supplies the mosaics (without --images) and receives the features"
+    )
     parser.add_argument("--images", help="folder (or tar archive) of JPEG mosaics, each named after its clip")
-    parser.add_argument("--out", help="folder of the features per clip (default: the records folder's name and .text)")
+    parser.add_argument(
+        "--out", help="folder of the features, one file per clip (default: the records folder's name and .text)"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"hub id or local folder (default {DEFAULT_MODEL})")
     parser.add_argument("--revision", help="commit, tag or branch of the hub's repository")
-    parser.add_argument("--name", help="of the model in the records (default: blip, or the last part of --model)")
+    parser.add_argument("--name", help="name of the model in the records (default: blip, or the last part of --model)")
     parser.add_argument(
         "--question",
         action="append",
         type=_question,
-        help=f"{', '.join(vqa.QUESTIONS)}, or one's own as name=text; may be repeated (default holding)",
+        help=f"{', '.join(vqa.QUESTIONS)}, or your own as name=text; may be repeated (default holding)",
     )
     parser.add_argument(
         "--feature", action="append", choices=FEATURES, help="may be repeated (default token_ids)", dest="features"
     )
-    parser.add_argument("--answers", default="yes,no", help="for answer_logits, parted by commas (default yes,no)")
-    parser.add_argument("--batch_size", type=positive, default=16, help="mosaics at a time (default 16)")
-    parser.add_argument("--max_tokens", type=positive, default=10, help="of an answer, at most (default 10)")
+    parser.add_argument("--answers", default="yes,no", help="for answer_logits, separated by commas (default yes,no)")
+    parser.add_argument("--batch_size", type=positive, default=16, help="mosaics per batch (default 16)")
+    parser.add_argument("--max_tokens", type=positive, default=10, help="length of an answer at most (default 10)")
     parser.add_argument(
-        "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half on a GPU, float32 on a CPU"
+        "--precision", choices=vqa.PRECISIONS, default="auto", help="auto: half precision on a GPU, float32 on a CPU"
     )
     parser.add_argument(
-        "--shard", type=sources.shard, help="i/n: only part i, from 0, of n parts; not joined to the records"
+        "--shard",
+        type=commands.shard,
+        help="i/n: process only part i (from 0) of n parts; nothing is added to the records",
     )
     return parser
 
@@ -331,7 +345,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not _NAME.fullmatch(name):
         parser.error(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
     if len(dict(questions)) < len(questions):
-        parser.error(f"--question: a name is given twice: {', '.join(name for name, _ in questions)}")
+        parser.error(f"--question: the same name is given twice: {', '.join(name for name, _ in questions)}")
     if not answers:
         parser.error("--answers is empty; give at least one answer")
     request = Request(
@@ -345,7 +359,7 @@ def main(arguments: list[str] | None = None) -> None:
         answers=answers,
         batch_size=options.batch_size,
     )
-    with plain_errors("interrupted; what is done is kept, the same command continues"):
+    with plain_errors("interrupted; finished clips are kept, and the same command continues"):
         prepare(request, root=options.records, images=options.images, out=options.out, shard=options.shard)
 
 

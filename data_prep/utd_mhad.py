@@ -1,13 +1,13 @@
-"""UTD-MHAD as distributed, MATLAB files of skeletons and depth, RGB videos -> records with mosaics of the person.
+"""Prepares UTD-MHAD from the distributed MATLAB files of skeletons and depth and, optionally, RGB videos.
 
     python -m data_prep.utd_mhad --source utd_mhad.tar.xz --out DIR [--no_images] [--overwrite]
     python -m data_prep.utd_mhad --source utd_mhad.tar.xz --videos DIR --out DIR [--images DIR] [--boxes yolo ...]
 
-Files are `a{action}_s{subject}_t{trial}_skeleton.mat` with `d_skel` (20, 3, T) in metres, and `..._depth.mat` with
-`d_depth` (240, 320, T), uint16 millimetres, background already 0. Without `--videos` a depth frame, coloured, stands in
-for the image. `--videos` holds the RGB videos, `..._color.avi`, 640 x 480: mosaics are then made of these, in the work
-folder `--images`, and depth is not read (`--shard`, `--boxes` and the rest as for NTU RGB+D). The person is cut out by
-the projected skeleton. Subjects 1, 3, 5 and 7 train, the others test: 431 and 430.
+The files are `a{action}_s{subject}_t{trial}_skeleton.mat` with `d_skel` (20, 3, T) in meters, and `..._depth.mat` with
+`d_depth` (240, 320, T), uint16 in millimeters, background already 0. Without `--videos`, colored depth frames stand in
+for RGB images. `--videos` is the folder of the RGB videos, `..._color.avi`, 640 x 480. Mosaics are then made from them
+in the work folder `--images`, and depth files are not read; `--shard`, `--boxes` and the other options work as for NTU
+RGB+D. The projected skeleton locates the person. Subjects 1, 3, 5 and 7 train, the others test: 431 and 430 clips.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ import re
 import numpy as np
 
 from data_prep.formats import sources
-from data_prep.images import image_request, kinect_v1, mosaics, person_crops, videos
-from data_prep.text import text_sets
+from data_prep.images import kinect_v1, mosaics, person_crops, videos
+from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
 
@@ -56,27 +56,31 @@ ACTIONS = (
 NUM_JOINTS = 20
 NUM_CLIPS = {"train": 431, "test": 430}  # protocol xsub, complete dataset: subjects 1, 6 and 8 lack one clip each
 _MARGIN = 0.08
-_LEAST_SHARE = 0.98  # of the foreground; a box of joints that holds less has missed a part of the person
+_LEAST_SHARE = 0.98  # of the foreground; a box around the joints that holds less misses a part of the person
 _VIDEO_SUFFIX = "_color"
 _NAME = re.compile(r"a(\d{1,3})_s(\d{1,3})_t(\d{1,3})_(skeleton|depth|inertial)")
-_DEPTH_SPAN = 700.0  # millimetres in front of and behind the person that the colours cover
-_COLOURS = np.array(  # far to near
+_DEPTH_SPAN = 700.0  # millimeters in front of and behind the person that the colors cover
+_COLORS = np.array(  # far to near
     [[40, 20, 110], [30, 110, 200], [40, 200, 150], [240, 220, 70], [230, 60, 40]], dtype=np.float64
 )
 
 
-def colour_depth(depth: np.ndarray, person: float) -> np.ndarray:
-    """A depth frame [H, W] in millimetres as RGB: near red, at `person` (median depth) green, far blue, 0 is black."""
+def color_depth(depth: np.ndarray, person: float) -> np.ndarray:
+    """Colors a depth frame [H, W], in millimeters: uint8 RGB [H, W, 3].
+
+    Near is red, `person` (the median depth of the person) green, far blue; pixels of depth 0 are black.
+    """
     nearness = np.clip(0.5 + (person - depth.astype(np.float64)) / (2 * _DEPTH_SPAN), 0, 1)
-    stops = np.linspace(0, 1, len(_COLOURS))
-    colours = np.stack([np.interp(nearness, stops, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
-    return np.where(depth[..., np.newaxis] > 0, colours, 0).astype(np.uint8)
+    stops = np.linspace(0, 1, len(_COLORS))
+    colors = np.stack([np.interp(nearness, stops, _COLORS[:, channel]) for channel in range(3)], axis=-1)
+    return np.where(depth[..., np.newaxis] > 0, colors, 0).astype(np.uint8)
 
 
 def person_box(joints: np.ndarray, depth: np.ndarray) -> person_crops.Box | None:
-    """The box of the person in a depth frame [H, W]: by the projected joints [V, 3]; where those miss, by the depth.
+    """The box of the person in a depth frame [H, W].
 
-    None where the frame shows nobody.
+    The projected joints [V, 3] give the box. If they miss a part of the foreground, the foreground gives it instead.
+    None if the frame shows nobody.
     """
     foreground = depth > 0
     segmented = person_crops.mask_to_box(foreground)
@@ -89,9 +93,13 @@ def person_box(joints: np.ndarray, depth: np.ndarray) -> person_crops.Box | None
 
 
 def depth_mosaic(skeleton: np.ndarray, video: np.ndarray) -> bytes:
-    """The mosaic of a clip, as JPEG. `skeleton` [T, V, 3] in metres, `video` [H, W, T'] in millimetres.
+    """The mosaic of a clip, as JPEG.
 
-    Raises: SourceFileError where nobody is in the video.
+    Args:
+      skeleton: [T, V, 3], meters.
+      video: [H, W, T'], millimeters.
+
+    Raises: SourceFileError if the video shows nobody.
     """
     frames = np.moveaxis(video[:, :, person_crops.uniform_frame_indices(video.shape[2])], 2, 0)
     joints = skeleton[person_crops.uniform_frame_indices(len(skeleton))]
@@ -101,23 +109,18 @@ def depth_mosaic(skeleton: np.ndarray, video: np.ndarray) -> bytes:
     whole = (0, 0, frames.shape[2], frames.shape[1])
     crops = []
     for frame_joints, frame in zip(joints, frames, strict=True):
-        box = person_box(frame_joints, frame) or whole  # a frame without anybody stays black
-        crops.append(person_crops.crop_and_resize(colour_depth(frame, person), box))
+        box = person_box(frame_joints, frame) or whole  # a frame that shows nobody stays black
+        crops.append(person_crops.crop_and_resize(color_depth(frame, person), box))
     return person_crops.encode_jpeg(person_crops.mosaic(crops))
 
 
 def read_skeleton(path: pathlib.Path) -> np.ndarray:
     """`d_skel` as float32 (T, 20, 3). Raises: SourceFileError."""
-    skeleton = sources.read_mat(path, "d_skel", "fiu")
-    if skeleton.ndim != 3 or skeleton.shape[:2] != (NUM_JOINTS, 3):
-        raise sources.SourceFileError(f"d_skel of shape {skeleton.shape}, expected ({NUM_JOINTS}, 3, T)")
-    if not skeleton.shape[2]:
-        raise sources.SourceFileError("a clip of zero frames")
-    return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+    return sources.read_mat_skeleton(path, "d_skel", NUM_JOINTS)
 
 
 def read_depth(path: pathlib.Path) -> np.ndarray:
-    """`d_depth`, (240, 320, T) in millimetres. Raises: SourceFileError."""
+    """`d_depth`, (240, 320, T) in millimeters. Raises: SourceFileError."""
     video = sources.read_mat(path, "d_depth", "iu")
     if video.ndim != 3 or video.shape[:2] != kinect_v1.DEPTH.frame_size or not video.shape[2]:
         raise sources.SourceFileError(f"d_depth of shape {video.shape}, expected (240, 320, T) with T > 0")
@@ -126,7 +129,13 @@ def read_depth(path: pathlib.Path) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """The task of reading one clip, its image of the depth video or of the folder of mosaics; None is none."""
+    """One clip to read.
+
+    Attributes:
+      skeleton: the file of the skeleton.
+      depth: the file of the depth video that its image is made from; None: not made from depth.
+      folder: the folder of mosaics that has its image; None: there is none.
+    """
 
     skeleton: pathlib.Path
     depth: pathlib.Path | None
@@ -134,7 +143,7 @@ class _Task:
 
 
 def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
-    """The clip of a task, and what had to be set aside. A clip whose image cannot be had is kept, without it."""
+    """The clip of a task, and what is set aside. A clip whose image cannot be made is kept without it."""
     action, subject, trial = (int(number) for number in _NAME.fullmatch(task.skeleton.stem).groups()[:3])
     try:
         skeleton = read_skeleton(task.skeleton)
@@ -155,15 +164,12 @@ def _clip_name(skeleton: pathlib.Path) -> str:
 
 
 def find_track(path: pathlib.Path) -> mosaics.Track:
-    """Where the skeleton of a file is in the colour video. Raises: SourceFileError."""
-    try:
-        return mosaics.kinect_v1_track(read_skeleton(path))
-    except sources.SourceFileError as error:
-        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
+    """Where the skeleton of a file is in the color video. Raises: SourceFileError."""
+    return mosaics.kinect_v1_track(read_skeleton(path))
 
 
 def find_footage(tasks: list[_Task], root: pathlib.Path) -> list[mosaics.Footage]:
-    """What the mosaics of those clips are made of whose videos lie beneath `root`. Raises: PreparationError."""
+    """The footage of the clips whose videos are beneath `root`. Raises: PreparationError if there is none."""
     skeletons = {_clip_name(task.skeleton): task.skeleton for task in tasks}
     found = {path.stem.removesuffix(_VIDEO_SUFFIX): path for path in videos.find(root)}
     return [
@@ -173,9 +179,12 @@ def find_footage(tasks: list[_Task], root: pathlib.Path) -> list[mosaics.Footage
 
 
 def pair_files(files: dict[str, pathlib.Path], depth: bool, folder: mosaics.ImageFolder | None):
-    """Tasks for `read_clip` in the order of their names, and what was set aside: odd names, files without partner.
+    """Tasks for `read_clip`, sorted by clip, and the files set aside: unknown names, and files without a partner.
 
-    Images are made of the `depth` videos, or come from the `folder` of mosaics.
+    Args:
+      files: the files by stem.
+      depth: whether the images are made from depth videos.
+      folder: the folder of mosaics, if the images come from one.
     """
     set_aside, skeletons = [], {}
     for stem, path in files.items():
@@ -197,13 +206,13 @@ def pair_files(files: dict[str, pathlib.Path], depth: bool, folder: mosaics.Imag
 
 
 def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
-    """Of records whose images are made of `depth` videos, or come from `folder`."""
+    """Describes the dataset, whose images are made from `depth` videos or come from `folder`."""
     pictures, source = "no images", None
     if depth:
         pictures = "five depth frames coloured, standing in for RGB, person cropped by the projected skeleton"
         source = "depth"
-    elif folder is not None and folder.done():
-        pictures, source = folder.describe("the projected skeleton"), "rgb"
+    elif (described := mosaics.describe_images(folder, "the projected skeleton")) is not None:
+        pictures, source = described, "rgb"
     return records.DatasetInfo(
         dataset="utd_mhad",
         layout="utd_mhad",
@@ -214,64 +223,43 @@ def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.Dat
     )
 
 
+def read_contents(
+    files: dict[str, pathlib.Path], folder: mosaics.ImageFolder | None, workers: int, *, depth: bool
+) -> video_dataset.Contents:
+    """The contents of the MATLAB files; with `depth`, and without mosaics, depth videos stand in for RGB images."""
+    depth = depth and folder is None and any(stem.endswith("_depth") for stem in files)
+    tasks, set_aside = pair_files(files, depth, folder)
+    return video_dataset.Contents(
+        find_footage=functools.partial(find_footage, tasks),
+        clips=itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers)),
+        num_clips=len(tasks),
+        info=functools.partial(dataset_info, depth, folder),
+        set_aside=set_aside,
+    )
+
+
 def prepare(
-    source,
-    out=None,
-    request: image_request.Request = image_request.NO_IMAGES,
-    *,
-    depth: bool = True,
-    text=None,
-    overwrite: bool = False,
-    workers: int | None = None,
+    source, out=None, request: image_request.Request = image_request.NO_IMAGES, *, depth: bool = True, **options
 ) -> None:
-    """Makes mosaics where there are RGB videos, then the records folder `out`; of a shard, the mosaics alone.
+    """Prepares the dataset from the archive or folder `source` of the MATLAB files; see `video_dataset.prepare`.
 
-    Args:
-      source: the archive or folder of the `.mat` files.
-      out: the records folder; not used with a shard.
-      request: what is to be done about images of RGB videos.
-      depth: whether without such images depth videos are to stand in.
-      text: folder of text features; they are added to the records.
-      overwrite: replace existing records, after the new ones are complete.
-      workers: processes; by default one for each core.
-
-    Raises: PreparationError.
+    `depth`: whether depth videos stand in for RGB images if there are none.
     """
-    workers = workers or sources.usable_cores()
-    out = request.check(out, text, overwrite)
-    with sources.open_source(source, ".mat", request.scratch(out)) as (files, set_aside):
-        folder = request.folder(out)
-        depth = depth and folder is None and any(stem.endswith("_depth") for stem in files)
-        tasks, unpaired = pair_files(files, depth, folder)
-        request.make(functools.partial(find_footage, tasks), out, workers)
-        if request.shard is not None:
-            return
-        clips = itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers))
-        set_aside = [*set_aside, *unpaired]
-        info = dataset_info(depth, folder)
-        records.write_records(out, info, clips, total=len(tasks), set_aside=set_aside, overwrite=overwrite)
-    if text is not None:
-        text_sets.join(out, text)
-    sources.print_counts(out, "xsub", NUM_CLIPS)
+    read = functools.partial(read_contents, depth=depth)
+    written = video_dataset.prepare(source, ".mat", read, out, request, **options)
+    if written is not None:
+        commands.print_counts(written, "xsub", NUM_CLIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = sources.argument_parser(__doc__, out_required=False)
-    parser.add_argument("--no_images", action="store_true", help="skeletons alone; depth files are not read")
-    image_request.add_arguments(parser)
-    parsed = parser.parse_args(arguments)
-    request = image_request.parse(parser, parsed)
+    parser = video_dataset.argument_parser(__doc__)
+    parser.add_argument("--no_images", action="store_true", help="store skeletons only; depth files are not read")
+    parsed, request = video_dataset.parse(parser, arguments)
     if parsed.no_images and request != image_request.NO_IMAGES:
         parser.error("--no_images and --videos or --images exclude each other")
+    depth = not parsed.no_images
     with plain_errors():
-        prepare(
-            parsed.source,
-            parsed.out,
-            request,
-            depth=not parsed.no_images,
-            text=parsed.text,
-            overwrite=parsed.overwrite,
-        )
+        prepare(parsed.source, parsed.out, request, depth=depth, text=parsed.text, overwrite=parsed.overwrite)
 
 
 if __name__ == "__main__":

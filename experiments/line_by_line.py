@@ -1,13 +1,14 @@
-"""Reading a `.skeleton` file line by line, joint by joint, as the published scripts do: the baseline of ours.
+"""Reads a `.skeleton` file line by line as the published scripts do: the baseline for our reader's speed.
 
-It is half of the tests' oracle too (`tests/helpers/ntu_reference.py`). It raises whatever comes up where they would.
+The tests use it too, as a part of their reference (`tests/helpers/ntu_reference.py`). On a bad file it raises what the
+published scripts would raise.
 """
 
 import numpy as np
 
 
 def read_bodies(path) -> tuple[dict[str, dict], int]:
-    """Bodies by id, each with joints (25 n, 3), colours (n, 25, 2) and its frames; and the number of frames kept."""
+    """Bodies by id, each with joints (25 n, 3), colors (n, 25, 2) and its frames; and the number of frames kept."""
     with open(path) as file:
         lines = file.readlines()
     total, place, kept = int(lines[0].strip("\r\n")), 1, 0
@@ -18,7 +19,7 @@ def read_bodies(path) -> tuple[dict[str, dict], int]:
         if count == 0:
             continue
         joints = np.zeros((count, 25, 3), np.float32)
-        colours = np.zeros((count, 25, 2), np.float32)
+        colors = np.zeros((count, 25, 2), np.float32)
         for number in range(count):
             name = lines[place].strip("\r\n").split()[0]
             num_joints = int(lines[place + 1].strip("\r\n"))
@@ -26,15 +27,15 @@ def read_bodies(path) -> tuple[dict[str, dict], int]:
             for joint in range(num_joints):
                 words = lines[place].strip("\r\n").split()
                 joints[number, joint] = np.array(words[:3], dtype=np.float32)
-                colours[number, joint] = np.array(words[5:7], dtype=np.float32)
+                colors[number, joint] = np.array(words[5:7], dtype=np.float32)
                 place += 1
             if name in bodies:
                 body = bodies[name]
                 body["joints"] = np.vstack((body["joints"], joints[number]))
-                body["colours"] = np.vstack((body["colours"], colours[number, np.newaxis]))
+                body["colors"] = np.vstack((body["colors"], colors[number, np.newaxis]))
                 body["frames"].append(body["frames"][-1] + 1)
             else:
-                bodies[name] = {"joints": joints[number], "colours": colours[number, np.newaxis], "frames": [kept]}
+                bodies[name] = {"joints": joints[number], "colors": colors[number, np.newaxis], "frames": [kept]}
         kept += 1
     if not kept:
         raise ValueError("nobody anywhere")

@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     exporting = directions.add_parser("export", help="write a workdir's newest checkpoint as a state dict")
     exporting.add_argument("file", type=pathlib.Path, help="the file to write: .pt, .pth or .npz")
     exporting.add_argument("workdir", type=pathlib.Path, help="of a run, or of an import")
-    exporting.add_argument("--model", choices=[_MMCL], help="FAM and FRM too; default: the skeleton model only")
+    exporting.add_argument("--model", choices=[_MMCL], help="FAM and FRM too; default: only the skeleton model")
     exporting.add_argument("--overwrite", action="store_true", help="replace an existing file")
     for direction in (importing, exporting):
         direction.add_argument("--verbose", action="store_true", help="print which tensor is which leaf")

@@ -1,8 +1,8 @@
-"""Arrays in an `.npz` row by row, in little memory: those of a whole dataset are larger than a machine's.
+"""Reads the arrays of an `.npz` row by row, because an array of a whole dataset may not fit into memory.
 
-`numpy.load` cannot map an array of an archive; here the archive's member is read as a stream, compressed or not. What
-the headers say is checked against the archive's directory first, so that a damaged file is refused before it costs
-memory. Arrays of objects, which are pickles, are never loaded.
+`numpy.load` cannot map an array inside an archive into memory. Here the member of the archive is read as a stream,
+compressed or not. First the headers are checked against the archive's directory, so that a damaged file is refused
+before it takes memory. Arrays of objects, which are pickles, are never loaded.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _SUFFIX = ".npy"
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """An array of the archive `path`, not loaded: `rows` reads it."""
+    """An array in the archive `path`; it is not loaded, `rows` reads it."""
 
     path: pathlib.Path
     name: str
@@ -35,7 +35,7 @@ class Member:
     header_bytes: int
 
     def rows(self) -> Iterator[np.ndarray]:
-        """The rows [*shape[1:]] in order. Raises: PreparationError where the archive turns out to be damaged."""
+        """Yields the rows [*shape[1:]] in order. Raises: PreparationError if the archive turns out to be damaged."""
         with (
             _clear_errors(self.path, self.name),
             zipfile.ZipFile(self.path) as archive,
@@ -56,7 +56,7 @@ class Member:
 
 
 def members(path: pathlib.Path) -> dict[str, Member]:
-    """The arrays of the archive `path`, by name. Raises: PreparationError where it is no sound `.npz`."""
+    """The arrays of the archive `path`, by name. Raises: PreparationError if it is no valid `.npz`."""
     if not path.is_file():
         raise PreparationError(f"{path}: no such file; give the .npz file")
     with _clear_errors(path, ""), zipfile.ZipFile(path) as archive:
@@ -65,7 +65,7 @@ def members(path: pathlib.Path) -> dict[str, Member]:
 
 
 def _read_header(path: pathlib.Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
-    """A member by its header. Raises: PreparationError where it cannot be read by rows."""
+    """Reads the header of a member. Raises: PreparationError if the member cannot be read row by row."""
     name = entry.filename.removesuffix(_SUFFIX)
     with _clear_errors(path, name), archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
@@ -76,24 +76,28 @@ def _read_header(path: pathlib.Path, archive: zipfile.ZipFile, entry: zipfile.Zi
         header_bytes = stream.tell()
     if dtype.hasobject:
         raise PreparationError(
-            f"{path}: {name} is an array of objects, that is a pickle, which can run code: not loaded; save numbers"
+            f"{path}: {name} is an array of objects, stored as a pickle, which can run code, so it is not "
+            "loaded; save it as numbers"
         )
     if fortran_order and len(shape) > 1:
-        raise PreparationError(f"{path}: {name} is stored by columns; save numpy.ascontiguousarray of it")
+        raise PreparationError(f"{path}: {name} is stored in column order; save numpy.ascontiguousarray(array) instead")
     expected = header_bytes + math.prod(shape) * dtype.itemsize
     if entry.file_size != expected:
         raise PreparationError(
             f"{path}: {name} of shape {shape} should take {expected} bytes, but takes {entry.file_size}; the file is "
-            "truncated or damaged, download or make it again"
+            "truncated or damaged; download or create it again"
         )
     if math.prod(shape[1:]) * dtype.itemsize > _LARGEST_ROW:
-        raise PreparationError(f"{path}: {name} has rows of shape {shape[1:]}, more than {_LARGEST_ROW:,} bytes each")
+        raise PreparationError(
+            f"{path}: {name} has rows of shape {shape[1:]}, more than {_LARGEST_ROW:,} bytes each; "
+            "is it the right file?"
+        )
     return Member(path, name, shape, dtype, header_bytes)
 
 
 @contextlib.contextmanager
 def _clear_errors(path: pathlib.Path, name: str):
-    """Turns what zipfile and numpy raise on a damaged archive into a PreparationError that names the file."""
+    """Turns what zipfile and numpy raise for a damaged archive into a PreparationError that names the file."""
     try:
         yield
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
@@ -101,5 +105,5 @@ def _clear_errors(path: pathlib.Path, name: str):
             raise
         place = f"{path}: {name}" if name else f"{path}"
         raise PreparationError(
-            f"{place}: no sound .npz, truncated or damaged ({error}); download or make it again"
+            f"{place}: not a valid .npz, or truncated or damaged ({error}); download or create it again"
         ) from error

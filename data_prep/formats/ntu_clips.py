@@ -131,13 +131,13 @@ ACTIONS = (
     "finger-guessing game",
 )
 TWO_PERSON_ACTIONS = frozenset((*range(50, 61), *range(106, 121)))
-NUM_CLIPS = {  # of the complete datasets, clips with missing skeletons left out
+NUM_CLIPS = {  # of the complete datasets, without the clips whose skeletons are missing
     "ntu60_xsub": {"train": 40_091, "test": 16_487},
     "ntu60_xview": {"train": 37_646, "test": 18_932},
     "ntu120_xsub": {"train": 63_026, "test": 50_919},
     "ntu120_xset": {"train": 54_468, "test": 59_477},
 }
-_RECORDINGS = {60: 316, 120: 320}  # (setup, performer, replication); the first by last class: A001-A060, A061-A120
+_RECORDINGS = {60: 316, 120: 320}  # last class of A001-A060 and A061-A120 -> number of (setup, performer, replication)
 _CAMERAS = (1, 2, 3)
 LAST_SETUP_OF_60 = 17
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
@@ -146,7 +146,7 @@ _MISSING_LIST = pathlib.Path(__file__).with_name("ntu_missing_skeletons.txt")
 
 @dataclasses.dataclass(frozen=True)
 class ClipName:
-    """What the name of a clip says, as in S001C002P003R001A050; numbers count from 1."""
+    """The parts of a clip name such as S001C002P003R001A050; numbers count from 1."""
 
     setup: int
     camera: int
@@ -154,12 +154,22 @@ class ClipName:
     replication: int
     action: int
 
+    @property
+    def fields(self) -> dict[str, int]:
+        """Subject, camera, setup and replication, as records name them."""
+        return {
+            "subject": self.performer,
+            "camera": self.camera,
+            "setup": self.setup,
+            "replication": self.replication,
+        }
+
     def __str__(self) -> str:
         return f"S{self.setup:03d}C{self.camera:03d}P{self.performer:03d}R{self.replication:03d}A{self.action:03d}"
 
 
 def parse_name(stem: str) -> ClipName | None:
-    """The parts of a clip's name; None where it is no such name."""
+    """The parts of a clip name; None if `stem` is not a valid name."""
     named = _NAME.fullmatch(stem)
     if not named:
         return None
@@ -169,15 +179,15 @@ def parse_name(stem: str) -> ClipName | None:
 
 @functools.cache
 def missing_skeletons() -> frozenset[str]:
-    """Names of the 535 clips, 302 of them of NTU RGB+D 60, that the authors list as without (whole) skeletons."""
+    """Names of the 535 clips (302 of them of NTU RGB+D 60) without complete skeletons, as the authors list them."""
     return frozenset(_MISSING_LIST.read_text(encoding="ascii").split())
 
 
 def inventory(names: Iterable[str]) -> list[str]:
-    """Lines that say how many clips of NTU RGB+D 60 and 120 there are, and what is missing where.
+    """Lines that say how many clips of NTU RGB+D 60 and 120 `names` contains, and which are missing.
 
-    All names of the datasets are known but for who performed in which setup; so clips are counted as missing by class,
-    and by setup within the recordings (setup, performer, replication) of which there is anything.
+    All clip names of the datasets are known, except for who performed in which setup. So missing clips are counted by
+    class and, within recordings (setup, performer, replication) that have at least one clip, by setup.
     """
     clips = {clip for clip in map(parse_name, names) if clip}
     missing = {parse_name(name) for name in missing_skeletons()}
@@ -197,12 +207,12 @@ def inventory(names: Iterable[str]) -> list[str]:
             lines.append(_list("missing by class", {f"A{k:03d}": v for k, v in lacking.items() if v > 0}))
     gaps = _gaps(clips, missing)
     if gaps:
-        lines.append(_list("missing by setup, of the recordings that are there in part", gaps))
+        lines.append(_list("missing by setup, in recordings that are present in part", gaps))
     return lines
 
 
 def _gaps(clips: set[ClipName], missing: set[ClipName]) -> dict[str, int]:
-    """How many clips each setup lacks of its recordings of which there is anything."""
+    """The number of clips that each setup lacks in recordings that have at least one clip."""
     gaps = collections.Counter()
     for setup, performer, replication in {(clip.setup, clip.performer, clip.replication) for clip in clips}:
         first = 1 if setup <= LAST_SETUP_OF_60 else 61

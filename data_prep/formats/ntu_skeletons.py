@@ -1,10 +1,10 @@
-"""NTU RGB+D's `.skeleton` files: read fast, and denoised as the published preprocessing (SGN, CTR-GCN) does it.
+"""Reads NTU RGB+D's `.skeleton` files fast, and denoises them as the published preprocessing (SGN, CTR-GCN) does.
 
-A file is text: the number of frames; then for each frame the number of bodies; for each body a line of ten words that
-begins with the body's id, a line with the number of joints, and a line of twelve numbers for each joint. Of these, x,
-y, z (metres, camera coordinates) and the pixel in the colour video (1920 x 1080) are kept.
+A file is text. It has the number of frames, then for each frame the number of bodies. Each body has a line of ten words
+that begins with its id, a line with the number of joints, and a line of twelve numbers per joint. Of these, x, y, z
+(meters, camera coordinates) and the pixel in the color video (1920 x 1080) are kept.
 
-`read` -> `RawClip` with every body; `denoise` -> `Actors`, one or two; `translate` moves the origin.
+`read` returns a `RawClip` with every body, `denoise` the one or two `Actors`; `translate` moves the origin.
 """
 
 import dataclasses
@@ -17,50 +17,55 @@ from data_prep.formats.sources import SourceFileError
 NUM_JOINTS = 25
 _BODY_WORDS, _JOINT_WORDS = 10, 12
 _LINES_PER_BODY = 2 + NUM_JOINTS
-_KEPT_WORDS = (0, 1, 2, 5, 6)  # x, y, z, and column and row in the colour video
-_EXACT_DIGITS = 15  # a decimal number of so many digits is an integer over a power of ten, both exact in float64
+_KEPT_WORDS = (0, 1, 2, 5, 6)  # x, y, z, and column and row in the color video
+_EXACT_DIGITS = 15  # a decimal number of 15 digits is an integer over a power of ten, both exact in float64
 
 SHORTEST_BODY = 12  # frames; shorter ones are noise
-SPREAD_RATIO = 0.8  # a frame whose extent in x is more than this times its extent in y shows no standing person
+SPREAD_RATIO = 0.8  # a frame that extends in x more than this times its extent in y shows no standing person
 SPREAD_FRAMES = 0.69754  # a body with at least this share of such frames is noise
 ORIGIN_JOINT = 1  # joint 2, the middle of the spine
 
-_QUIETLY = np.errstate(
-    over="ignore", invalid="ignore"
-)  # NaN and infinity of a damaged file; clips with them are refused
+# A damaged file may hold NaN and infinity; clips with them are refused when they are written.
+_QUIETLY = np.errstate(over="ignore", invalid="ignore")
 
-# Parsing makes many arrays of some 100 kB. Having seen a larger one freed, glibc keeps such memory for the next instead
-# of fetching it from the kernel page by page, which takes as long as the parsing itself.
+# Parsing allocates many arrays of about 100 kB. Once glibc has freed a larger one, it reuses such memory instead of
+# fetching it from the kernel page by page, which takes as long as the parsing itself.
 np.empty(1 << 23, np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """What the sensor tracked under one id.
+    """A body that the sensor tracked under one id.
 
     Attributes:
-      id: as written; ids exceed 2^53, so they are no floats.
+      id: as written; ids exceed 2^53, so they are not numbers here.
       start: its first frame, counted among the frames that have a body.
       frames: int64 [n], its frames in the file (and in the video).
-      joints: float32 [n, 25, 3], metres.
-      colours: float32 [n, 25, 2], pixels (column, row) of the colour video; may be NaN.
+      joints: float32 [n, 25, 3], meters.
+      colors: float32 [n, 25, 2], pixels (column, row) of the color video; may be NaN.
     """
 
     id: bytes
     start: int
     frames: np.ndarray
     joints: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
 
     @property
     def end(self) -> int:
-        """The last frame where the published code puts it: behind `start` without a gap, even if there was one."""
+        """The last frame by the published code, which ignores gaps: `start` plus the number of frames minus one."""
         return self.start + len(self.joints) - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class RawClip:
-    """All of a file: `num_frames` as in its first line, `num_tracked` of them with a body; bodies as they appear."""
+    """All bodies of a file, in order of appearance.
+
+    Attributes:
+      num_frames: the number in the file's first line.
+      num_tracked: the number of frames that have a body.
+      bodies: the bodies.
+    """
 
     num_frames: int
     num_tracked: int
@@ -72,8 +77,8 @@ class Actors:
     """The one or two persons of a clip.
 
     Attributes:
-      joints: float32 [T, M, 25, 3], zeros where an actor is lost.
-      bodies: for each actor the bodies that it was put together from.
+      joints: float32 [T, M, 25, 3], zeros in frames where an actor is not tracked.
+      bodies: the bodies that make up each actor.
     """
 
     joints: np.ndarray
@@ -81,7 +86,7 @@ class Actors:
 
 
 def read(path: pathlib.Path) -> RawClip:
-    """Reads a `.skeleton` file. Raises: SourceFileError, saying why, where it is not as distributed."""
+    """Reads a `.skeleton` file. Raises: SourceFileError, saying why, if it is not as distributed."""
     try:
         contents = path.read_bytes()
     except OSError as error:
@@ -91,7 +96,7 @@ def read(path: pathlib.Path) -> RawClip:
 
 @_QUIETLY
 def parse(contents: bytes) -> RawClip:
-    """The contents of a `.skeleton` file. Raises: SourceFileError."""
+    """Parses the contents of a `.skeleton` file. Raises: SourceFileError."""
     words = _Words(contents)
     if not words.num_lines:
         raise SourceFileError("an empty file")
@@ -130,7 +135,7 @@ def parse(contents: bytes) -> RawClip:
 
 
 def _group(ids: list[bytes], places: np.ndarray, frames: np.ndarray, values: np.ndarray) -> tuple[Body, ...]:
-    """Bodies in the order of their first appearance. `values` float32 [entries, 25, 5]."""
+    """Groups entries to bodies, in order of their first appearance. `values` is float32 [entries, 25, 5]."""
     entries: dict[bytes, list[int]] = {}
     for entry, body in enumerate(ids):
         entries.setdefault(body, []).append(entry)
@@ -140,19 +145,19 @@ def _group(ids: list[bytes], places: np.ndarray, frames: np.ndarray, values: np.
             start=int(places[rows[0]]),
             frames=frames[rows],
             joints=np.ascontiguousarray(values[rows, :, :3]),
-            colours=np.ascontiguousarray(values[rows, :, 3:]),
+            colors=np.ascontiguousarray(values[rows, :, 3:]),
         )
         for body, rows in entries.items()
     )
 
 
 class _Words:
-    """The words of a text by line, found and read without a Python loop over them."""
+    """The words of a text by line, found and parsed without a Python loop over words."""
 
     def __init__(self, contents: bytes):
-        """Raises: SourceFileError where `contents` is no text."""
+        """Raises: SourceFileError if `contents` is not text."""
         self._contents = contents
-        # The padding ends the last line and lets `_decimals` look past the last word.
+        # The padding ends the last line, and lets `_decimals` look past the last word.
         self._bytes = np.frombuffer(contents + b"\n" + b" " * (_EXACT_DIGITS + 3), np.uint8)
         if not contents.isascii() or self._bytes.min() < 9 or ((self._bytes > 13) & (self._bytes < 32)).any():
             raise SourceFileError("binary data in it, expected text")
@@ -169,19 +174,19 @@ class _Words:
         self.num_lines = int(used[-1]) + 1 if len(used) else 0
 
     def first_word(self, line: int) -> bytes:
-        """The first word of a line that has one."""
+        """The first word of a line that is not empty."""
         word = self._first[line]
         return self._contents[self._starts[word] : self._ends[word]]
 
     def count(self, line: int, what: str) -> int:
-        """The line's only word, a number of `what`. Raises: SourceFileError."""
+        """The only word of a line, a number of `what`. Raises: SourceFileError if it is not a number."""
         word = self.first_word(line) if self.lengths[line] == 1 else b""
         if not word.isdigit() or len(word) > _EXACT_DIGITS:
             raise self.fault(line, f"the number of {what}")
         return int(word)
 
     def joint_values(self, body_lines: np.ndarray) -> np.ndarray:
-        """float32 [n, 25, 5]: the kept words of the joints of the bodies that begin in `body_lines` [n]."""
+        """float32 [n, 25, 5]: the kept words of the joints of bodies that begin in `body_lines` [n]."""
         lines = body_lines[:, np.newaxis] + np.arange(2, _LINES_PER_BODY)
         odd = lines[self.lengths[lines] != _JOINT_WORDS]
         if len(odd):
@@ -190,7 +195,7 @@ class _Words:
         return self._decimals(words.ravel()).astype(np.float32).reshape(words.shape)
 
     def fault(self, line: int, expected: str) -> SourceFileError:
-        """The error for a line that is not what it should be."""
+        """The error for a line that is not as expected."""
         first = self._first[line]
         seen = b" ".join(
             self._contents[self._starts[word] : self._ends[word]] for word in range(first, first + self.lengths[line])
@@ -199,10 +204,10 @@ class _Words:
         return SourceFileError(f"line {line + 1} is {shown!r}, expected {expected}")
 
     def _decimals(self, words: np.ndarray) -> np.ndarray:
-        """The numbers that the words [n] spell: float64 [n], rounded correctly.
+        """Parses the words [n] as numbers: float64 [n], correctly rounded.
 
-        All words advance together, a character at a time. What is not a plain decimal number (an exponent, 'nan', more
-        digits than are exact) is left to Python.
+        All words advance together, one character at a time. Python parses the words that are not plain decimal numbers
+        (an exponent, 'nan', more digits than are exact).
         """
         starts = self._starts[words]
         lengths = (self._ends[words] - starts).clip(max=127).astype(np.int8)
@@ -250,13 +255,14 @@ _TEN_OR_ONE = np.array([1.0, 10.0])
 def denoise(clip: RawClip) -> Actors:
     """Chooses the actors of a clip as the published preprocessing does, quirks included.
 
-    A clip with one body is taken as it is. Of several, short ones and wide ones are noise; the rest is ranked by motion
-    (the file's bounds on motion are not applied, nor are they there). A body that overlaps actor 1 in at most one frame
-    continues it; else, one that overlaps actor 2 so continues that; else it is left out. The interval of actor 2 begins
-    at frame 0, whenever its first body does. Where a second actor is looked for, it is there, all zeros if never found:
-    the published arrays tell such a clip from one with a single body.
+    A single body is used as it is. Of several, short and wide bodies are noise; the rest are ranked by motion (the
+    bounds on motion in the published file are not applied there either). A body that overlaps actor 1 in at most one
+    frame continues actor 1; otherwise, one that overlaps actor 2 in at most one frame continues actor 2; all others are
+    left out. The interval of actor 2 begins at frame 0, even if its first body begins later. If a second actor is
+    expected but not tracked, it is stored as zeros: so the published arrays distinguish such a clip from one with a
+    single body.
 
-    Raises: SourceFileError where no body is left, or one is longer than the clip (an id twice in a frame).
+    Raises: SourceFileError if no body is left, or a body is longer than the clip (an id twice in a frame).
     """
     if len(clip.bodies) == 1:
         return Actors(_place(clip, [clip.bodies]), (clip.bodies,))
@@ -270,13 +276,13 @@ def denoise(clip: RawClip) -> Actors:
 
 
 def _without_noise(bodies: tuple[Body, ...]) -> list[Body]:
-    """Bodies that are long and slim enough, by falling motion; of two equal ones, the first to appear."""
+    """The bodies that are long and slim enough, by decreasing motion; ties keep the order of appearance."""
     kept = [body for body in bodies if len(body.joints) >= SHORTEST_BODY]
     motions = {}
     left = len(kept)
     for body in kept:
         motions[body.id] = _motion(body.joints)
-        if left == 1:  # the last one stays, whatever its shape
+        if left == 1:  # the last body stays, even if it is wide
             continue
         slim = _is_slim(body.joints)
         if slim.all():
@@ -291,18 +297,18 @@ def _without_noise(bodies: tuple[Body, ...]) -> list[Body]:
 
 
 def _motion(joints: np.ndarray) -> np.float32:
-    """The summed variance of x, y and z over all joints and frames, in float32: its rounding decides near ties."""
+    """The sum of the variances of x, y and z over all joints and frames, in float32: rounding decides near ties."""
     return np.sum(np.var(joints.reshape(-1, 3), axis=0))
 
 
 def _is_slim(joints: np.ndarray) -> np.ndarray:
-    """bool [n]: whether each frame is narrow enough for a person."""
+    """bool [n]: whether the body is narrow enough for a person in each frame."""
     extent = joints.max(axis=1) - joints.min(axis=1)
     return extent[:, 0].astype(np.float64) <= SPREAD_RATIO * extent[:, 1].astype(np.float64)
 
 
 def _cast(bodies: list[Body]) -> list[list[Body]]:
-    """Distributes bodies, in order, over two actors."""
+    """Assigns bodies, in order, to two actors."""
     actors: list[list[Body]] = [[bodies[0]], []]
     intervals = [(bodies[0].start, bodies[0].end), (0, 0)]
     for body in bodies[1:]:
@@ -315,7 +321,7 @@ def _cast(bodies: list[Body]) -> list[list[Body]]:
 
 
 def _place(clip: RawClip, actors) -> np.ndarray:
-    """float32 [T, M, 25, 3]: the bodies of the actors at their frames; a later body covers an earlier one."""
+    """float32 [T, M, 25, 3]: the actors' bodies at their frames; a later body overwrites an earlier one."""
     joints = np.zeros((clip.num_tracked, len(actors), NUM_JOINTS, 3), np.float32)
     for number, bodies in enumerate(actors):
         for body in bodies:
@@ -327,11 +333,11 @@ def _place(clip: RawClip, actors) -> np.ndarray:
 
 @_QUIETLY
 def translate(joints: np.ndarray) -> np.ndarray:
-    """Moves the origin to the middle of actor 1's spine in the first frame that has it. float32 [T, M, 25, 3].
+    """Moves the origin to the middle of actor 1's spine in the first frame that has actor 1. float32 [T, M, 25, 3].
 
-    Of two actors, frames in which one is lost stay zero.
+    If there are two actors, frames in which one is not tracked stay zero.
 
-    Raises: SourceFileError where actor 1 is nowhere.
+    Raises: SourceFileError if no frame has actor 1.
     """
     present = np.flatnonzero(joints[:, 0].any(axis=(1, 2)))
     if not len(present):

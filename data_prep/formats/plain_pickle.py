@@ -1,9 +1,9 @@
-"""Pickles of unknown origin, read as data: plain containers, numbers, text and numpy arrays, and no code is run.
+"""Reads pickles of unknown origin as data: plain containers, numbers, text and numpy arrays. No code is run.
 
-A pickle is a program that may call whatever it names. Here it may name what a pickle of plain data needs, by numpy 1
-or 2 and in any protocol, and for each of these gets a stand-in that checks its arguments, never the real thing. All
-else is refused by its name. The program is read through once before it is run, so that what only a crafted file has (an
-object of more bytes than the file, a place in a table beyond the number of objects) does not cost its memory either.
+A pickle is a program that may call any function it names. Here it may name only what a pickle of plain data needs, by
+numpy 1 or 2 and in any protocol. It gets a stand-in that checks its arguments, never the real function. All other names
+are refused. The program is scanned once before it is run, so that a crafted file cannot exhaust the memory (with an
+object larger than the file, or a table index beyond the number of objects).
 """
 
 import io
@@ -21,7 +21,7 @@ from mmcl_jax.runtime.errors import MMCLError
 _CONTAINERS = "dicts, lists, tuples, sets, numbers, text, bytes and numpy arrays"
 _PLAIN_KINDS = "biufcSU"  # of a numpy array: booleans, numbers, bytes, text
 _DEEPEST = 100  # containers within containers
-# What calls something else than `find_class` lets through, or reads something else than the file.
+# Opcodes that call anything but what `find_class` admits, or that read anything but the file.
 _REFUSED_OPCODES = frozenset(
     {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
 )
@@ -29,13 +29,13 @@ _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
 class PlainPickleError(MMCLError, ValueError):
-    """A pickle that is damaged, or is more than plain data. The message is the reason, without the file's name."""
+    """A pickle that is damaged or holds more than plain data. The message is the reason, without the file name."""
 
 
 def load(path: str | os.PathLike):
-    """What the pickle file `path` holds; plain containers are new, arrays may be read-only.
+    """Loads the pickle file `path`; containers are new, arrays may be read-only.
 
-    The file's contents must fit into memory. Raises: PlainPickleError.
+    The contents must fit into memory. Raises: PlainPickleError.
     """
     path = pathlib.Path(path)
     try:
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike):
 
 
 def loads(contents: bytes):
-    """What the pickle `contents` holds, as `load`. Raises: PlainPickleError."""
+    """Loads the pickle `contents`; see `load`. Raises: PlainPickleError."""
     return _load(io.BytesIO(contents), len(contents))
 
 
@@ -64,7 +64,7 @@ def _load(file, size: int):
 
 
 def _check_program(file, size: int) -> None:
-    """Reads the opcodes without running them. Raises: PlainPickleError for those that plain data has no use for."""
+    """Reads the opcodes without running them. Raises: PlainPickleError for opcodes that plain data does not need."""
     for count, (opcode, argument, position) in enumerate(pickletools.genops(_Bounded(file, size))):
         if opcode.name in _REFUSED_OPCODES:
             raise PlainPickleError(f"opcode {opcode.name} at byte {position}: more than plain data, not run")
@@ -77,7 +77,7 @@ def _check_program(file, size: int) -> None:
 
 
 class _Bounded:
-    """A file that is not asked for more bytes than it has, which would first be allocated."""
+    """A file that refuses to read more bytes than it has, before they are allocated."""
 
     def __init__(self, file, size: int):
         self._file, self._size = file, size
@@ -93,7 +93,7 @@ class _Bounded:
 
 
 class _Named:
-    """Stands for a function or class that a pickle may name; can be called, and that is all."""
+    """Stands in for a function or class that a pickle may name. It can only be called."""
 
     __slots__ = ("_call", "name")
 
@@ -108,7 +108,7 @@ class _Named:
 
 
 class _Dtype:
-    """Stands for a numpy dtype while a pickle is read."""
+    """Stands in for a numpy dtype while a pickle is read."""
 
     __slots__ = ("dtype",)
 
@@ -123,7 +123,7 @@ class _Dtype:
             raise PlainPickleError(f"an array of dtype {code!r}: more than plain data, expected numbers or text")
 
     def __setstate__(self, state):
-        """State as numpy writes it: version, byte order, subarray, names, fields, size, alignment, flags."""
+        """Takes the state that numpy writes: version, byte order, subarray, names, fields, size, alignment, flags."""
         plain = isinstance(state, tuple) and len(state) == 8 and state[0] == 3 and state[1] in ("<", ">", "|", "=")
         if not plain or state[2:5] != (None, None, None):
             raise PlainPickleError(f"a numpy dtype of state {_shorten(state)}: more than plain data")
@@ -131,7 +131,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy array while a pickle is read."""
+    """Stands in for a numpy array while a pickle is read."""
 
     __slots__ = ("array",)
 
@@ -141,14 +141,14 @@ class _Array:
         self.array = np.empty(0)
 
     def __setstate__(self, state):
-        """State as numpy writes it: version, shape, dtype, whether in Fortran's order, bytes."""
+        """Takes the state that numpy writes: version, shape, dtype, whether in Fortran order, bytes."""
         if not isinstance(state, tuple) or len(state) != 5 or state[0] != 1:
             raise PlainPickleError(f"a numpy array of state {_shorten(state)}")
         self.array = _to_array(state[4], state[2], state[1], "F" if state[3] else "C")
 
 
 def _to_array(contents, dtype, shape, order) -> np.ndarray:
-    """The array whose bytes are `contents`. Raises: PlainPickleError where dtype and shape do not fit them."""
+    """The array with the bytes `contents`. Raises: PlainPickleError if dtype and shape do not fit them."""
     if isinstance(contents, str):
         contents = contents.encode("latin1")  # Python 2 wrote bytes as text
     if not isinstance(contents, bytes | bytearray) or not isinstance(dtype, _Dtype):
@@ -160,14 +160,14 @@ def _to_array(contents, dtype, shape, order) -> np.ndarray:
         count *= side
     expected = count * dtype.dtype.itemsize
     if expected != len(contents):
-        raise PlainPickleError(f"a numpy array of shape {shape} is {expected} bytes, but {len(contents)} are there")
+        raise PlainPickleError(f"a numpy array of shape {shape} is {expected} bytes, but {len(contents)} are stored")
     if not expected:
         return np.zeros(shape, dtype.dtype)
     return np.frombuffer(contents, dtype.dtype).reshape(shape, order=order if order in ("C", "F") else "C")
 
 
 def _frombuffer(contents, dtype, shape, order, axis_order=None) -> _Array:
-    """An array in protocol 5; with order 'K', of axes that have been transposed."""
+    """An array in protocol 5; with order 'K', an array whose axes have been transposed."""
     stand_in = _Array(_NDARRAY, (0,), b"b")
     array = _to_array(contents, dtype, shape, order)
     stand_in.array = array if axis_order is None else array.transpose(axis_order)
@@ -195,7 +195,7 @@ def _bytearray(contents=b"", encoding=None) -> bytearray:
 
 
 def _filled(kind: type) -> Callable:
-    """A container made of a list of its items, or empty."""
+    """Makes a container from a list of its items, or an empty one."""
 
     def fill(items=()):
         if not isinstance(items, list | tuple):
@@ -217,7 +217,7 @@ _ADMITTED = {
     ("builtins", "bytearray"): _Named("bytearray", _bytearray),
     ("builtins", "complex"): _Named("complex", lambda real, imaginary: complex(float(real), float(imaginary))),
 }
-for _core in ("numpy.core", "numpy._core"):  # of numpy 1, of numpy 2
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
     _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = _Named("numpy _reconstruct", _Array)
     _ADMITTED[f"{_core}.multiarray", "scalar"] = _Named("numpy scalar", _scalar)
     _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _Named("numpy _frombuffer", _frombuffer)
@@ -228,8 +228,8 @@ class _Unpickler(pickle.Unpickler):
         module = "builtins" if module == "__builtin__" else module  # as Python 2 called it
         if (module, name) not in _ADMITTED:
             raise PlainPickleError(
-                f"names {module}.{name}: more than plain data ({_CONTAINERS}), not loaded. If you trust the file, load "
-                "it with the program that wrote it and save plain arrays"
+                f"names {module}.{name}: more than plain data ({_CONTAINERS}), so it is not loaded. If you trust "
+                "the file, load it with the program that wrote it and save plain arrays"
             )
         return _ADMITTED[module, name]
 
@@ -238,13 +238,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Plain:
-    """Replaces the stand-ins in what was read, each container once."""
+    """Replaces the stand-ins in what was read, once per container."""
 
     def __init__(self):
         self._done: dict[int, object] = {}
 
     def plain(self, value, depth: int = 0):
-        """`value` with arrays for stand-ins. Raises: PlainPickleError where it holds something else."""
+        """`value` with arrays in place of stand-ins. Raises: PlainPickleError if it holds anything else."""
         if isinstance(value, str | int | float | complex | bytes | bytearray | np.generic) or value is None:
             return value
         if isinstance(value, _Array):
@@ -256,11 +256,11 @@ class _Plain:
         if depth == _DEEPEST:
             raise PlainPickleError(f"containers within containers, more than {_DEEPEST} deep")
         if isinstance(value, dict | list):
-            self._done[id(value)] = value  # before its items, for one of them may be itself
+            self._done[id(value)] = value  # before its items, because it may contain itself
             for key in list(value) if isinstance(value, dict) else range(len(value)):
                 if isinstance(key, _Array | _Dtype):
                     raise PlainPickleError("a dict's key is an array: more than plain data")
-                hash(self.plain(key, depth + 1))  # not with an array in a tuple
+                hash(self.plain(key, depth + 1))  # fails for an array in a tuple
                 value[key] = self.plain(value[key], depth + 1)
             return value
         if isinstance(value, tuple | set | frozenset):

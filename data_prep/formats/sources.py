@@ -1,6 +1,5 @@
-"""Raw data as distributed: archives and folders opened safely, names parsed, files read by many processes in order."""
+"""Opens raw data as distributed: archives and folders, MATLAB files, many files read in order by many processes."""
 
-import argparse
 import collections
 import concurrent.futures
 import contextlib
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from mmcl_jax.data.records import Records, SetAside
+from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import MMCLError, PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
 
@@ -27,7 +26,7 @@ _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 
 
 class SourceFileError(MMCLError, ValueError):
-    """A source file that cannot be used; the message is the reason, without the file's name."""
+    """A source file that cannot be used. The message is the reason, without the file name."""
 
 
 def _stem(path: pathlib.PurePath) -> str:
@@ -38,24 +37,24 @@ def _stem(path: pathlib.PurePath) -> str:
 def open_source(
     source, suffix: str, scratch, name_of: Callable[[pathlib.PurePath], str] = _stem
 ) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
-    """The data files of a dataset, by name: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
+    """Opens a dataset: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
 
     Args:
-      source: archive or folder; the files may lie anywhere beneath it.
-      suffix: end of the data files' names, as '.json'. Whatever else there is, hidden files too, is ignored and never
+      source: archive or folder; the files may be anywhere beneath it.
+      suffix: end of the data files' names, such as '.json'. All other files, and hidden ones, are ignored and never
         opened.
-      scratch: folder into which an archive is unpacked while the context is open; removed after it.
-      name_of: the name of a file by its path beneath `source`; its stem, unless folders are a part of it.
+      scratch: folder into which an archive is unpacked while the context is open; removed afterwards.
+      name_of: the name of a file, from its path beneath `source`; by default the stem of the file name.
 
-    Yields: the files sorted by name, and what was set aside: members that lead outside the archive, links, duplicates.
-    Raises: PreparationError where `source` is missing, is no archive, is truncated, or has no such files.
+    Yields: the files by name, sorted, and what was set aside: members that lead outside the archive, links, duplicates.
+    Raises: PreparationError if `source` is missing, truncated, not an archive, or has no such files.
     """
     source, scratch = pathlib.Path(source), pathlib.Path(scratch)
     if source.is_dir():
         yield _files_beneath(source, source, suffix, name_of, [])
         return
     if not source.is_file():
-        raise PreparationError(f"{source}: no such file or folder; give the archive or the folder that it unpacks to")
+        raise PreparationError(f"{source}: no such file or folder; give the archive, or the folder that it unpacks to")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with clear_disk_errors(scratch):
@@ -80,9 +79,11 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
             bar.update(bar.total - bar.n)
     except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
         if zipfile.is_zipfile(archive):
-            raise PreparationError(f"{archive}: a zip archive; unpack it and give the folder") from error
+            raise PreparationError(
+                f"{archive}: a zip archive, which is not supported; unpack it and give the folder"
+            ) from error
         raise PreparationError(
-            f"{archive}: truncated, corrupt or no tar archive ({error}); download it again"
+            f"{archive}: truncated, corrupt or not a tar archive ({error}); download it again"
         ) from error
     return set_aside
 
@@ -109,7 +110,7 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
 
 
 def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: list[SetAside]):
-    """Data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
+    """The data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         relative = path.relative_to(folder)
@@ -122,24 +123,24 @@ def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: li
             continue
         files[name] = path
     if not files:
-        raise PreparationError(f"{source}: no *{suffix} files in it; is it the dataset as distributed?")
+        raise PreparationError(f"{source}: no *{suffix} files; give the dataset as distributed")
     return dict(sorted(files.items())), set_aside
 
 
 def _is_data(path: pathlib.PurePath, suffix: str) -> bool:
-    """Whether a path names a data file: by its end, and neither hidden nor what macOS adds ('._x', '__MACOSX/x')."""
+    """Whether a path names a data file: it has the suffix, is not hidden, and was not added by macOS ('__MACOSX/x')."""
     return path.name.endswith(suffix) and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
-    """The numeric array `variable` of a MATLAB file, and nothing else of it.
+    """Reads the numeric array `variable` of a MATLAB file, and nothing else.
 
     Args:
       path: the .mat file.
-      variable: its name.
-      dtype_kinds: numpy kinds that are accepted, as 'fiu'.
+      variable: name of the variable.
+      dtype_kinds: accepted kinds of numpy dtypes, such as 'fiu'.
 
-    Raises: SourceFileError where the file is unreadable, lacks the variable, or the variable is no plain numeric array.
+    Raises: SourceFileError if the file is unreadable, or the variable is missing or not a plain numeric array.
     """
     import scipy.io
 
@@ -157,10 +158,25 @@ def read_mat(path: pathlib.Path, variable: str, dtype_kinds: str) -> np.ndarray:
     return value
 
 
-def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map(function, items)` by `workers` processes, in order, with a bounded number of items in flight.
+def read_mat_skeleton(path: pathlib.Path, variable: str, num_joints: int) -> np.ndarray:
+    """The skeleton `variable` of a MATLAB file, stored as (num_joints, 3, T): float32 (T, num_joints, 3).
 
-    `function` is a module-level function. One worker means this process. A worker that dies raises BrokenProcessPool.
+    Raises: SourceFileError where it cannot be read, has another shape or has no frames.
+    """
+    skeleton = read_mat(path, variable, "fiu")
+    if skeleton.ndim != 3 or skeleton.shape[:2] != (num_joints, 3):
+        raise SourceFileError(f"{variable} of shape {skeleton.shape}, expected ({num_joints}, 3, T)")
+    if not skeleton.shape[2]:
+        raise SourceFileError("a clip of zero frames")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and writing the records refuses it
+        return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
+
+
+def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
+    """`map(function, items)` with `workers` processes, in order, with a bounded number of items in flight.
+
+    `function` must be a module-level function. One worker means this process. Raises: BrokenProcessPool if a worker
+    dies.
     """
     if workers == 1:
         yield from map(function, items)
@@ -181,7 +197,7 @@ def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
 
 
 def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
-    """(item, load(item)) in order, `load` running in `workers` threads as many items ahead."""
+    """Yields (item, load(item)) in order; `workers` threads run `load` that many items ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         waiting: collections.deque = collections.deque()
         try:
@@ -197,55 +213,17 @@ def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def argument_parser(
-    description: str,
-    source: str = "the archive as distributed, or the folder it unpacks to",
-    out_required: bool = True,
-    **options,
-) -> argparse.ArgumentParser:
-    """The arguments that every command on distributed data takes: --source, --out, --overwrite.
-
-    `source` is what --help says of --source, `options` what else argparse is told of it.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True, help=source, **options)
-    parser.add_argument("--out", required=out_required, help="the records folder to create")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the records in --out once the new are complete"
-    )
-    return parser
-
-
-def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
-    """Prints the clips per part of a protocol in the records `out`, and where that is not what was expected."""
-    opened = Records(out)
-    train, test = opened.protocol(protocol).masks(opened.index)
-    counts = {"train": int(train.sum()), "test": int(test.sum())}
-    line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
-    if expected is not None and counts != expected:
-        line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
-    print(line)
-
-
-def shard(text: str) -> tuple[int, int]:
-    """The type of a `--shard i/n` argument: (i, n), i from 0. Raises: ArgumentTypeError."""
-    number, _, shards = text.partition("/")
-    if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
-    return int(number), int(shards)
-
-
 @contextlib.contextmanager
 def clear_memory_errors(what: str, option: str):
-    """Turns PyTorch's want of memory for `what` into a PreparationError that names the option to choose smaller."""
+    """Turns PyTorch's out-of-memory error for `what` into a PreparationError that names the option to lower."""
     try:
         yield
     except RuntimeError as error:
         if not re.search("out of memory|alloc", str(error), re.IGNORECASE):
             raise
         raise PreparationError(
-            f"the memory does not suffice for {what} at a time ({str(error).splitlines()[0]}); "
-            f"choose a smaller {option}, what is done is kept"
+            f"not enough memory for {what} at a time ({str(error).splitlines()[0]}); "
+            f"choose a smaller {option}. Finished clips are kept"
         ) from error
 
 
@@ -255,7 +233,7 @@ def usable_cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the process that started it is gone, were it killed."""
+    """Ends this worker when its parent process ends, even if the parent was killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

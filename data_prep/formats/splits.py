@@ -1,7 +1,7 @@
-"""Divisions that come as lists of clip names -> folds and protocols, which is how records keep them.
+"""Turns divisions that come as lists of clip names into the folds and protocols of records.
 
-A fold is a group of clips that every list has whole or not at all; so a few numbers say which clips train and which
-test, however many lists there are.
+A fold is a group of clips that every list contains completely or not at all. So a few numbers say which clips train and
+which test, for any number of lists.
 """
 
 import re
@@ -16,7 +16,7 @@ _SEPARATORS = "-_. "
 
 
 def number_folds(splits: Mapping[str, Collection[str]], names: Iterable[str]) -> dict[str, int]:
-    """The fold of each clip of `names`: those that are in the same `splits` share one; 0 are those in none."""
+    """The fold of each clip of `names`. Clips in the same `splits` share a fold; clips in no split have fold 0."""
     members = {split: frozenset(members) for split, members in splits.items()}
     within = {name: tuple(split for split in sorted(members) if name in members[split]) for name in names}
     numbers = {key: number for number, key in enumerate(sorted({(), *within.values()}))}
@@ -26,16 +26,16 @@ def number_folds(splits: Mapping[str, Collection[str]], names: Iterable[str]) ->
 def protocols(
     splits: Mapping[str, Collection[str]], folds: Mapping[str, int], num_classes: int | None = None
 ) -> dict[str, Protocol]:
-    """Protocols of `splits`, by name: every pair such as xsub_train and xsub_val is one, here 'xsub'.
+    """Protocols of `splits`, by name. A pair such as xsub_train and xsub_val becomes one protocol, 'xsub'.
 
-    A clip in both of a pair tests alone. A split without a partner is divided from all other clips: it trains where its
-    name says so ('train'), else it tests, as the folds of a cross-validation do. 'train1' and 'test1' give 'split1',
-    'train' and 'test' 'split', 'train', 'val' and 'test' 'split_val' and 'split_test'.
+    A clip in both splits of a pair is only tested. A split without a partner is divided from all other clips: it trains
+    if its name says so ('train'); otherwise it tests, as the folds of a cross-validation do. 'train1' and 'test1'
+    become 'split1'; 'train' and 'test' become 'split'; 'train', 'val' and 'test' become 'split_val' and 'split_test'.
 
     Args:
-      splits: names of clips by split.
-      folds: of `number_folds`.
-      num_classes: of the protocols; None: all.
+      splits: clip names by split.
+      folds: the result of `number_folds`.
+      num_classes: number of classes of the protocols; None: all.
     """
     within = {split: {folds[name] for name in members if name in folds} for split, members in splits.items()}
     found: dict[str, Protocol] = {}
@@ -56,7 +56,7 @@ def protocols(
 
 
 def overlaps(splits: Mapping[str, Collection[str]]) -> dict[tuple[str, str], int]:
-    """How many names a pair of a training and another split have in common, where there are any."""
+    """The number of clip names that a training split shares with its partner, for pairs that share any."""
     found = {}
     for parts in _group(splits).values():
         for part, split in parts.items():
@@ -66,7 +66,7 @@ def overlaps(splits: Mapping[str, Collection[str]]) -> dict[tuple[str, str], int
 
 
 def _group(splits: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Splits by their part ('train', 'val', 'test', 'eval') and by what is left of their name without it."""
+    """Groups splits by name without the part ('train', 'val', 'test', 'eval'); each group maps parts to splits."""
     groups: dict[str, dict[str, str]] = {}
     for split in sorted(splits, key=lambda split: (_PART.fullmatch(split) is None, split)):
         named = _PART.fullmatch(split)

@@ -1,7 +1,7 @@
-"""Persons in videos by a detector: frames of several clips at a time, until each moment of each clip has its person.
+"""Finds persons in videos with a detector, in frames of several clips at a time.
 
-What is in a batch depends on the clips of a group alone, not on what was done before: so a clip's boxes have the same
-bits in a run that was interrupted.
+The clips of a group decide what is in a batch; finished work does not. So a clip has the same boxes, bit for bit, in an
+interrupted run.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from data_prep.images import person_crops, videos
 
 
 class Detector(Protocol):
-    """What finds persons: boxes [n, 4] (left, top, right, bottom in pixels) and confidences [n] for each picture."""
+    """Finds persons: boxes [n, 4] (left, top, right, bottom in pixels) and confidences [n] for each picture."""
 
     def detect(self, pictures: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]: ...
 
@@ -28,11 +28,11 @@ class Search:
 
     Attributes:
       path: the video.
-      num_persons: how many the boxes are around: 1, or 2 in two-person actions.
-      fault: why there is no finding them; None while there is hope.
-      num_frames: of the video.
-      boxes: what each frame looked at shows; None is nobody.
-      pictures: the frames that show somebody, and those to be looked at next: uint8 RGB [H, W, 3].
+      num_persons: the number of persons in the box: 1, or 2 in two-person actions.
+      fault: why they cannot be found; None so far.
+      num_frames: the number of frames of the video.
+      boxes: the box in each frame that was searched; None: nobody.
+      pictures: the frames that show somebody and those to search next: uint8 RGB [H, W, 3].
     """
 
     path: pathlib.Path
@@ -43,7 +43,7 @@ class Search:
     pictures: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def read(self) -> "Search":
-        """Reads the frames to be looked at next, if there are any left."""
+        """Reads the frames to search next, if any are left."""
         try:
             self.num_frames = self.num_frames or videos.num_frames(self.path)
             wanted = person_crops.frames_to_search(self.num_frames, self.boxes)
@@ -65,13 +65,13 @@ class Search:
 def find_persons(
     groups: list[list[tuple[pathlib.Path, int]]], detector: Detector, batch_size: int, workers: int
 ) -> Iterator[list[Search]]:
-    """Finished searches, group by group.
+    """Yields finished searches, group by group.
 
     Args:
-      groups: of clips, each its video and the number of persons.
-      detector: what finds persons in pictures.
-      batch_size: pictures that it gets at a time, of one size.
-      workers: threads that decode ahead of it.
+      groups: groups of clips, each clip a video and its number of persons.
+      detector: finds persons in pictures.
+      batch_size: number of pictures of one size that the detector gets at a time.
+      workers: threads that decode ahead of the detector.
     """
     searches = (Search(path, num_persons) for path, num_persons in itertools.chain.from_iterable(groups))
     begun = (search for _, search in sources.read_ahead(Search.read, searches, workers))
@@ -87,7 +87,7 @@ def find_persons(
 
 
 def _look(unseen: list[tuple[Search, int]], detector: Detector, batch_size: int) -> None:
-    """Looks at some frames; only pictures with somebody in them are kept."""
+    """Runs the detector on some frames; only pictures that show somebody are kept."""
     by_size: dict[tuple[int, ...], list[tuple[Search, int]]] = {}
     for search, frame in unseen:
         by_size.setdefault(search.pictures[frame].shape, []).append((search, frame))

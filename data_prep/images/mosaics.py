@@ -1,8 +1,8 @@
-"""Mosaics of the persons in videos: the work folder that holds them, and making what it lacks, by all cores, in shares.
+"""Makes mosaics of the persons in videos and keeps them in a work folder, with all cores, in shares.
 
-A clip's mosaic is NAME.jpg in the work folder; where there is none, NAME.set_aside says why. What is there is not made
-again, so whoever is killed starts the same command and loses nothing. Persons are found by the clip's skeleton or by a
-detector; about.json says by which, where it was a detector.
+A clip's mosaic is NAME.jpg in the work folder; if it could not be made, NAME.set_aside says why. Existing mosaics are
+not made again, so after an interruption the same command continues without loss. The clip's skeleton or a detector
+locates the persons; for a detector, about.json says which.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from mmcl_jax.runtime.files import clear_disk_errors, make_folder, write_whole
 
 _ABOUT = "about.json"
 _BY_SKELETON = {"boxes": "skeleton"}
-MARGIN = 0.1  # of the box around joints, which lie inside the body
+MARGIN = 0.1  # of the box around the joints, which are inside the body
 _GROUP = 8  # clips whose frames a detector sees together
 
 
@@ -34,11 +34,11 @@ class Track:
     """Where a skeleton says that the persons of a clip are.
 
     Attributes:
-      num_frames: of the skeleton.
-      frame_size: height and width of the pictures that the boxes refer to; a video may have been made smaller.
-      box_in: the box in a frame of the skeleton; None where that shows none of the persons.
-      frame_by_frame: whether the video has a frame for each of the skeleton's; else, frames at the same share of the
-        clip belong together.
+      num_frames: number of frames of the skeleton.
+      frame_size: height and width of the pictures that the boxes refer to; the video may have been scaled down.
+      box_in: the box in a frame of the skeleton; None if that frame has none of the persons.
+      frame_by_frame: whether the video has one frame per frame of the skeleton; otherwise, frames at the same fraction
+        of the clip belong together.
     """
 
     num_frames: int
@@ -48,8 +48,8 @@ class Track:
 
 
 def kinect_v1_track(skeleton: np.ndarray) -> Track:
-    """The track of a skeleton [T, V, 3] that a Kinect v1 saw, in metres, in that Kinect's colour video."""
-    camera = kinect_v1.COLOUR
+    """The track in the color video of a Kinect v1 of a skeleton [T, V, 3], in meters, that the same Kinect tracked."""
+    camera = kinect_v1.COLOR
 
     def box_in(frame: int) -> person_crops.Box | None:
         return person_crops.persons_to_box([camera.project(skeleton[frame])], camera.frame_size, MARGIN)
@@ -59,13 +59,13 @@ def kinect_v1_track(skeleton: np.ndarray) -> Track:
 
 @dataclasses.dataclass(frozen=True)
 class Footage:
-    """What the mosaic of a clip is made of.
+    """The sources of a clip's mosaic.
 
     Attributes:
-      name: of the clip.
+      name: name of the clip.
       path: the video.
-      find_track: gives the clip's track, or raises SourceFileError; can be sent to another process.
-      num_persons: whom the mosaic shows: 1, or 2 in two-person actions.
+      find_track: returns the clip's track or raises SourceFileError; can be sent to another process.
+      num_persons: number of persons in the mosaic: 1, or 2 in two-person actions.
     """
 
     name: str
@@ -76,13 +76,13 @@ class Footage:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """The work folder: NAME.jpg, or NAME.set_aside."""
+    """The work folder: NAME.jpg or NAME.set_aside per clip."""
 
     path: pathlib.Path
 
     @property
     def about(self) -> dict:
-        """What its boxes come from. Raises: PreparationError where about.json is damaged."""
+        """Where the boxes of its mosaics come from. Raises: PreparationError if about.json is damaged."""
         path = self.path / _ABOUT
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
@@ -95,22 +95,22 @@ class ImageFolder:
     def claim(self, about: dict) -> None:
         """Creates the folder for mosaics whose boxes come from what `about` says.
 
-        Raises: PreparationError where it holds some whose boxes do not.
+        Raises: PreparationError if it holds mosaics with boxes of another origin.
         """
         make_folder(self.path)
         if not any(self.path.glob("*.jpg")):
             if about == _BY_SKELETON:
                 (self.path / _ABOUT).unlink(missing_ok=True)
             else:
-                write_whole(self.path / _ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+                write_whole(self.path / _ABOUT, json.dumps(about, indent=1) + "\n")
         elif self.about != about:
             raise PreparationError(
-                f"{self.path}: holds mosaics by {_describe(self.about)}, now it is {_describe(about)}; choose another "
-                "--images, or remove that folder"
+                f"{self.path}: holds mosaics with boxes by {_describe(self.about)}, not by {_describe(about)}; choose "
+                "another --images, or remove that folder"
             )
 
     def describe(self, skeleton: str) -> str:
-        """What the mosaics are, for the records; `skeleton` says by what of it persons were found, if they were."""
+        """What records say about the mosaics; `skeleton` names the coordinates by which a skeleton found persons."""
         by = skeleton if self.about == _BY_SKELETON else _describe(self.about)
         return f"five RGB frames, person cropped by {by}"
 
@@ -119,14 +119,14 @@ class ImageFolder:
         (self.path / f"{name}.set_aside").unlink(missing_ok=True)
 
     def set_aside(self, name: str, reason: str) -> None:
-        write_whole(self.path / f"{name}.set_aside", reason.encode())
+        write_whole(self.path / f"{name}.set_aside", reason)
 
     def done(self) -> set[str]:
-        """Names of the clips with a mosaic."""
+        """Names of the clips that have a mosaic."""
         return {path.stem for path in self.path.glob("*.jpg")}
 
     def read(self, name: str) -> bytes:
-        """The mosaic of a clip, decoded once to see that it is whole. Raises: SourceFileError."""
+        """Reads the mosaic of a clip, and decodes it to check that it is complete. Raises: SourceFileError."""
         try:
             contents = (self.path / f"{name}.jpg").read_bytes()
         except FileNotFoundError:
@@ -135,7 +135,9 @@ class ImageFolder:
         try:
             with Image.open(io.BytesIO(contents), formats=["JPEG"]) as picture:
                 size = picture.size
-                picture.draft("RGB", (size[0] // 8, size[1] // 8))  # an eighth of the size is faster, and fails alike
+                picture.draft(
+                    "RGB", (size[0] // 8, size[1] // 8)
+                )  # decoding at an eighth of the size is faster and finds the same damage
                 picture.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise sources.SourceFileError(f"a broken JPEG ({error}); delete it and run again") from error
@@ -151,11 +153,14 @@ class ImageFolder:
 
 
 def by_skeleton(footage: Footage) -> bytes:
-    """The mosaic of a clip, as JPEG, its persons found by the skeleton.
+    """Makes the mosaic of a clip whose persons the skeleton locates: a JPEG.
 
-    Raises: SourceFileError where skeleton or video cannot be used, or the skeleton is nowhere in the picture.
+    Raises: SourceFileError if the skeleton or the video cannot be used, or the skeleton is outside the picture.
     """
-    track = footage.find_track()
+    try:
+        track = footage.find_track()
+    except sources.SourceFileError as error:
+        raise sources.SourceFileError(f"its skeleton cannot be used ({error})") from error
     frames = person_crops.sampled_frames(track.num_frames, track.box_in)
     if frames is None:
         raise sources.SourceFileError("nobody in it: the skeleton is nowhere in the picture")
@@ -167,7 +172,7 @@ def by_skeleton(footage: Footage) -> bytes:
 
 
 def assemble(moments: list[tuple[int, np.ndarray, person_crops.Box]]) -> bytes:
-    """The mosaic of moments, as JPEG: each a frame of the video, its picture, and the box of the persons in it."""
+    """Makes a mosaic, as JPEG, of moments: frame of the video, picture, and box of the persons in it."""
     crops = [person_crops.crop_and_resize(picture, box) for _, picture, box in moments]
     frames, pictures, boxes = zip(*moments, strict=True)
     return person_crops.encode_jpeg(
@@ -176,7 +181,7 @@ def assemble(moments: list[tuple[int, np.ndarray, person_crops.Box]]) -> bytes:
 
 
 def _scaled(box: person_crops.Box, frame_size: tuple[int, int], picture: np.ndarray) -> person_crops.Box:
-    """A box in a frame of `frame_size` -> in `picture`, of a video that may have been made smaller."""
+    """Scales a box in a frame of `frame_size` to `picture`, whose video may have been scaled down."""
     height, width = picture.shape[0] / frame_size[0], picture.shape[1] / frame_size[1]
     left, top = int(box[0] * width), int(box[1] * height)
     return left, top, max(left + 1, round(box[2] * width)), max(top + 1, round(box[3] * height))
@@ -190,14 +195,14 @@ def make(
     detector: yolo.Settings | None = None,
     workers: int | None = None,
 ) -> None:
-    """Makes the mosaics that `folder` lacks of the `shard[0]`-th of `shard[1]` shares.
+    """Makes the mosaics that `folder` lacks in the `shard[0]`-th of `shard[1]` shares.
 
     Args:
-      footages: of all clips, whatever the shard, sorted.
+      footages: footage of all clips, for every shard the same, sorted.
       folder: the work folder.
-      shard: (i, n), i from 0.
-      detector: what finds the persons; None: the skeletons.
-      workers: processes (with a detector threads); by default one for each core.
+      shard: (i, n), with i from 0.
+      detector: settings of the detector that finds the persons; None: the skeletons locate them.
+      workers: number of processes (with a detector, threads); by default one per core.
 
     Raises: PreparationError.
     """
@@ -211,8 +216,8 @@ def make(
         share = list(itertools.chain(*groups))
         missing = {footage.name for footage in share} - done
         if len(missing) < len(share):
-            there = len(share) - len(missing)
-            print(f"{folder.path}: {there} of {len(share)} mosaics are there, {len(missing)} to make")
+            present = len(share) - len(missing)
+            print(f"{folder.path}: {present} of {len(share)} mosaics are present, {len(missing)} to make")
         groups = [group for group in groups if missing.intersection(footage.name for footage in group)]
         if detector is None:
             results = sources.map_in_order(_make_one, ((footage, folder) for (footage,) in groups), workers)
@@ -223,7 +228,7 @@ def make(
 
 
 def _make_one(task: tuple[Footage, ImageFolder]) -> bool:
-    """As `_keep`, of a clip whose persons its skeleton finds."""
+    """Stores the mosaic of a clip whose skeleton locates the persons; see `_keep`."""
     footage, folder = task
     return _keep(footage, folder, functools.partial(by_skeleton, footage))
 
@@ -231,7 +236,7 @@ def _make_one(task: tuple[Footage, ImageFolder]) -> bool:
 def _make_detected(
     groups: list[list[Footage]], missing: set[str], folder: ImageFolder, settings: yolo.Settings, workers: int
 ) -> Iterator[bool]:
-    """As `_keep`, of each clip in `missing`; the others of its group are there to make batches equal."""
+    """Stores the mosaic of each clip in `missing` (see `_keep`). The other clips keep the batches the same."""
     if not groups:
         return
     detector = yolo.Detector(settings)
@@ -244,7 +249,7 @@ def _make_detected(
 
 
 def _keep(footage: Footage, folder: ImageFolder, mosaic: Callable[[], bytes]) -> bool:
-    """Stores a clip's mosaic, or why there is none; whether there is one now."""
+    """Stores a clip's mosaic, or why it could not be made; returns whether it was made."""
     try:
         jpeg = mosaic()
     except sources.SourceFileError as error:
@@ -255,16 +260,16 @@ def _keep(footage: Footage, folder: ImageFolder, mosaic: Callable[[], bytes]) ->
 
 
 def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.Path, example: str) -> list[str]:
-    """Names, sorted, of the clips whose videos were found beneath `root`; says how many.
+    """Names, sorted, of the clips whose videos were found beneath `root`; prints their number.
 
-    Raises: PreparationError where there is none; `example` is how a video's name looks.
+    Raises: PreparationError if there are none; `example` shows what a video's name looks like.
     """
     if not root.is_dir():
-        raise PreparationError(f"{root}: no such folder; give --videos the folder of the videos")
+        raise PreparationError(f"{root}: no such folder; set --videos to the folder of the videos")
     common = sorted(found.keys() & set(names))
     if not common:
         raise PreparationError(
-            f"{root}: no video of any of the {len(names)} clips, expected {example} and the like; give --videos the "
+            f"{root}: no video of any of the {len(names)} clips; expected names such as {example}. Set --videos to the "
             "folder of the videos"
         )
     print(f"{root}: videos of {len(common)} of {len(names)} clips")
@@ -272,7 +277,7 @@ def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.
 
 
 def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.Clip | records.SetAside]:
-    """The clip with its mosaic, if there is a folder; a clip without one is kept, and it is said why."""
+    """The clip with its mosaic, if there is a folder. A clip without a mosaic is kept, and the reason is set aside."""
     if folder is None:
         return [clip]
     try:
@@ -282,8 +287,16 @@ def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.
     return [clip]
 
 
+def describe_images(folder: ImageFolder | None, skeleton: str) -> str | None:
+    """What the records say about images from `folder`; None if there are none.
+
+    `skeleton` names the coordinates by which the skeleton found the persons.
+    """
+    return folder.describe(skeleton) if folder is not None and folder.done() else None
+
+
 def _describe(about: dict) -> str:
-    """A part of a sentence for what an about.json says."""
+    """The part of a sentence that says what an about.json means."""
     if about == _BY_SKELETON:
         return "the skeleton"
     weights = f"{about['weights']}, sha256 {about['sha256'][:8]}"

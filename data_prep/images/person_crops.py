@@ -1,7 +1,7 @@
-"""Person crops: five frames of a clip, the person cut out of each, side by side in one picture. Pure functions.
+"""Person crops: cuts the person out of five frames of a clip and puts the crops side by side. Pure functions.
 
-The published pipeline: each crop is resized to 480 x 96 whatever its aspect, five of them make a 480 x 480 mosaic.
-Pictures are uint8 RGB [H, W, 3]; a box is (left, top, right, bottom) in whole pixels, right and bottom excluded.
+As published, each crop is resized to 480 x 96 regardless of its aspect ratio, and five crops make a 480 x 480 mosaic.
+Pictures are uint8 RGB [H, W, 3]. A box is (left, top, right, bottom) in whole pixels; right and bottom are excluded.
 """
 
 import dataclasses
@@ -20,19 +20,20 @@ Box = tuple[int, int, int, int]
 
 
 def uniform_frame_indices(num_frames: int, m: int = CROPS) -> np.ndarray:
-    """The middle frames of `m` equal parts of a clip: int64 [m], ascending; repeated where the clip is shorter."""
+    """The middle frames of `m` equal parts of a clip: int64 [m], ascending; repeated if the clip is shorter."""
     return ((np.arange(m) + 0.5) * num_frames / m).astype(np.int64)
 
 
 def joints_to_box(pixels: np.ndarray, frame_size: tuple[int, int], margin: float) -> Box | None:
-    """The box around joints, or None where they are not to be found in the frame.
+    """The box around joints.
 
     Args:
-      pixels: [..., 2], x and y of each joint (of all persons who belong in the box), in pixels.
+      pixels: [..., 2], x and y of each joint (of all persons in the box), in pixels.
       frame_size: height and width of the frame.
-      margin: added on every side, as a fraction of the longer side of the joints' own box: joints lie inside the body.
+      margin: added on every side, as a fraction of the longer side of the box; joints are inside the body.
 
-    Returns: the box, clipped to the frame; None where a joint is not finite or half of the box is out of the frame.
+    Returns: the box, clipped to the frame; None if a joint is not finite, or more than half of the box is outside the
+    frame.
     """
     points = pixels.reshape(-1, 2)
     if not np.isfinite(points).all():
@@ -50,10 +51,10 @@ def joints_to_box(pixels: np.ndarray, frame_size: tuple[int, int], margin: float
 
 
 def persons_to_box(persons: list[np.ndarray], frame_size: tuple[int, int], margin: float) -> Box | None:
-    """The box around persons, each given as the pixels [V, 2] of the joints, as `joints_to_box`.
+    """The box around persons, each given by the pixels [V, 2] of the joints; see `joints_to_box`.
 
-    Joints out of the camera's reach (not finite) are left out, and a person of whom that leaves no more than half.
-    None where that leaves nobody.
+    Joints that are not finite (out of the camera's reach) are left out, and so are persons with at most half of their
+    joints left. None if nobody is left.
     """
     seen = []
     for pixels in persons:
@@ -66,17 +67,17 @@ def persons_to_box(persons: list[np.ndarray], frame_size: tuple[int, int], margi
 def detections_to_box(
     boxes: np.ndarray, confidences: np.ndarray, frame_size: tuple[int, int], num_persons: int
 ) -> Box | None:
-    """The box around the `num_persons` main ones (or as many as there are) of the persons that a detector found.
+    """The box around the `num_persons` main persons that a detector found, or around all of them if there are fewer.
 
-    The main person is the largest: area times confidence, since detectors are as sure of a bystander.
+    The main person has the greatest area times confidence, because detectors are as certain about bystanders.
 
     Args:
       boxes: [n, 4], left, top, right and bottom of each person, in pixels.
-      confidences: [n], of each.
+      confidences: [n].
       frame_size: height and width of the frame, to which the box is clipped.
-      num_persons: whom the box is around.
+      num_persons: the number of persons in the box.
 
-    Returns: the box; None where there is nobody in the frame.
+    Returns: the box; None if nobody is in the frame.
     """
     height, width = frame_size
     inside = np.clip(boxes, 0, (width, height, width, height)).reshape(-1, 4)
@@ -93,10 +94,10 @@ def detections_to_box(
 def sampled_frames(
     num_frames: int, box_in: Callable[[int], Box | None], m: int = CROPS
 ) -> list[tuple[int, Box]] | None:
-    """The `m` uniformly sampled frames of a clip with the person's box in each; None where no frame has one.
+    """The `m` uniformly sampled frames of a clip with the box of the person in each; None if no frame has a person.
 
-    A frame without a person gives way to the nearest one with; of two, the earlier. `box_in` finds the box in a frame
-    and is asked for no more frames than it takes.
+    If a sampled frame has no person, the nearest frame that has one takes its place, in a tie the earlier. `box_in`
+    returns the box in a frame and is called for as few frames as possible.
     """
     chosen = []
     for wanted in uniform_frame_indices(num_frames, m):
@@ -108,10 +109,10 @@ def sampled_frames(
 
 
 def frames_to_search(num_frames: int, known: dict[int, Box | None], m: int = CROPS) -> list[int]:
-    """The frames to look for persons in next, for who wants to look at several at once; ascending.
+    """The frames in which to look for persons next, when several are searched at once; ascending.
 
-    First the sampled ones; where they show nobody, ever more of their neighbours: as many as were looked at in vain.
-    None is left when `known`, the box in each frame looked at so far, decides what `sampled_frames` chooses.
+    First the sampled frames. Around those without a person, ever more neighbors: as many as were searched in vain. The
+    list is empty when `known`, the box in each frame searched so far, decides what `sampled_frames` chooses.
     """
     search = set()
     for wanted in uniform_frame_indices(num_frames, m):
@@ -130,12 +131,12 @@ def frames_to_search(num_frames: int, known: dict[int, Box | None], m: int = CRO
 
 
 def _nearest_first(num_frames: int, wanted: int) -> list[int]:
-    """All frames by their distance from `wanted`; of two, the earlier first."""
+    """All frames by their distance from `wanted`, in a tie the earlier first."""
     return sorted(range(num_frames), key=lambda frame: abs(frame - wanted))
 
 
 def mask_to_box(mask: np.ndarray) -> Box | None:
-    """The box around the true pixels of `mask` [H, W], or None where there are none."""
+    """The box around the true pixels of `mask` [H, W]; None if there are none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -143,20 +144,20 @@ def mask_to_box(mask: np.ndarray) -> Box | None:
 
 
 def crop_and_resize(frame: np.ndarray, box: Box, height: int = CROP_HEIGHT, width: int = CROP_WIDTH) -> np.ndarray:
-    """The part of `frame` in `box`, resized to [height, width, 3] (bilinear, antialiased, aspect not kept)."""
+    """The part of `frame` in `box`, resized to [height, width, 3] (bilinear, antialiased, aspect ratio not kept)."""
     left, top, right, bottom = box
     part = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
     return np.array(part.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def mosaic(crops: list[np.ndarray]) -> np.ndarray:
-    """Crops [H, W, 3] of one size side by side, in their order: [H, n * W, 3]."""
+    """Puts crops [H, W, 3] of one size side by side, in order: [H, n * W, 3]."""
     return np.concatenate(crops, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where the crops of a mosaic come from: frames of the video (from 0), the box in each, and the frames' (H, W)."""
+    """Where the crops of a mosaic come from: frames of the video (from 0), box in each, size (H, W) of the frames."""
 
     frames: tuple[int, ...]
     boxes: tuple[Box, ...]
@@ -164,7 +165,7 @@ class Origin:
 
 
 def encode_jpeg(picture: np.ndarray, origin: Origin | None = None) -> bytes:
-    """The JPEG file of a picture; its comment says where the crops come from, if that is known."""
+    """The JPEG file of a picture. Its comment stores where the crops come from, if that is known."""
     stream = io.BytesIO()
     comment = {} if origin is None else {"comment": json.dumps(dataclasses.asdict(origin)).encode("ascii")}
     Image.fromarray(picture).save(stream, "JPEG", quality=_JPEG_QUALITY, **comment)
@@ -172,7 +173,7 @@ def encode_jpeg(picture: np.ndarray, origin: Origin | None = None) -> bytes:
 
 
 def read_origin(picture: Image.Image) -> Origin | None:
-    """What `encode_jpeg` wrote into an opened JPEG; None where it says nothing, or nothing that makes sense."""
+    """Reads what `encode_jpeg` stored in an opened JPEG; None if it stores nothing, or nothing valid."""
     try:
         stored = json.loads(picture.info["comment"])
         frames, size = tuple(map(int, stored["frames"])), tuple(map(int, stored["size"]))

@@ -1,16 +1,16 @@
-"""Picture files decoded whole, or refused with the reason."""
+"""Decodes picture files completely, or refuses them with the reason."""
 
 import io
 
 from data_prep.formats.sources import SourceFileError
 
-_MOST_PIXELS = 8192  # a side; a damaged header may claim more than the memory holds
+_MOST_PIXELS = 8192  # per side; a damaged header may claim more than fits into memory
 
 
 def decode(contents: bytes, formats: tuple[str, ...] = ("JPEG",)):
-    """The picture in a file's `contents`, of one of Pillow's `formats`, as a PIL picture in RGB.
+    """Decodes the picture in a file's `contents`, in one of Pillow's `formats`: a PIL picture in RGB.
 
-    Raises: SourceFileError where it is not a whole one.
+    Raises: SourceFileError if it is incomplete, damaged or of another format.
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -1,6 +1,6 @@
-"""Single frames out of a video, decoding no more than it takes to get at them.
+"""Reads single frames of a video, and decodes only as much as that takes.
 
-A video is a file, or a folder with a picture file for each frame.
+A video is a file, or a folder with one picture file per frame.
 """
 
 import pathlib
@@ -14,12 +14,12 @@ from data_prep.images import pictures
 
 FILE_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm")
 _PICTURES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-_OTHER_PICTURES = "_depth"  # how depth pictures beside those of the colour camera end
-_NEAR = 8  # frames ahead up to which decoding on is quicker than seeking
+_OTHER_PICTURES = "_depth"  # end of the names of depth pictures, which share the folder with color pictures
+_NEAR = 8  # up to this many frames ahead, decoding on is faster than seeking
 
 
 def find(root: pathlib.Path) -> list[pathlib.Path]:
-    """The videos beneath `root`, sorted: video files, and folders with picture files in them."""
+    """The videos beneath `root`, sorted: video files, and folders that contain picture files."""
     found = set()
     for path in root.rglob("*"):
         if path.suffix.lower() in FILE_SUFFIXES and not path.name.startswith("."):
@@ -30,17 +30,17 @@ def find(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def num_frames(path: pathlib.Path) -> int:
-    """The number of frames that a video has by its own account. Raises: SourceFileError."""
+    """The number of frames that a video's header (or folder) gives. Raises: SourceFileError."""
     return len(_frame_files(path)) if path.is_dir() else _in_video(path, _count)
 
 
 def read_frames(path: pathlib.Path, indices: Iterable[int]) -> dict[int, np.ndarray]:
-    """The frames `indices` (from 0) of a video, each uint8 RGB [H, W, 3].
+    """Reads the frames `indices` (from 0) of a video, each uint8 RGB [H, W, 3].
 
-    Of a video file's first stream, from the key frame before each, so that it is neither decoded nor converted as a
-    whole. One thread: the command runs a process or a thread per core.
+    The first stream of a file is decoded from the key frame before each index, so that most frames are neither decoded
+    nor converted. Decoding uses one thread, because the commands run a process or a thread per core.
 
-    Raises: SourceFileError where the file is no video, ends too early or cannot be decoded.
+    Raises: SourceFileError if the file is no video, ends too early or cannot be decoded.
     """
     indices = sorted(set(indices))
     if path.is_dir():
@@ -60,7 +60,7 @@ def _is_frame(path: pathlib.Path) -> bool:
 
 
 def _frame_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The pictures in a folder by the numbers in their names: frame_9 is before frame_10. Raises: SourceFileError."""
+    """The pictures in a folder by the numbers in their names: frame_9 before frame_10. Raises: SourceFileError."""
     files = [path for path in folder.iterdir() if _is_frame(path)]
     if not files:
         raise SourceFileError(f"no pictures ({', '.join(_PICTURES)}) in the folder")
@@ -77,7 +77,7 @@ def _read_picture(path: pathlib.Path) -> np.ndarray:
 
 
 def _in_video(path: pathlib.Path, function):
-    """function(container, first video stream) of a file. Raises: SourceFileError where that is no sound video."""
+    """function(container, first video stream) of a file. Raises: SourceFileError if the file is no valid video."""
     import av
 
     try:
@@ -94,7 +94,7 @@ def _in_video(path: pathlib.Path, function):
 
 
 def _count(container, stream) -> int:
-    """By the header; without one that says it, by the packets, none of which is decoded."""
+    """Counts frames by the header or, if it does not say, by the packets, without decoding any."""
     count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
     if not count:
         raise SourceFileError("a video of zero frames")
@@ -107,7 +107,7 @@ def _read(container, stream, indices: list[int]) -> dict[int, np.ndarray]:
 
 
 class _Decoder:
-    """Decodes single frames of a stream, asked for in ascending order."""
+    """Decodes single frames of a stream, requested in ascending order."""
 
     def __init__(self, container, stream):
         if not stream.average_rate or not stream.time_base:
@@ -121,18 +121,18 @@ class _Decoder:
         self._number = -1  # of `_frame`
 
     def frame(self, index: int):
-        """The frame `index`; a later one stands in for one that was dropped. Raises: SourceFileError."""
+        """The frame `index`; if it was dropped, a later one takes its place. Raises: SourceFileError."""
         import av
 
         if 0 <= self._number <= index <= self._number + _NEAR:
             self._decode_to(index)
             if self._number == index:
                 return self._frame
-        # From the key frame before; from the beginning where the file's index leads astray.
+        # From the key frame before; from the beginning if the index of the file is wrong.
         for target in (round(index * self._ticks), 0):
             try:
                 self._container.seek(self._first + target, stream=self._stream)
-            except av.FFmpegError:  # truncated files have lost the index at their end
+            except av.FFmpegError:  # truncated files lack the index at their end
                 continue
             self._frames, self._number = self._container.decode(self._stream), -1
             self._decode_to(index)
@@ -141,7 +141,7 @@ class _Decoder:
         raise SourceFileError(f"cut short: frame {index} is wanted, the last (from 0) is {self._number}")
 
     def _decode_to(self, index: int) -> None:
-        """Decodes on, up to the frame `index` or, where there is none, one after it."""
+        """Decodes up to the frame `index` or, if it does not exist, one frame beyond."""
         while self._number < index and (frame := next(self._frames, None)) is not None:
             if frame.pts is not None:
                 self._frame, self._number = frame, round((frame.pts - self._first) / self._ticks)

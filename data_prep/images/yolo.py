@@ -1,11 +1,11 @@
-"""Persons in pictures by YOLO: the detection, segmentation and pose weights of ultralytics (YOLOv5u, 8 to 12, 26).
+"""Finds persons in pictures with YOLO: detection, segmentation and pose weights of ultralytics (YOLOv5u, 8 to 12, 26).
 
-A .pt file of ultralytics is a pickle of a whole model. It is loaded by the restricted way that ultralytics has for it:
-`torch.load(weights_only=True)` with a list of ultralytics' and PyTorch's own layers. A file that asks for anything else
-is refused, and nothing in it is run. Still, weights should come from somewhere you trust.
+A .pt file of ultralytics is a pickle of a whole model. It is loaded in ultralytics' restricted way:
+`torch.load(weights_only=True)` with a list of ultralytics' and PyTorch's own layers. A file that needs anything else is
+refused, and nothing in it is run. Still, use only weights from a source that you trust.
 
-Inference is put together from the parts of ultralytics, not by its predictor, which imports torchvision's compiled
-operators: those of the package index are for CUDA alone.
+Inference uses the parts of ultralytics, not its predictor, which imports torchvision's compiled operators: those in the
+package index support only CUDA.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ DEFAULT_CONFIDENCE = 0.25
 DEFAULT_BATCH_SIZE = 16
 PERSON = "person"
 _MODELS = ("DetectionModel", "SegmentationModel", "PoseModel")
-_IMAGE_SIZE = 640  # the longer side, where the weights do not tell theirs
-_OVERLAP = 0.7  # of two boxes for one person; ultralytics' default for prediction
-_UNNAMED = (1, 80)  # numbers of classes of which, if they have no names, the first is a person: as in COCO, for one
+_IMAGE_SIZE = 640  # the longer side, if the weights do not store theirs
+_OVERLAP = 0.7  # two boxes that overlap more are the same person; ultralytics' default for prediction
+_UNNAMED = (1, 80)  # with one class, or COCO's 80, and no names, the first class is a person
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a `Detector` is made of.
+    """The settings of a `Detector`.
 
     Attributes:
       weights: a .pt file of ultralytics.
-      confidence: below which a detection is none.
-      person_class: name of the class of persons in the weights.
-      batch_size: pictures at a time.
+      confidence: detections of less confidence are dropped.
+      person_class: name of the person class in the weights.
+      batch_size: pictures per batch.
     """
 
     weights: pathlib.Path
@@ -48,7 +48,7 @@ class Settings:
 
     @functools.cached_property
     def about(self) -> dict:
-        """What decides the boxes, to be told from others' later. Raises: PreparationError where the file is missing."""
+        """The settings that decide the boxes, as about.json stores them. Raises: PreparationError without the file."""
         try:
             with open(self.weights, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -67,7 +67,7 @@ class Detector:
     """A loaded model, on the GPU if there is one."""
 
     def __init__(self, settings: Settings):
-        """Raises: PreparationError where the weights cannot be loaded, or know no persons."""
+        """Raises: PreparationError if the weights cannot be loaded, or have no person class."""
         model, self._image_size = _load(settings.weights)
         import torch
 
@@ -79,10 +79,10 @@ class Detector:
         self._model = model.to(self.device)
 
     def detect(self, pictures: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The persons in each of some pictures of one size, uint8 RGB [H, W, 3].
+        """Finds the persons in pictures of one size, uint8 RGB [H, W, 3].
 
-        Returns: for each its boxes, float32 [n, 4] (left, top, right, bottom in pixels), and confidences [n].
-        Raises: PreparationError where the memory does not suffice.
+        Returns: for each picture its boxes, float32 [n, 4] (left, top, right, bottom in pixels), and confidences [n].
+        Raises: PreparationError if the memory is too small.
         """
         import torch
         from ultralytics.data.augment import LetterBox
@@ -93,12 +93,12 @@ class Detector:
             return self._persons(torch.from_numpy(boxed), pictures[0].shape)
 
     def _persons(self, boxed, shape: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """As `detect`, of pictures of `shape` that were brought to the model's size, a tensor uint8 [N, H, W, 3]."""
+        """As `detect`, for pictures of `shape` that were scaled to the model's size: a tensor, uint8 [N, H, W, 3]."""
         from ultralytics.utils import nms, ops
 
         batch = boxed.to(self.device).permute(0, 3, 1, 2).float() / 255
         output = self._model(batch)
-        while isinstance(output, list | tuple):  # boxes and scores first; then prototypes of masks and the like
+        while isinstance(output, list | tuple):  # boxes and scores come first, then prototypes of masks and others
             output = output[0]
         found = nms.non_max_suppression(
             output,
@@ -107,20 +107,20 @@ class Detector:
             classes=self._class_ids,
             nc=self._num_classes,
             end2end=self._model.end2end,
-            max_time_img=float("inf"),  # else pictures are left out where the machine is slow
+            max_time_img=float("inf"),  # otherwise a slow machine leaves pictures out
         )
         boxes = (ops.scale_boxes(batch.shape[2:], rows[:, :4], shape) for rows in found)
         return [(each.cpu().numpy(), rows[:, 4].cpu().numpy()) for each, rows in zip(boxes, found, strict=True)]
 
 
 def _load(weights: pathlib.Path):
-    """The model in a .pt file, in float32 and ready for inference, and the size of the pictures that it wants.
+    """The model in a .pt file, in float32 and ready for inference, and the size of the pictures that it needs.
 
     Raises: PreparationError.
     """
-    if not weights.is_file():  # ultralytics would look for it in the internet
-        raise PreparationError(f"{weights}: no such file; give --yolo_weights a .pt file of ultralytics")
-    # Nothing is to be installed, downloaded or reported on the way.
+    if not weights.is_file():  # ultralytics would look for it on the internet
+        raise PreparationError(f"{weights}: no such file; set --yolo_weights to a .pt file of ultralytics")
+    # Ultralytics must not install, download or report anything.
     for variable, value in (("YOLO_AUTOINSTALL", "false"), ("YOLO_OFFLINE", "true"), ("YOLO_VERBOSE", "false")):
         os.environ.setdefault(variable, value)
     try:
@@ -131,7 +131,7 @@ def _load(weights: pathlib.Path):
             "`pip install 'mmcl_jax[yolo]'` into an environment of its own"
         ) from error
     with contextlib.ExitStack() as stack:
-        # Under a name of ours: of some names, as yolov5n.pt, ultralytics makes another and downloads that.
+        # Under a name of ours: ultralytics replaces some names, such as yolov5n.pt, by others and downloads those.
         link = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weights"))) / "weights.pt"
         link.symlink_to(weights.resolve())
         try:
@@ -140,19 +140,20 @@ def _load(weights: pathlib.Path):
         except Exception as error:  # torch and ultralytics raise anything from TypeError to UnpicklingError
             reason = str(error).replace(str(link), weights.name).strip() or repr(error)
             raise PreparationError(
-                f"{weights}: cannot be loaded ({reason.splitlines()[0]}); give --yolo_weights a .pt file that the "
-                "package ultralytics saved (those of the older yolov5 repository are of another kind)"
+                f"{weights}: cannot be loaded ({reason.splitlines()[0]}); set --yolo_weights to a .pt file that the "
+                "package ultralytics saved (files of the older yolov5 repository have another format)"
             ) from error
     if type(model).__name__ not in _MODELS:
         raise PreparationError(
-            f"{weights}: a {type(model).__name__}, expected one of {', '.join(_MODELS)}: YOLO weights that give boxes"
+            f"{weights}: holds a {type(model).__name__}, expected one of {', '.join(_MODELS)}; use YOLO weights "
+            "that give boxes"
         )
     size = (checkpoint.get("train_args") or {}).get("imgsz")
     return model.float().fuse(verbose=False).eval(), size if isinstance(size, int) and size > 0 else _IMAGE_SIZE
 
 
 def _person_classes(settings: Settings, names) -> list[int]:
-    """The numbers of the classes of persons. Raises: PreparationError where there is none."""
+    """The numbers of the person classes. Raises: PreparationError if there are none."""
     numbered = names.items() if isinstance(names, dict) else enumerate(names)
     names = {int(number): str(name) for number, name in numbered}
     classes = [number for number, name in names.items() if name.strip().lower() == settings.person_class.lower()]
@@ -162,7 +163,7 @@ def _person_classes(settings: Settings, names) -> list[int]:
     if not classes:
         listed = ", ".join(list(names.values())[:10]) + (", ..." if len(names) > 10 else "")
         raise PreparationError(
-            f"{settings.weights}: no class {settings.person_class!r} among its {len(names)} ({listed}); give weights "
-            "that detect persons, or --yolo_person the name of their class"
+            f"{settings.weights}: no class {settings.person_class!r} among its {len(names)} ({listed}); use weights "
+            "that detect persons, or set --yolo_person to the name of their class"
         )
     return classes

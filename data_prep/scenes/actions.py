@@ -1,7 +1,7 @@
-"""The actions of the synthetic dataset: each turns a take (who, how fast, how far, with what object) into a scene.
+"""The actions of the synthetic dataset: each turns a take (who, how fast, how far, with which object) into a scene.
 
 Actions are written for right-handed people; a left-handed take is the mirror image of the scene. Coordinates are those
-of `data_prep.scenes.figure`: the first person stands at the origin and faces z, metres.
+of `data_prep.scenes.figure`: the first person stands at the origin and faces z, in meters.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.scenes import figure
 from data_prep.scenes.figure import Figure, apply, blend, pulse, ramp, turn, unit, vectors
 
-# Object -> whether somebody holds it; what is not held lies on the table or on the floor.
+# Object -> whether people hold it; the others are on the table or on the floor.
 OBJECTS = {
     "nothing": False,
     "keyboard": False,
@@ -29,20 +29,20 @@ OBJECTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-    """What is fixed before an action begins.
+    """The properties of a clip that are fixed before its action begins.
 
     Attributes:
-      rng: the source of this take's variation; used by nothing else.
-      seconds: [T], the time of each frame in the performer's own tempo.
-      bodies: of the performer and of a partner, who is there in two-person actions only.
-      vigour: about 1, scales how far hands go.
-      item: key of OBJECTS.
+      rng: random numbers of this take; nothing else draws from it.
+      seconds: [T], the time of each frame in the performer's tempo.
+      bodies: of the performer and of a partner, who is present only in two-person actions.
+      vigor: about 1; scales how far hands move.
+      item: a key of OBJECTS.
     """
 
     rng: np.random.Generator
     seconds: np.ndarray
     bodies: tuple[figure.Body, figure.Body]
-    vigour: float
+    vigor: float
     item: str
 
     @property
@@ -51,25 +51,25 @@ class Take:
         return self.seconds / self.seconds[-1]
 
     def about(self, value: float, spread: float = 0.1) -> float:
-        """A number within `spread` (relative) of `value`."""
+        """A random number within `spread` (relative) of `value`."""
         return value * self.rng.uniform(1 - spread, 1 + spread)
 
     def beat(self, frequency: float, spread: float = 0.15) -> np.ndarray:
-        """[T], a sine of about `frequency` (hertz) and any phase."""
+        """[T], a sine of about `frequency` (hertz) and random phase."""
         return np.sin(2 * np.pi * self.about(frequency, spread) * self.seconds + self.rng.uniform(0, 2 * np.pi))
 
     def seldom(self) -> bool:
-        """True in a seventh of the takes: those which are done in a way that looks like the action's near relative."""
+        """True in a seventh of the takes, which are performed so that they resemble a similar action."""
         return bool(self.rng.random() < 1 / 7)
 
     def drift(self, size: float) -> np.ndarray:
-        """[T], slow and small wandering: nobody stands quite still. `size` is its amplitude."""
+        """[T], slow and small movement, because nobody stands quite still. `size` is its amplitude."""
         return size * (self.beat(0.3, 0.4) + 0.5 * self.beat(0.7, 0.4)) + size * self.rng.normal()
 
 
 @dataclasses.dataclass(frozen=True)
 class Prop:
-    """A thing to draw: its place [T, 3] in metres and the direction [T, 3] of its long axis (or of its front)."""
+    """A thing to draw: its place [T, 3] in meters, and the direction [T, 3] of its long axis or of its front."""
 
     kind: str
     place: np.ndarray
@@ -78,7 +78,7 @@ class Prop:
 
 @dataclasses.dataclass
 class Scene:
-    """One or two figures and the things around them, in one frame of coordinates."""
+    """One or two figures and the things around them, in the same coordinates."""
 
     figures: list[Figure]
     props: list[Prop] = dataclasses.field(default_factory=list)
@@ -89,12 +89,12 @@ class Action:
     """One class.
 
     Attributes:
-      name: of the class.
+      name: name of the class.
       perform: makes the scene of a take.
-      seconds: how long it lasts on average.
-      items: object -> probability; several are possible, so that the object does not give the class away.
+      seconds: average duration.
+      items: object -> probability. There are several, so that the object does not reveal the class.
       people: 1 or 2.
-      heading: the angle in radians by which the scene is turned to the left of the middle camera.
+      heading: angle in radians by which the scene is turned to the left of the middle camera.
     """
 
     name: str
@@ -106,10 +106,10 @@ class Action:
 
 
 def _person(take: Take, *, who=0, seat=0.0, lift=0.0, pitch=0.0, yaw=0.0, roll=0.0, nod=0.0, look=0.0, tilt=0.0):
-    """A figure on its feet (seat 0) to on a chair (seat 1), arms hanging.
+    """A figure, from standing (seat 0) to sitting on a chair (seat 1), with hanging arms.
 
-    `lift` raises (or, negative, lowers) the base of the spine, metres; pitch, yaw and roll turn the trunk; nod, look
-    and tilt turn the head, radians. Each is a number or [T].
+    `lift` raises (if negative, lowers) the base of the spine, in meters; pitch, yaw and roll turn the trunk, and nod,
+    look and tilt the head, in radians. Each is a number or [T].
     """
     body, num_frames = take.bodies[who], len(take.seconds)
     seat = np.broadcast_to(seat, num_frames)
@@ -128,9 +128,9 @@ def _person(take: Take, *, who=0, seat=0.0, lift=0.0, pitch=0.0, yaw=0.0, roll=0
 
 
 def _arm(person: Figure, side: str, weight, hand, *, elbow=None, fingers=None, thumb=None) -> None:
-    """Moves an arm from hanging (weight 0) to `hand` (weight 1), [T] and [T, 3]; the rest as in Figure.pose_arm.
+    """Moves an arm from hanging (weight 0) to `hand` (weight 1), [T] and [T, 3]; for the rest see Figure.pose_arm.
 
-    The way leads round in front of the shoulder, as the arm cannot fold through it; so does the way of the fingers.
+    Hand and fingers move in an arc in front of the shoulder, because the arm cannot fold through it.
     """
     forwards = vectors(0.08 * figure.SIDES[side], 0, 0.24)
     if fingers is not None:
@@ -146,12 +146,12 @@ def _arm(person: Figure, side: str, weight, hand, *, elbow=None, fingers=None, t
 
 
 def _detour(weight: np.ndarray, furthest: np.ndarray) -> np.ndarray:
-    """Leaves the straight way by `furthest` [3] where `weight` [T] is a half, and not at its ends."""
+    """An offset that is `furthest` [3] where `weight` [T] is one half, and 0 where it is 0 or 1."""
     return (4 * weight * (1 - weight))[:, None] * furthest
 
 
 def _held(person: Figure, side: str, kind: str, direction=None) -> list[Prop]:
-    """The object in a hand, if it is one that is held; upright unless a direction is given."""
+    """The object in a hand, if it is one that people hold; upright unless a direction is given."""
     if not OBJECTS[kind]:
         return []
     hand = person.joints[:, figure.ARMS[side][3]]
@@ -160,14 +160,14 @@ def _held(person: Figure, side: str, kind: str, direction=None) -> list[Prop]:
 
 
 def _chair(person: Figure, behind: float) -> Prop:
-    """A chair whose seat is under a person who sits, or `behind` metres behind one who stands."""
+    """A chair under a person who sits, or `behind` meters behind one who stands."""
     body = person.body
     place = np.broadcast_to(vectors(0, body.sitting - 0.07, -behind), person.joints[:, 0].shape)
     return Prop("chair", place, np.broadcast_to(vectors(0, 0, 1), place.shape))
 
 
 def _desk(person: Figure, on_it: str) -> tuple[float, float, list[Prop]]:
-    """Height and distance of a table before a person who sits, the table itself and what lies on it."""
+    """Height and distance of a table in front of a person who sits, and the table with the object on it."""
     body = person.body
     height, distance = body.sitting + 0.13 * body.height, -0.95 * body.thigh + 0.3 * body.height * 0.75
     still = np.zeros_like(person.joints[:, 0])
@@ -185,13 +185,13 @@ def _with_chair(person: Figure, seat: float) -> list[Prop]:
 
 
 def _drink(take: Take) -> Scene:
-    """The hand goes to the mouth, turns up with the head, and goes down again."""
+    """The hand moves to the mouth, tilts with the head, and moves down again."""
     seat, sips = _seated_sometimes(take), int(take.rng.integers(1, 3))
     up = pulse(take.phase, 0.03, take.about(0.3), take.about(0.78, 0.05), 1.0)
     sip = ramp(take.phase, 0.28, 0.42) - ramp(take.phase, 0.68, 0.8)
     if sips == 2:
         sip = sip * (1 - 0.75 * pulse(take.phase, 0.46, 0.52, 0.54, 0.6))
-    short = take.seldom()  # a full cup, hardly turned
+    short = take.seldom()  # a full cup, hardly tilted
     person = _person(take, seat=seat, nod=-take.about(0.08 if short else 0.3, 0.3) * sip)
     hand = person.by_head(take.about(-0.05), -0.1 + 0.03 * sip + take.drift(0.006), take.about(0.1) - 0.01 * sip)
     tilt = sip * take.about(0.25 if short else 0.85, 0.2)
@@ -203,12 +203,12 @@ def _drink(take: Take) -> Scene:
 
 
 def _phone_call(take: Take) -> Scene:
-    """The hand goes to the ear and stays there; small nods."""
+    """The hand moves to the ear and stays there, with small nods."""
     seat = _seated_sometimes(take)
     up = pulse(take.phase, 0.03, take.about(0.3), take.about(0.8, 0.05), 1.0 if take.rng.random() < 0.5 else 1.6)
     nods = take.about(0.06, 0.5) * take.beat(1.2) * up
     person = _person(take, seat=seat, nod=nods, tilt=take.about(0.15, 0.5) * up, look=take.drift(0.1))
-    if take.seldom():  # the loudspeaker is on, the phone before the mouth
+    if take.seldom():  # the loudspeaker is on, and the phone in front of the mouth
         hand = person.by_head(take.about(-0.07), take.about(-0.12), take.about(0.12))
     else:
         hand = person.by_head(take.about(-0.11), take.about(-0.08, 0.3), take.about(0.03, 0.6))
@@ -225,9 +225,9 @@ def _phone_call(take: Take) -> Scene:
 
 
 def _brush_teeth(take: Take) -> Scene:
-    """The hand is at the mouth and goes quickly from side to side by a few centimetres."""
+    """The hand is at the mouth and moves quickly from side to side by a few centimeters."""
     up = pulse(take.phase, -0.05, take.about(0.16), take.about(0.9, 0.04), 1.1)
-    strokes = take.about(0.035, 0.25) * take.vigour * take.beat(2.8) * up
+    strokes = take.about(0.035, 0.25) * take.vigor * take.beat(2.8) * up
     person = _person(take, nod=take.about(0.1, 0.5) * up)
     hand = person.by_head(take.about(-0.1) + strokes, -0.1 + 0.3 * strokes, take.about(0.11))
     fingers = vectors(0.85, 0.2, 0.1 + 4 * strokes)
@@ -236,23 +236,23 @@ def _brush_teeth(take: Take) -> Scene:
 
 
 def _eat(take: Take) -> Scene:
-    """The hand goes to the mouth again and again, from the height of the chest; the head comes a little to meet it."""
+    """The hand moves repeatedly from the height of the chest to the mouth; the head bends a little towards it."""
     seat = _seated_sometimes(take)
     up = pulse(take.phase, -0.05, take.about(0.18), take.about(0.92, 0.04), 1.15)
     bite = (0.5 + 0.5 * take.beat(1.15)) ** 1.3
     person = _person(take, seat=seat, nod=0.12 * up + take.about(0.12, 0.4) * bite * up)
     mouth = person.by_head(take.about(-0.04), -0.11, take.about(0.11))
     below = person.by_chest(take.about(-0.1), take.about(-0.08, 0.5), take.about(0.27))
-    if take.seldom():  # nibbles, the hand stays at the mouth
+    if take.seldom():  # nibbling: the hand stays at the mouth
         below = blend(np.full_like(bite, 0.75), below, mouth)
-    hand = blend(bite * min(take.vigour, 1.05), below, mouth)
+    hand = blend(bite * min(take.vigor, 1.05), below, mouth)
     fingers = vectors(0.55, 0.35 + 0.5 * bite, 0.3 - 0.6 * bite)
     _arm(person, "right", up, hand, elbow=vectors(-0.7, -1, 0.1), fingers=fingers, thumb=vectors(0.1, 0.8, -0.3))
     return Scene([person], [*_with_chair(person, seat), *_held(person, "right", take.item, vectors(0.25, 1, 0))])
 
 
 def _write(take: Take) -> Scene:
-    """One hand goes along a line with small strokes, the other lies on the paper."""
+    """One hand moves along a line with small strokes, the other rests on the paper."""
     person = _person(take, seat=1.0, pitch=take.about(0.26, 0.2), yaw=take.about(0.1, 0.5), nod=take.about(0.4, 0.25))
     height, distance, desk = _desk(person, "paper")
     still = np.ones_like(take.phase)
@@ -260,7 +260,7 @@ def _write(take: Take) -> Scene:
     along = (lines % 1.0) - ramp(lines % 1.0, 0.85, 1.0)  # back to the margin at the end of a line
     stroke = take.about(0.017, 0.25) * take.beat(3.2)
     loop = take.about(0.012, 0.25) * take.beat(3.2)
-    x = -0.2 + (0.06 if take.seldom() else 0.21) * take.vigour * along + loop  # a signature, or lines of text
+    x = -0.2 + (0.06 if take.seldom() else 0.21) * take.vigor * along + loop  # a signature, or lines of text
     hand = vectors(x, height + 0.05 + 0.3 * loop, distance - 0.06 + stroke)
     fingers = vectors(0.5 + 8 * stroke, -0.3 + 6 * loop, 0.9)
     _arm(person, "right", still, hand, elbow=vectors(-0.9, -0.8, -0.3), fingers=fingers, thumb=vectors(0.9, 0.6, 0.2))
@@ -279,7 +279,7 @@ def _write(take: Take) -> Scene:
 
 
 def _type(take: Take) -> Scene:
-    """Both hands tap in turn, a centimetre or two, and wander over the keys."""
+    """Both hands tap in turn by one or two centimeters and wander over the keys."""
     person = _person(take, seat=1.0, pitch=take.about(0.18, 0.3), nod=take.about(0.22, 0.4))
     height, distance, desk = _desk(person, "keyboard")
     still, tap, one_hand = np.ones_like(take.phase), take.beat(2.8), take.seldom()
@@ -303,9 +303,9 @@ def _type(take: Take) -> Scene:
 
 
 def _wave(take: Take) -> Scene:
-    """The hand goes up beside the head and swings from side to side."""
+    """The hand is raised beside the head and swings from side to side."""
     up = pulse(take.phase, -0.02, take.about(0.22), take.about(0.82, 0.06), 1.05)
-    swing = take.beat(1.8) * take.vigour * up
+    swing = take.beat(1.8) * take.vigor * up
     person = _person(take, roll=0.03 * swing)
     hand = person.by_chest(take.about(-0.33) - 0.13 * swing, take.about(0.2, 0.4), take.about(0.17, 0.3))
     fingers = vectors(-0.55 * swing, 1, 0.1)
@@ -314,7 +314,7 @@ def _wave(take: Take) -> Scene:
 
 
 def _sit_down(take: Take) -> Scene:
-    """From standing to a chair: the trunk bends forwards on the way, the hands end on the thighs."""
+    """The person sits down on a chair: the trunk bends forwards, and the hands end on the thighs."""
     start = take.rng.uniform(0.02, 0.2)
     seat = ramp(take.phase, start, take.about(0.72, 0.12))
     person = _person(
@@ -329,14 +329,14 @@ def _sit_down(take: Take) -> Scene:
 
 
 def _kick(take: Take) -> Scene:
-    """One leg swings back and then up in front; the arms balance."""
+    """One leg swings back and then up to the front; the arms balance."""
     hit = take.rng.uniform(0.38, 0.52)
     back = pulse(take.phase, hit - 0.33, hit - 0.12, hit - 0.12, hit)
     front = pulse(take.phase, hit - 0.12, hit + 0.08, hit + 0.12, hit + 0.42)
     person = _person(take, lift=-0.02 * (back + front), pitch=0.2 * back - 0.18 * front, yaw=0.3 * front - 0.15 * back)
     body = person.body
     rest = vectors(-1.3 * body.hip, body.ankle_height, 0)
-    far = vectors(-0.03, take.about(0.5, 0.25) * take.vigour, take.about(0.62))
+    far = vectors(-0.03, take.about(0.5, 0.25) * take.vigor, take.about(0.62))
     ankle = blend(front, blend(back, rest, vectors(-0.12, 0.32, -0.38)), far)
     person.pose_leg("right", ankle, foot=blend(front, vectors(-0.2, -0.45, 1), vectors(0, 0.6, 1)))
     _arm(person, "left", front, person.by_chest(0.4, -0.25, 0.25))
@@ -350,13 +350,13 @@ def _kick(take: Take) -> Scene:
 
 
 def _throw(take: Take) -> Scene:
-    """The hand goes back behind the head and then forwards, while the trunk turns with it."""
+    """The hand moves behind the head and then forwards, and the trunk turns with it."""
     release = take.rng.uniform(0.52, 0.64)
     back = pulse(take.phase, release - 0.5, release - 0.24, release - 0.22, release + 0.04)
     front = pulse(take.phase, release - 0.22, release + 0.1, release + 0.14, release + 0.4)
     person = _person(take, pitch=0.3 * front - 0.12 * back, yaw=0.5 * front - 0.5 * back)
-    behind = person.by_chest(take.about(-0.34), take.about(0.14, 0.4), -0.22 * take.vigour)
-    before = person.by_chest(-0.1, take.about(0.02, 1.0), 0.52 * take.vigour)
+    behind = person.by_chest(take.about(-0.34), take.about(0.14, 0.4), -0.22 * take.vigor)
+    before = person.by_chest(-0.1, take.about(0.02, 1.0), 0.52 * take.vigor)
     hand = blend(front, blend(back, person.hanging("right"), behind), before)
     hand = hand + _detour(back, vectors(-0.2, 0, -0.05)) + _detour(front, vectors(-0.05, 0.2, 0))
     person.pose_arm("right", hand, elbow=blend(back, vectors(-0.5, -1, -0.6), vectors(-1, -0.3, 0.2)))
@@ -372,16 +372,16 @@ def _throw(take: Take) -> Scene:
 
 
 def _partner(person: Figure, yaw: float, x: float, z: float) -> None:
-    """Turns the second figure by `yaw` and puts it at (x, z) on the floor."""
+    """Turns the second figure by `yaw` and places it at (x, z) on the floor."""
     rotation = turn(yaw=yaw)
     person.joints = apply(rotation, person.joints) + vectors(x, 0, z)
     person.trunk, person.face = rotation @ person.trunk, rotation @ person.face
 
 
 def _handshake(take: Take) -> Scene:
-    """Two people face each other; their right hands meet and go up and down."""
+    """Two people face each other; their right hands meet and move up and down."""
     together = pulse(take.phase, 0.02, take.about(0.3), take.about(0.75, 0.06), 1.0)
-    shake = take.about(0.04, 0.3) * take.vigour * take.beat(2.2) * ramp(take.phase, 0.22, 0.35)
+    shake = take.about(0.04, 0.3) * take.vigor * take.beat(2.2) * ramp(take.phase, 0.22, 0.35)
     apart, height = take.rng.uniform(0.85, 1.0), take.about(0.56, 0.05) * take.bodies[0].height
     people = [_person(take, who=who, pitch=0.1 * together, nod=-0.05) for who in (0, 1)]
     for person in people:
@@ -393,7 +393,7 @@ def _handshake(take: Take) -> Scene:
 
 
 def _pat_on_back(take: Take) -> Scene:
-    """One stands behind the other and pats the other's back, who gives way a little and looks round."""
+    """One person stands behind the other and pats the other's back; the other gives way a little and looks around."""
     reach = pulse(take.phase, 0.02, take.about(0.25), take.about(0.82, 0.05), 1.05)
     pat = (0.5 + 0.5 * take.beat(1.9)) * reach
     person = _person(take, pitch=0.12 * reach, yaw=0.2 * reach)
@@ -403,7 +403,7 @@ def _pat_on_back(take: Take) -> Scene:
     apart = take.rng.uniform(0.5, 0.6)
     _partner(other, 0.0, -0.08, apart)
     back = other.joints[:, figure.SPINE_SHOULDER] + vectors(-0.06, -0.08, -0.19)
-    hand = back + vectors(0, 0.03 * pat, -take.about(0.1) * take.vigour * pat)
+    hand = back + vectors(0, 0.03 * pat, -take.about(0.1) * take.vigor * pat)
     _arm(
         person,
         "right",

@@ -1,7 +1,7 @@
-"""Draws the crops of the synthetic dataset: people of thick limbs, what they hold, a room, in the crop's own pixels.
+"""Draws the crops of the synthetic dataset: people, the objects they hold, and a room.
 
-Everything comes in camera coordinates, metres: x to the right of the picture, y up, z away from the camera, which is
-what Kinect's mirrored pictures show. A point is seen at column x / z and row -y / z.
+All coordinates are the camera's, in meters: x to the right of the picture, y up, z away from the camera, as in Kinect's
+mirrored pictures. A point appears at column x / z and row -y / z.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from data_prep.images import person_crops
 from data_prep.scenes import figure
 
-_MARGIN = 0.13  # metres around the joints: the head and the hands are larger than their joints
-_NEAREST = 1.0  # metres; a ball that flies past the camera is not drawn
+_MARGIN = 0.13  # meters around the joints: the head and the hands are larger than their joints
+_NEAREST = 1.0  # meters; a ball that flies past the camera is not drawn
 _TRUNK = (figure.SHOULDER_LEFT, figure.SHOULDER_RIGHT, figure.HIP_RIGHT, figure.HIP_LEFT)
 _SHIRTS = (
     (200, 60, 50),
@@ -33,7 +33,7 @@ _FLOORS = ((150, 126, 100), (120, 124, 130), (134, 112, 112))
 
 @dataclasses.dataclass(frozen=True)
 class Clothes:
-    """Colours of one person, RGB."""
+    """Colors of one person, RGB."""
 
     shirt: tuple[int, int, int]
     trousers: tuple[int, int, int]
@@ -42,13 +42,13 @@ class Clothes:
 
 
 def sample_clothes(rng: np.random.Generator) -> Clothes:
-    """Draws what somebody looks like."""
-    return Clothes(*(colours[rng.integers(len(colours))] for colours in (_SHIRTS, _TROUSERS, _SKINS, _HAIRS)))
+    """Draws the looks of a person."""
+    return Clothes(*(colors[rng.integers(len(colors))] for colors in (_SHIRTS, _TROUSERS, _SKINS, _HAIRS)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """One person in camera coordinates, metres: joints [T, 25, 3], marks of the head [T, 5, 3] (see `head_marks`)."""
+    """One person in camera coordinates, meters: joints [T, 25, 3], marks of the head [T, 5, 3] (see `head_marks`)."""
 
     joints: np.ndarray
     marks: np.ndarray
@@ -57,9 +57,9 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class Thing:
-    """An object or a piece of furniture, camera coordinates: its place [T, 3] and three axes [T, 3, 3].
+    """An object or a piece of furniture in camera coordinates: its place [T, 3] and three axes [T, 3, 3].
 
-    The axes are rows: along its direction, up and to the side; for what is held only the first counts.
+    The axes are rows: along its direction, up, and to the side; held objects use only the first.
     """
 
     kind: str
@@ -68,21 +68,21 @@ class Thing:
 
 
 def head_marks(person: figure.Figure) -> np.ndarray:
-    """The points that make a head, [T, 5, 3] metres in the figure's coordinates: hair, face, both eyes, mouth."""
+    """The points that make up a head, [T, 5, 3], meters, in the figure's coordinates: hair, face, both eyes, mouth."""
     offsets = ((0, 0.03, -0.03), (0, -0.01, 0.025), (0.04, 0.02, 0.11), (-0.04, 0.02, 0.11), (0, -0.055, 0.11))
     return np.stack([person.by_head(*offset) for offset in offsets], axis=1)
 
 
 def draw_crops(people: list[Person], things: list[Thing], camera: int, floor: float) -> list[np.ndarray]:
-    """The crops of a clip.
+    """Draws the crops of a clip.
 
     Args:
       people: one or two.
-      things: what else is there.
-      camera: number of the camera, which has its own background.
-      floor: y of the floor, metres, negative.
+      things: the other things in the scene.
+      camera: number of the camera; each has its own background.
+      floor: y of the floor, meters, negative.
 
-    Returns: five pictures uint8 [480, 96, 3] of uniformly sampled frames, each of the box around everybody.
+    Returns: five pictures uint8 [480, 96, 3] of uniformly sampled frames, each showing the box around everybody.
     """
     indices = person_crops.uniform_frame_indices(len(people[0].joints))
     return [_draw_crop(people, things, int(index), camera, floor) for index in indices]
@@ -113,10 +113,10 @@ def _draw_crop(people, things, index: int, camera: int, floor: float) -> np.ndar
 
 
 class _Canvas:
-    """The picture of one box, drawn with square pixels and squeezed to a crop's shape at the end."""
+    """The picture of one box, drawn with square pixels and resized to the shape of a crop at the end."""
 
     def __init__(self, joints: np.ndarray):
-        """Takes the box around `joints` [K, 3] and a margin."""
+        """The box is that around `joints` [K, 3], with a margin."""
         seen = joints[:, :2] * (1, -1) / joints[:, 2:]
         margin = _MARGIN / joints[:, 2].mean()
         self._low, high = seen.min(axis=0) - margin * np.array([1, 1.4]), seen.max(axis=0) + margin
@@ -126,31 +126,31 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.image)
 
     def point(self, point: np.ndarray) -> tuple[float, float]:
-        """Pixel of a point [3]."""
+        """The pixel of a point [3]."""
         x, y = (point[:2] * (1, -1) / point[2] - self._low) * self._scale
         return float(x), float(y)
 
-    def per_metre(self, point: np.ndarray) -> float:
-        """Pixels that a metre has at the depth of `point`."""
+    def per_meter(self, point: np.ndarray) -> float:
+        """Pixels per meter at the depth of `point`."""
         return float(self._scale / point[2])
 
-    def limb(self, start, end, width: float, colour) -> None:
-        """A capsule between two points, `width` in metres."""
-        radius = 0.5 * width * self.per_metre(start)
+    def limb(self, start, end, width: float, color) -> None:
+        """Draws a capsule between two points, `width` in meters."""
+        radius = 0.5 * width * self.per_meter(start)
         ends = (self.point(start), self.point(end))
-        self.draw.line(ends, fill=colour, width=max(2, round(2 * radius)))
+        self.draw.line(ends, fill=color, width=max(2, round(2 * radius)))
         for x, y in ends:
-            self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
-    def disc(self, centre, radius: float, colour) -> None:
-        """A disc, `radius` in metres."""
-        x, y = self.point(centre)
-        radius *= self.per_metre(centre)
-        self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    def disc(self, center, radius: float, color) -> None:
+        """Draws a disc, `radius` in meters."""
+        x, y = self.point(center)
+        radius *= self.per_meter(center)
+        self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
-    def area(self, points, colour) -> None:
-        """A filled polygon of points [K, 3]."""
-        self.draw.polygon([self.point(point) for point in points], fill=colour)
+    def area(self, points, color) -> None:
+        """Draws a filled polygon of points [K, 3]."""
+        self.draw.polygon([self.point(point) for point in points], fill=color)
 
     def crop(self) -> np.ndarray:
         """The picture as a crop, uint8 [480, 96, 3]."""
@@ -158,12 +158,12 @@ class _Canvas:
         return np.asarray(self.image.resize(size, Image.Resampling.BILINEAR))
 
 
-def _shade(colour, factor: float) -> tuple[int, ...]:
-    return tuple(int(min(255, channel * factor)) for channel in colour)
+def _shade(color, factor: float) -> tuple[int, ...]:
+    return tuple(int(min(255, channel * factor)) for channel in color)
 
 
 def _draw_room(canvas: _Canvas, camera: int, floor: float, depth: float) -> None:
-    """Wall, floor and a picture on the wall; each camera has its own."""
+    """Draws wall, floor and a picture on the wall; each camera has its own."""
     wall, ground = _WALLS[camera % len(_WALLS)], _FLOORS[camera % len(_FLOORS)]
     width, height = canvas.image.size
     edge = canvas.point(np.array([0, floor, depth + 1.5]))[1]
@@ -175,7 +175,7 @@ def _draw_room(canvas: _Canvas, camera: int, floor: float, depth: float) -> None
 
 
 def _draw_trunk(canvas: _Canvas, person: Person, index: int) -> None:
-    """Everything of a person but the arms in front of the trunk: far arms first, then legs, trunk and head."""
+    """Draws a person except for the arms in front of the trunk: far arms first, then legs, trunk and head."""
     joints, clothes = person.joints[index], person.clothes
     _draw_arms(canvas, person, index, near=False)
     for leg in sorted(figure.LEGS.values(), key=lambda leg: -joints[leg[1], 2]):
@@ -189,15 +189,15 @@ def _draw_trunk(canvas: _Canvas, person: Person, index: int) -> None:
     canvas.limb(joints[figure.SPINE_SHOULDER], joints[figure.HEAD], 0.09, _shade(clothes.skin, 0.9))
     hair, face, *features = person.marks[index]
     parts = [(hair, 0.125, clothes.hair), (face, 0.108, clothes.skin)]
-    for centre, radius, colour in sorted(parts, key=lambda part: -part[0][2]):
-        canvas.disc(centre, radius, colour)
-    for mark, colour in zip(features, ((30, 30, 30), (30, 30, 30), (170, 60, 60)), strict=True):
+    for center, radius, color in sorted(parts, key=lambda part: -part[0][2]):
+        canvas.disc(center, radius, color)
+    for mark, color in zip(features, ((30, 30, 30), (30, 30, 30), (170, 60, 60)), strict=True):
         if mark[2] < face[2]:
-            canvas.disc(mark, 0.016, colour)
+            canvas.disc(mark, 0.016, color)
 
 
 def _draw_arms(canvas: _Canvas, person: Person, index: int, near: bool) -> None:
-    """The arms whose elbow and hand are in front of the trunk (`near`), or the others."""
+    """Draws the arms whose elbow and hand are in front of the trunk (`near`), or the others."""
     joints, clothes = person.joints[index], person.clothes
     depth = joints[figure.SPINE_MID, 2]
     for arm in figure.ARMS.values():
@@ -212,11 +212,11 @@ def _draw_arms(canvas: _Canvas, person: Person, index: int, near: bool) -> None:
 
 
 def _corners(thing: Thing, index: int, depth: float, width: float, up: float = 0.0, back: float = 0.0) -> np.ndarray:
-    """Corners [4, 3] of a level rectangle, metres, `up` above the thing's place and `back` behind it."""
+    """Corners [4, 3] of a level rectangle, meters, `up` above the place of a thing and `back` behind it."""
     along, upward, side = thing.axes[index]
-    centre = thing.place[index] + up * upward - back * along
+    center = thing.place[index] + up * upward - back * along
     return np.stack(
-        [centre + a * depth / 2 * along + s * width / 2 * side for a, s in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
+        [center + a * depth / 2 * along + s * width / 2 * side for a, s in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
     )
 
 
@@ -242,7 +242,7 @@ def _draw_table(canvas: _Canvas, table: Thing, index: int, floor: float) -> None
 
 
 def _draw_on_table(canvas: _Canvas, thing: Thing, index: int) -> None:
-    """A sheet of paper with lines, or a keyboard with rows of keys."""
+    """Draws a sheet of paper with lines, or a keyboard with rows of keys."""
     if thing.kind == "paper":
         sheet, ink, depth, width = (252, 252, 252), (150, 160, 190), 0.3, 0.4
     else:
@@ -261,34 +261,34 @@ def _draw_on_table(canvas: _Canvas, thing: Thing, index: int) -> None:
 
 
 class _Brush:
-    """Draws in an object's own plane: `along` its axis and `across` it, metres from its place."""
+    """Draws in an object's plane: `along` its axis and `across` it, in meters from its place."""
 
     def __init__(self, canvas: _Canvas, thing: Thing, index: int):
         self._draw = canvas.draw
         place = thing.place[index]
         self._origin = np.array(canvas.point(place))
-        self._scale = canvas.per_metre(place)
+        self._scale = canvas.per_meter(place)
         axis = thing.axes[index, 0, :2] * (1, -1)
         length = np.linalg.norm(axis)
         straight = axis / length if length > 1e-6 else np.array([0.0, -1.0])
-        self._along = straight * max(length, 0.6)  # an object that points at the camera still has a length
+        self._along = straight * max(length, 0.6)  # an object that points at the camera keeps some length
         self._across = np.array([-straight[1], straight[0]])
 
-    def area(self, points, colour) -> None:
-        """A polygon of (along, across) points."""
+    def area(self, points, color) -> None:
+        """Draws a polygon of (along, across) points."""
         pixels = [self._pixel(*point) for point in points]
-        self._draw.polygon(pixels, fill=colour)
+        self._draw.polygon(pixels, fill=color)
 
-    def box(self, start: float, end: float, width: float, colour) -> None:
-        """A rectangle from `start` to `end` along the axis."""
+    def box(self, start: float, end: float, width: float, color) -> None:
+        """Draws a rectangle from `start` to `end` along the axis."""
         half = width / 2
-        self.area([(start, -half), (end, -half), (end, half), (start, half)], colour)
+        self.area([(start, -half), (end, -half), (end, half), (start, half)], color)
 
-    def disc(self, along: float, across: float, radius: float, colour) -> None:
-        """A disc."""
+    def disc(self, along: float, across: float, radius: float, color) -> None:
+        """Draws a disc."""
         x, y = self._pixel(along, across)
         radius *= self._scale
-        self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
     def _pixel(self, along: float, across: float) -> tuple[float, float]:
         x, y = self._origin + self._scale * (along * self._along + across * self._across)

@@ -1,7 +1,7 @@
-"""An articulated figure of 25 joints: bodies of fixed bone lengths, posed by joint angles and by hand and foot targets.
+"""An articulated figure of 25 joints: fixed bone lengths, posed by joint angles and by targets of hands and feet.
 
-Joints are Kinect v2's in NTU RGB+D's order. The figure's own frame is right-handed: x to the figure's left, y up, z to
-where it faces, the floor at y = 0, metres. All functions work on whole clips: every array begins with frames T.
+Joints are those of the Kinect v2, in NTU RGB+D's order. The figure's coordinates are right-handed: x to its left, y up,
+z to the front, the floor at y = 0, in meters. All functions work on whole clips: every array begins with the frames, T.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ LEGS = {
     "left": (HIP_LEFT, KNEE_LEFT, ANKLE_LEFT, FOOT_LEFT),
     "right": (HIP_RIGHT, KNEE_RIGHT, ANKLE_RIGHT, FOOT_RIGHT),
 }
-# +1 to the figure's left, where x grows.
+# The sign of x on each side: x grows to the figure's left.
 SIDES = {"left": 1.0, "right": -1.0}
-# (joint, the joint it hangs from): every pair stays at a fixed distance whatever the pose.
+# (joint, parent): the distance of every pair is the same in all poses.
 BONES = (
     *((SPINE_MID, SPINE_BASE), (SPINE_SHOULDER, SPINE_MID), (NECK, SPINE_SHOULDER), (HEAD, NECK)),
     *((hip, SPINE_BASE) for hip in (HIP_LEFT, HIP_RIGHT)),
@@ -43,7 +43,7 @@ for _limbs in (ARMS, LEGS):
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """Bone lengths of one person, metres."""
+    """Bone lengths of one person, meters."""
 
     height: float
     spine_low: float
@@ -70,17 +70,17 @@ class Body:
 
     @property
     def standing(self) -> float:
-        """Height of the base of the spine over the floor of a person who stands with almost straight knees."""
+        """Height of the base of the spine above the floor, for a person who stands with almost straight knees."""
         return self.ankle_height + 0.985 * (self.thigh + self.shin) + 0.3 * self.hip
 
     @property
     def sitting(self) -> float:
-        """Height of the base of the spine over the floor of a person on a chair."""
+        """Height of the base of the spine above the floor, for a person on a chair."""
         return self.ankle_height + self.shin + 0.02
 
 
 def sample_body(rng: np.random.Generator) -> Body:
-    """Draws a person: 1.55 to 1.9 m high, each proportion within a few percent of the average adult's."""
+    """Draws a person 1.55 to 1.9 m tall; each proportion is within a few percent of the average adult's."""
     height = rng.uniform(1.55, 1.9)
     fractions = {
         "spine_low": 0.17,
@@ -101,7 +101,7 @@ def sample_body(rng: np.random.Generator) -> Body:
 
 
 def ramp(time: np.ndarray, start: float, stop: float) -> np.ndarray:
-    """Minimum-jerk rise from 0 at `start` to 1 at `stop`: how a hand gets from rest to rest."""
+    """Minimum-jerk rise from 0 at `start` to 1 at `stop`: how a hand moves from rest to rest."""
     x = np.clip((time - start) / (stop - start), 0.0, 1.0)
     return x**3 * (10 - 15 * x + 6 * x**2)
 
@@ -112,12 +112,12 @@ def pulse(time: np.ndarray, start: float, full: float, release: float, stop: flo
 
 
 def vectors(x, y, z) -> np.ndarray:
-    """Stacks coordinates (numbers or [T]) to [T, 3], or to [3] where all three are numbers."""
+    """Stacks coordinates (numbers or [T]) to [T, 3], or to [3] if all three are numbers."""
     return np.stack(np.broadcast_arrays(x, y, z), axis=-1).astype(np.float64)
 
 
 def blend(weight: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Goes from `start` to `end` ([T, 3] or [3]) as `weight` [T] goes from 0 to 1."""
+    """Moves from `start` to `end` ([T, 3] or [3]) as `weight` [T] goes from 0 to 1."""
     return start + weight[:, None] * (end - start)
 
 
@@ -146,17 +146,16 @@ def apply(rotation: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def two_bones(root, target, upper: float, lower: float, pole) -> tuple[np.ndarray, np.ndarray]:
-    """Places the middle and the end of a limb: the end at the target, or as near to it as the limb reaches.
+    """Places the middle and the end of a limb; the end is at the target, or as near to it as the limb reaches.
 
     Args:
-      root: [T, 3], shoulder or hip, metres.
-      target: [T, 3], where the wrist or the ankle should be, metres.
-      upper: length of the first bone, metres.
-      lower: length of the second bone, metres.
+      root: [T, 3], shoulder or hip, meters.
+      target: [T, 3], where the wrist or the ankle should be, meters.
+      upper: length of the first bone, meters.
+      lower: length of the second bone, meters.
       pole: [T, 3] or [3], the direction in which the elbow or the knee points.
 
-    Returns:
-      Middle and end, [T, 3] each; both bones have their lengths in every frame.
+    Returns: middle and end, [T, 3] each; both bones keep their lengths in every frame.
     """
     towards = target - root
     distance = np.linalg.norm(towards, axis=-1, keepdims=True)
@@ -169,17 +168,25 @@ def two_bones(root, target, upper: float, lower: float, pole) -> tuple[np.ndarra
 
 
 class Figure:
-    """One person through one clip. The trunk is posed when it is made, arms and legs by their targets afterwards.
+    """One person in one clip. The trunk is posed on construction, arms and legs afterwards, by their targets.
 
     Attributes:
       body: the bone lengths.
-      joints: [T, 25, 3], metres; arms and legs are NaN until they are posed.
+      joints: [T, 25, 3], meters; arms and legs are NaN until they are posed.
       trunk: [T, 3, 3], rotation of the chest.
       face: [T, 3, 3], rotation of the head.
     """
 
     def __init__(self, body: Body, base: np.ndarray, *, hips=None, trunk=None, face=None):
-        """Args: body; base [T, 3] the base of the spine, metres; rotations of hips, trunk on hips and face on trunk."""
+        """Poses the trunk.
+
+        Args:
+          body: the bone lengths.
+          base: [T, 3], the base of the spine, meters.
+          hips: [T, 3, 3], rotation of the hips; None: none.
+          trunk: [T, 3, 3], rotation of the trunk relative to the hips; None: none.
+          face: [T, 3, 3], rotation of the head relative to the trunk; None: none.
+        """
         self.body = body
         num_frames = len(base)
         still = np.broadcast_to(np.eye(3), (num_frames, 3, 3))
@@ -201,27 +208,27 @@ class Figure:
         self.joints = joints
 
     def by_head(self, x=0.0, y=0.0, z=0.0) -> np.ndarray:
-        """The point [T, 3] that lies (x, y, z) metres from the centre of the head, in the head's own directions."""
+        """The point [T, 3] that is (x, y, z) meters from the center of the head, in the head's directions."""
         return self.joints[:, HEAD] + apply(self.face, vectors(x, y, z))
 
     def by_chest(self, x=0.0, y=0.0, z=0.0) -> np.ndarray:
-        """The point [T, 3] that lies (x, y, z) metres from the spine at the shoulders, in the chest's directions."""
+        """The point [T, 3] that is (x, y, z) meters from the spine at the shoulders, in the chest's directions."""
         return self.joints[:, SPINE_SHOULDER] + apply(self.trunk, vectors(x, y, z))
 
     def hanging(self, side: str) -> np.ndarray:
-        """Where the wrist [T, 3] of an arm that hangs at rest is."""
+        """The wrist [T, 3] of an arm that hangs at rest."""
         shoulder = self.joints[:, ARMS[side][0]]
         return shoulder + apply(self.hips, self.body.arm * vectors(0.16 * SIDES[side], -0.93, 0.12))
 
     def pose_arm(self, side: str, hand: np.ndarray, *, elbow=None, fingers=None, thumb=None) -> None:
-        """Brings a hand to a target.
+        """Moves a hand to a target.
 
         Args:
           side: 'left' or 'right'.
-          hand: [T, 3], where the wrist should be, metres.
-          elbow: [T, 3] or [3], the direction in which the elbow points; down, back and outwards by default.
-          fingers: [T, 3] or [3], the direction from the wrist to the fingers; along the forearm by default.
-          thumb: [T, 3] or [3], where the thumb points, made square to the fingers; forwards by default.
+          hand: [T, 3], where the wrist should be, meters.
+          elbow: [T, 3] or [3], the direction in which the elbow points; by default down, back and outwards.
+          fingers: [T, 3] or [3], the direction from the wrist to the fingers; by default along the forearm.
+          thumb: [T, 3] or [3], the direction of the thumb, made perpendicular to the fingers; by default forwards.
         """
         body, sign = self.body, SIDES[side]
         shoulder, elbow_joint, wrist, palm, tip, thumb_joint = ARMS[side]
@@ -236,7 +243,7 @@ class Figure:
         self.joints[:, thumb_joint] = self.joints[:, palm] + 0.8 * body.fingers * (0.6 * fingers + 0.8 * thumb)
 
     def pose_leg(self, side: str, ankle: np.ndarray, *, knee=None, foot=None) -> None:
-        """Brings an ankle to a target [T, 3], metres; the knee and the foot point forwards by default."""
+        """Moves an ankle to a target [T, 3], meters; the knee and the foot point forwards by default."""
         body = self.body
         hip, knee_joint, ankle_joint, foot_joint = LEGS[side]
         knee = apply(self.hips, vectors(0.12 * SIDES[side], 0, 1)) if knee is None else knee

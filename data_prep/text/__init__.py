@@ -1,1 +1,1 @@
-"""Asks a multimodal model about mosaics, stores its answers and joins them to the records."""
+"""Asks a multimodal model about mosaics, stores its answers and adds them to the records."""

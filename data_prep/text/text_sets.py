@@ -1,7 +1,7 @@
-"""Text sets: what a model has said so far, a file per clip in a work folder, and joining it to the records.
+"""Text sets: the stored answers of a model, one file per clip in a work folder, and adding them to the records.
 
-The work folder has `MODEL/QUESTION/FEATURE/about.json` and `clips/NAME.npz` beside it; records have the same path
-beneath `text/`, a TFDS dataset each. Nothing here asks a model: that is `text_features`.
+The work folder has `MODEL/QUESTION/FEATURE/about.json`, with `clips/NAME.npz` beside it. Records have the same path
+beneath `text/`, one TFDS dataset per text set. This module asks no model; `text_features` does.
 """
 
 import io
@@ -19,49 +19,49 @@ from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 
 _ABOUT = "about.json"
-_JOINING = ".text_incomplete"  # beneath the records; not beneath `text/`, where it would be taken for a text set
+_JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
 
 
 class Outputs:
-    """What is done of one text set: `about.json` and a file per clip in one folder."""
+    """The finished part of one text set: `about.json` and one file per clip in a folder."""
 
     def __init__(self, root: pathlib.Path, text_set: str):
-        """The text set `text_set`, 'model/question/feature', beneath `root`; nothing is created."""
+        """The text set `text_set`, 'model/question/feature', beneath `root`; creates nothing."""
         self.text_set = text_set
         self.folder = root / text_set
         self.about = _read_about(self.folder / _ABOUT)
 
     def agree_on(self, about: dict) -> None:
-        """Claims the folder for features that are made as `about` says; None there is what is not known yet.
+        """Checks that the features in the folder were made as `about` says; None in `about` means not known yet.
 
-        Raises: PreparationError where the folder holds features that were made otherwise.
+        Raises: PreparationError if the folder holds features that were made differently.
         """
         if self.about is not None:
             for key, value in about.items():
                 if value is not None and self.about.get(key) != value:
                     raise PreparationError(
-                        f"{self.folder}: made with {key} {self.about.get(key)!r}, now it is {value!r}; choose another "
-                        "--name (or name of the question), or remove that folder"
+                        f"{self.folder}: made with {key} {self.about.get(key)!r}, not {value!r}; choose another "
+                        "--name (or another name of the question), or remove that folder"
                     )
 
     def claim(self, about: dict) -> None:
-        """Notes what the features are made with. Raises: PreparationError, as `agree_on`."""
+        """Stores how the features are made. Raises: PreparationError, as `agree_on`."""
         self.agree_on(about)
         if self.about is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / _ABOUT, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+            write_whole(self.folder / _ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
             self.about = about
 
     def write(self, clip: str, feature: np.ndarray, answer: str, num_tokens: int) -> None:
-        """Stores a clip's feature, so that its file is there whole or not at all."""
+        """Stores a clip's feature; the file is written completely or not at all."""
         stream = io.BytesIO()
         np.savez(stream, feature=feature, answer=np.array(answer), num_tokens=np.array(num_tokens))
         write_whole(self._path(clip), stream.getvalue())
 
     def read(self, clip: str) -> tuple[np.ndarray, str, int] | None:
-        """Feature float32 [D], answer and its number of tokens; None where there is no file.
+        """Feature float32 [D], answer and its number of tokens; None if there is no file.
 
-        Raises: SourceFileError where the file is damaged or of another width.
+        Raises: SourceFileError if the file is damaged or has another width.
         """
         path = self._path(clip)
         if self.about is None or not path.is_file():
@@ -79,7 +79,7 @@ class Outputs:
         return feature.astype(np.float32), answer, num_tokens
 
     def find(self, clip: str) -> tuple[np.ndarray, str, int] | None:
-        """As `read`, but None too where the file is damaged: such a clip is to be done again."""
+        """As `read`, but also None for a damaged file, so that the clip is processed again."""
         try:
             return self.read(clip)
         except sources.SourceFileError:
@@ -90,7 +90,7 @@ class Outputs:
 
 
 def _read_about(path: pathlib.Path) -> dict | None:
-    """Contents of an `about.json`; None where there is none. Raises: PreparationError where it is damaged."""
+    """Contents of an `about.json`; None if there is none. Raises: PreparationError if it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -103,15 +103,17 @@ def _read_about(path: pathlib.Path) -> dict | None:
 
 
 def join(root, out, text_sets: Iterable[str] | None = None) -> None:
-    """Adds features to records as text datasets, each complete or not there.
+    """Adds features to records as text datasets, each complete or not at all.
+
+    A clip without a feature, or with a damaged one, is left out and reported. An existing set is replaced if it was
+    made with the same model and question.
 
     Args:
       root: the records folder.
-      out: where `--out` wrote the features.
-      text_sets: 'model/question/feature' of those to add; None: all in `out`.
+      out: the folder into which `data_prep.text_features` wrote the features.
+      text_sets: 'model/question/feature' of the sets to add; None: all in `out`.
 
-    A clip without a feature, or with a damaged one, is left out and said so. A set that is there is replaced if it was
-    made with the same model and question. Raises: PreparationError, RecordsError.
+    Raises: PreparationError, RecordsError.
     """
     opened = records.Records(root)
     out = pathlib.Path(out)
@@ -119,7 +121,9 @@ def join(root, out, text_sets: Iterable[str] | None = None) -> None:
         text_sets = sorted(path.parent.relative_to(out).as_posix() for path in out.glob(f"*/*/*/{_ABOUT}"))
     all_outputs = [Outputs(out, text_set) for text_set in text_sets]
     if not all_outputs:
-        raise PreparationError(f"{out}: no text features here; it is what --out of data_prep.text_features names")
+        raise PreparationError(
+            f"{out}: no text features in this folder; give the --out folder of data_prep.text_features"
+        )
     for outputs in all_outputs:
         _join_one(opened, outputs)
 
@@ -129,8 +133,8 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
     target = opened.root / records.TEXT / outputs.text_set
     if target.exists() and _read_about(target / _ABOUT) != outputs.about:
         raise PreparationError(
-            f"{target}: exists already and was made otherwise; choose another --name (or name of the question), or "
-            "remove that folder"
+            f"{target}: already exists and was made differently; choose another --name (or another name of "
+            "the question), or remove that folder"
         )
     joining = opened.root / _JOINING
     shutil.rmtree(joining, ignore_errors=True)
@@ -151,14 +155,14 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
 
 
 def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outputs) -> list[SetAside]:
-    """Writes the features of the records' clips, in the records' order; returns the clips that have none.
+    """Writes the features of the records' clips, in the order of the records; returns the clips that have none.
 
-    Raises: PreparationError where not one of them has any.
+    Raises: PreparationError if no clip has any.
     """
     from tensorflow_datasets import features
 
     if outputs.about is None:
-        raise PreparationError(f"{outputs.folder}: nothing is done; is there a mosaic that can be read?")
+        raise PreparationError(f"{outputs.folder}: no clip has been processed; check that the mosaics can be read")
     schema = {
         "feature": features.Tensor(shape=(outputs.about["width"],), dtype=np.float32),
         "answer": features.Text(),
@@ -178,7 +182,7 @@ def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outp
     if not dataset.names:
         raise PreparationError(
             f"{outputs.folder}: no feature of any of the {len(opened)} clips of {opened.root} "
-            f"({left_out[0].name}: {left_out[0].reason}); do the names agree?"
+            f"({left_out[0].name}: {left_out[0].reason}); check that the names agree"
         )
     dataset.close()
     dataset.save_names()

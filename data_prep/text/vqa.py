@@ -1,8 +1,8 @@
-"""Visual question answering models behind one interface: pictures and a question in, answers and their features out.
+"""Visual question answering models with one interface: pictures and a question in, answers and features out.
 
-Two kinds, both through Hugging Face transformers: BLIP's question answering model (the paper's), and whatever
-`AutoModelForImageTextToText` loads: BLIP-2, InstructBLIP and chat models. Weights come from safetensors alone, all of
-them or none; code that lies beside a checkpoint is never run.
+There are two kinds, both loaded by Hugging Face transformers: BLIP's question answering model, as in the paper, and the
+models that `AutoModelForImageTextToText` loads (BLIP-2, InstructBLIP and chat models). Weights are read only from
+safetensors, and all must be present. Code in a checkpoint's folder is never run.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ import numpy as np
 from mmcl_jax.runtime.errors import PreparationError
 
 TOKEN_WIDTH = 3  # start, one token of the answer, end
-# The first as in the released code; table 9 of the paper words it "Whether the person are holding object?".
+# The first is that of the released code; in table 9 of the paper it is "Whether the person are holding object?".
 QUESTIONS = {
     "holding": "whether the people are holding objects?",
     "head": "Whether the hands are touching head?",
     "foot": "Whether the hands are touching foot?",
 }
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
-# How models that take a bare text expect a question; all others have a chat template.
+# How models without a chat template expect a question.
 _PROMPTS = {"blip-2": "Question: {} Answer:", "instructblip": "Question: {} Short answer:"}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BLIP_BEAMS = 3  # the released BLIP searches with three beams
@@ -31,15 +31,15 @@ _BLIP_BEAMS = 3  # the released BLIP searches with three beams
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a model said of one picture.
+    """The answer of a model about one picture.
 
     Attributes:
-      text: the answer as a person reads it.
-      num_tokens: of the answer, without start and end.
-      token_ids: float32 [3]: start, the answer's first token, end; padding after an empty answer.
-      states: float32 [D], the decoder's last hidden state, mean over the answer's tokens; of the start where the answer
-        is empty; None where not asked for.
-      log_probabilities: float32 [A], of the given answers (without the end after them); None where none is given.
+      text: the answer as text.
+      num_tokens: number of tokens of the answer, without start and end.
+      token_ids: float32 [3]: start, first token of the answer, end; padding after an empty answer.
+      states: float32 [D], the decoder's last hidden state, averaged over the tokens of the answer (of the start, if the
+        answer is empty); None if not requested.
+      log_probabilities: float32 [A], of the candidate answers, without the end token; None if there are no candidates.
     """
 
     text: str
@@ -52,16 +52,16 @@ class Answer:
 def load_model(
     name: str, *, revision: str | None = None, precision: str = "auto", max_tokens: int = 10
 ) -> "VisualQuestionAnswering":
-    """Loads a model to the GPU, if there is one.
+    """Loads a model, to the GPU if there is one.
 
     Args:
       name: a folder that `save_pretrained` wrote, or an id of the Hugging Face hub.
       revision: commit, tag or branch of the hub's repository.
-      precision: one of `PRECISIONS`; 'auto' is float32 on a CPU; on a GPU the checkpoint's own if that is a half
-        precision, else float16.
-      max_tokens: at which an answer ends at the latest.
+      precision: one of `PRECISIONS`. 'auto' is float32 on a CPU; on a GPU it is the checkpoint's own precision if that
+        is a half precision, else float16.
+      max_tokens: number of tokens of an answer at most.
 
-    Raises: PreparationError where there is no such model, it is of another kind, or it lacks weights.
+    Raises: PreparationError if the model does not exist, is of another kind, or lacks weights.
     """
     import torch
     import transformers
@@ -72,7 +72,7 @@ def load_model(
     if folder.exists() and not (folder / "config.json").is_file():
         raise PreparationError(f"{name}: not a model folder (no config.json); give one that save_pretrained wrote")
     if not folder.exists() and not _HUB_ID.fullmatch(name):
-        raise PreparationError(f"{name}: no such folder, and not an id of the Hugging Face hub, as owner/model")
+        raise PreparationError(f"{name}: no such folder, and not an id of the Hugging Face hub such as owner/model")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source = {"revision": revision, "trust_remote_code": False}
     try:
@@ -96,21 +96,21 @@ def load_model(
     missing = sorted([*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])])
     if missing:
         raise PreparationError(
-            f"{name}: {len(missing)} weights of {type(model).__name__} are missing or of another shape, among them "
-            f"{', '.join(missing[:3])}; is it a checkpoint of that model?"
+            f"{name}: {len(missing)} weights of {type(model).__name__} are missing or have another shape, among them "
+            f"{', '.join(missing[:3])}; use a complete checkpoint of that model"
         )
     return kind(model.eval().to(device), processor, max_tokens)
 
 
 def _kind(name: str, config):
-    """Which of the two kinds a model is, and the class that loads it. Raises: PreparationError."""
+    """The wrapper of a model, and the class that loads it. Raises: PreparationError."""
     import transformers
 
     if config.model_type == "blip":
         if "BlipForQuestionAnswering" not in (config.architectures or []):
             raise PreparationError(
-                f"{name}: a BLIP of another task ({', '.join(config.architectures or ['unnamed'])}); "
-                "take one of question answering, as Salesforce/blip-vqa-base"
+                f"{name}: a BLIP for another task ({', '.join(config.architectures or ['unnamed'])}); "
+                "use one for question answering, such as Salesforce/blip-vqa-base"
             )
         return _Blip, transformers.BlipForQuestionAnswering
     return _ImageTextToText, transformers.AutoModelForImageTextToText
@@ -127,7 +127,7 @@ def _dtype(precision: str, device: str, config):
 
 
 class VisualQuestionAnswering:
-    """A loaded model. `load` may run in any thread, the rest in one.
+    """A loaded model. `load` may run in any thread, all other methods in one thread.
 
     Attributes: `revision`, the hub's commit (None for a folder); `precision`; `device`; `width` of the states.
     """
@@ -143,25 +143,25 @@ class VisualQuestionAnswering:
         self.start, self.end, self.pad = self._special_tokens()
 
     def load(self, pictures: list):
-        """Brings PIL pictures of one size into the form that `see` takes."""
+        """Converts PIL pictures of one size to the form that `see` takes."""
         return pictures
 
     def see(self, loaded):
-        """Does once what all questions about these pictures share."""
+        """Computes once what all questions about these pictures share."""
         return loaded
 
     def prompt(self, question: str) -> str:
-        """The text that the model is given."""
+        """The text that the model gets."""
         return question
 
     def answer(self, seen, question: str, *, states: bool = False, candidates: tuple[str, ...] = ()) -> list[Answer]:
-        """Answers `question` about each of the pictures.
+        """Answers `question` about each picture.
 
         Args:
-          seen: of `see`.
+          seen: the result of `see`.
           question: as a person would ask it.
-          states: whether the decoder's states are wanted.
-          candidates: answers whose probability is wanted.
+          states: whether to return the decoder's states.
+          candidates: answers whose log-probabilities to return.
 
         Raises: PreparationError for a candidate without a token.
         """
@@ -190,7 +190,7 @@ class VisualQuestionAnswering:
         return Answer(text, len(ids), np.array(row, dtype=np.float32), states, log_probabilities)
 
     def _log_probabilities(self, context, question: str, text: str, count: int) -> np.ndarray:
-        """log P(answer `text`), float32 [N]: sum over its tokens."""
+        """log P(answer `text`), float32 [N]: the sum over its tokens."""
         import torch
 
         ids = self._candidate(question, text)
@@ -202,11 +202,11 @@ class VisualQuestionAnswering:
         return log_probabilities.gather(2, chosen).sum(dim=(1, 2)).cpu().numpy()
 
     def _candidate(self, question: str, text: str) -> list[int]:
-        """Tokens of a given answer."""
+        """Tokens of a candidate answer."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _cut(self, rows) -> list[list[int]]:
-        """Generated rows up to the first end."""
+        """Generated rows up to the first end token."""
         ends = {self.end, self.pad, *self._ends()}
         cut = []
         for row in rows.tolist():
@@ -215,7 +215,7 @@ class VisualQuestionAnswering:
         return cut
 
     def _padded(self, rows: list[list[int]]):
-        """Rows of tokens as one tensor [N, L]; what comes after a row does not act on it."""
+        """Rows of tokens as one tensor [N, L]; the padding does not affect the tokens before it."""
         import torch
 
         length = max(map(len, rows))
@@ -233,7 +233,7 @@ class VisualQuestionAnswering:
         raise NotImplementedError
 
     def _context(self, seen, question: str):
-        """All that the decoder needs beside the answer."""
+        """Everything that the decoder needs besides the answer."""
         raise NotImplementedError
 
     def _generate(self, context) -> list[list[int]]:
@@ -241,12 +241,12 @@ class VisualQuestionAnswering:
         raise NotImplementedError
 
     def _decode(self, context, rows: list[list[int]]):
-        """Reads answers: hidden states [N, 1 + L, D] and logits [N, 1 + L, tokens], the start first."""
+        """Decodes given answers: hidden states [N, 1 + L, D] and logits [N, 1 + L, tokens], start first."""
         raise NotImplementedError
 
 
 class _Blip(VisualQuestionAnswering):
-    """BLIP: the picture is encoded once, each question reads it through cross-attention, a decoder answers."""
+    """BLIP: encodes the picture once; each question attends to it, and a decoder answers."""
 
     @property
     def width(self) -> int:
@@ -300,14 +300,14 @@ class _Blip(VisualQuestionAnswering):
 
 
 class _ImageTextToText(VisualQuestionAnswering):
-    """BLIP-2, InstructBLIP and chat models. Pictures of a batch have one size, so that no prompt needs padding."""
+    """BLIP-2, InstructBLIP and chat models. All pictures of a batch have one size, so no prompt needs padding."""
 
     def __init__(self, model, processor, max_tokens: int):
         self._has_encoder = not getattr(model.config, "use_decoder_only_language_model", True)
         super().__init__(model, processor, max_tokens)
         if self.model.config.model_type not in _PROMPTS and not processor.chat_template:
             raise PreparationError(
-                f"{model.name_or_path}: a model of type {model.config.model_type!r} without a chat template; take one "
+                f"{model.name_or_path}: a model of type {model.config.model_type!r} without a chat template; use one "
                 "that was trained to answer questions"
             )
 
@@ -337,7 +337,7 @@ class _ImageTextToText(VisualQuestionAnswering):
         return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
 
     def _candidate(self, question: str, text: str) -> list[int]:
-        """Tokens of a given answer as they follow the prompt: after a colon they carry a space."""
+        """Tokens of a candidate answer after the prompt; after a colon they begin with a space."""
         alone = super()._candidate(question, text)
         if self._has_encoder:
             return alone
@@ -358,14 +358,14 @@ class _ImageTextToText(VisualQuestionAnswering):
 
     def _generate(self, context):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sampling options in a checkpoint, which greedy search does not use
+            warnings.simplefilter("ignore")  # about sampling options in a checkpoint, which greedy search ignores
             rows = self.model.generate(
                 **context,
                 num_beams=1,
                 do_sample=False,
                 max_new_tokens=self.max_tokens,
                 pad_token_id=self.pad,
-                suppress_tokens=[self.model.config.image_token_id],  # it would stand for a picture that is not there
+                suppress_tokens=[self.model.config.image_token_id],  # it would stand for a missing picture
             )
         return self._cut(rows[:, 1 if self._has_encoder else context["input_ids"].shape[1] :])
 
@@ -384,7 +384,7 @@ class _ImageTextToText(VisualQuestionAnswering):
         return outputs.hidden_states[-1][:, -length:], outputs.logits[:, -length:]
 
     def _extended(self, context: dict, rows) -> dict:
-        """The inputs with `rows` after the prompt; what goes with each token (masks, kinds) goes on as it ends."""
+        """The inputs with `rows` after the prompt; masks and other values per token repeat their last value."""
         import torch
 
         shape = context["input_ids"].shape
@@ -396,12 +396,12 @@ class _ImageTextToText(VisualQuestionAnswering):
         return extended
 
 
-# Models that can think aloud are asked not to; templates of others do not know the word.
+# Models that can output their reasoning are told not to; other templates ignore the option.
 _CHAT = {"add_generation_prompt": True, "enable_thinking": False}
 
 
 def _ones(encoded):
-    """The attention mask of encoded tokens of which none is padding."""
+    """The attention mask of encoded tokens without padding."""
     import torch
 
     return torch.ones(encoded.shape[:2], dtype=torch.long, device=encoded.device)

@@ -1,1 +1,1 @@
-"""Shared by the web pages of records and of runs: a self-contained page and a skeleton player."""
+"""Shared by the web pages about records and about runs: a self-contained page, and a skeleton player."""

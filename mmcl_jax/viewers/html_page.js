@@ -1,17 +1,17 @@
-// What pages of html_page.py share: their JSON, elements from text that stays text, sections.
+// Shared by all pages of html_page.py: their JSON, elements whose text is never markup, sections.
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
 const DRAWN = new Set(["svg", "g", "rect", "path", "line", "circle", "text"]);
 
-// An element: attributes (`class` and others; a function is a listener), then children: elements, text, null for none.
+// Makes an element from attributes (a function is a listener) and children: elements, text, or null for none.
 function make(tag, attributes = {}, ...children) {
   const element = DRAWN.has(tag) ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes))
     if (typeof value === "function") element.addEventListener(name, value);
-    else if (name === "style") element.style.cssText = value; // the policy admits styles set by this script
+    else if (name === "style") element.style.cssText = value; // the policy allows styles that a script sets
     else element.setAttribute(name, value);
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;

@@ -1,8 +1,7 @@
-"""One self-contained web page: a frame, scripts, styles and a block of JSON. It loads nothing from anywhere.
+"""Builds a self-contained web page from a frame, scripts, styles and a block of JSON. The page loads nothing.
 
-Text reaches the page within the JSON alone, from which the page's own script makes text nodes, never markup. A content
-security policy admits the scripts by their digests, and nothing else: even a text that got out of its place could not
-run.
+Text reaches the page only in the JSON, and the page's own scripts turn it into text nodes, never into markup. A content
+security policy admits only the scripts with known digests, so that even text that escaped from its place could not run.
 """
 
 import base64
@@ -22,20 +21,22 @@ STYLE = pathlib.Path(__file__).with_name("html_page.css")
 
 
 def fill(command: str, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]) -> str:
-    """The page.
+    """Returns the page as HTML.
 
     Args:
-      command: whose page it is, as `python -m` takes it.
-      title: of the page.
-      data: what JSON can hold; the page's scripts find it in the element `data`.
+      command: the command that writes the page, as `python -m` takes it.
+      title: title of the page.
+      data: data that JSON can hold; the page's scripts find it in the element `data`.
       scripts: JavaScript files, in order.
       styles: CSS files, in order.
+
+    Raises: ValueError if `data` contains NaN or infinity.
     """
     codes = [path.read_text(encoding="utf-8") for path in scripts]
     digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii") for code in codes]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
-    # Within a script element '<' may begin its end; JSON can spell it otherwise. NaN would be no JSON.
+    # '<' may begin the end of the script element, so it is escaped. NaN is not valid JSON.
     block = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "<!--generator-->": _generator(command),
@@ -50,12 +51,12 @@ def fill(command: str, title: str, data, scripts: Sequence[pathlib.Path], styles
 
 
 def _generator(command: str) -> str:
-    """Tells a command's pages, which it may replace, from other files."""
+    """The tag that distinguishes a command's pages, which the command may replace, from other files."""
     return f'<meta name="generator" content="mmcl_jax {command}">'
 
 
 def check_replaceable(out: pathlib.Path, command: str) -> None:
-    """Raises: PreparationError where `out` is something else than an earlier page of the command."""
+    """Raises: PreparationError if `out` is anything but an earlier page of the command."""
     try:
         with out.open("rb") as stream:
             found = _generator(command).encode() in stream.read(2000)
@@ -64,11 +65,11 @@ def check_replaceable(out: pathlib.Path, command: str) -> None:
     except OSError as error:
         raise PreparationError(f"{out}: cannot be written ({error}); choose another --out") from error
     if not found:
-        raise PreparationError(f"{out}: exists and is no page of this command; choose another --out")
+        raise PreparationError(f"{out}: exists and is not a page of this command; choose another --out")
 
 
 def write(out: pathlib.Path, page: str) -> None:
-    """Writes a page, whole or not at all. Raises: PreparationError."""
+    """Writes a page completely or not at all. Raises: PreparationError if the file cannot be written."""
     try:
         with clear_disk_errors(out.parent):
             write_whole(out, page.encode())

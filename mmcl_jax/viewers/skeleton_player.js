@@ -1,11 +1,11 @@
-// Draws a clip of skeleton_player.py on a canvas: play, pause, scrub, turn; several moments side by side beneath it.
+// Draws a clip of skeleton_player.py on a canvas, with play, pause, scrub and turn, and several moments beneath it.
 "use strict";
 
 const SkeletonPlayer = (() => {
-  const FRAME_RATE = 30; // of Kinect; records do not say it
+  const FRAME_RATE = 30; // of the Kinect; records do not store it
   const SPEEDS = [1, 0.5, 0.25];
   const MOMENTS = 7;
-  const PITCH = 0.12; // from a little above, so that the floor is seen
+  const PITCH = 0.12; // from a little above, so that the floor is visible
   const OUTLIERS = 0.005;
   const playing = new Set();
   let running = false;
@@ -31,7 +31,7 @@ const SkeletonPlayer = (() => {
     return differences;
   }
 
-  // Coordinates as [body][joint][axis][frame], flat: to the right, up, away.
+  // Coordinates as a flat [body][joint][axis][frame]; the axes are right, up, away.
   function decode(clip, layout) {
     const { frames, bodies } = clip, joints = layout.joints.length, axes = layout.coordinates;
     const [up, sign] = layout.up;
@@ -56,7 +56,7 @@ const SkeletonPlayer = (() => {
     return [sorted[skipped], sorted[sorted.length - 1 - skipped]];
   }
 
-  // What to look at: the middle, how far it reaches sideways (however it is turned) and up, and the floor's height.
+  // The bounds of a clip: its middle, its extent sideways (from every direction) and up, and the height of the floor.
   function fit(decoded, clip, layout) {
     const joints = layout.joints.length, axes = [[], [], []];
     for (let body = 0; body < clip.bodies; body++)
@@ -101,7 +101,7 @@ const SkeletonPlayer = (() => {
   });
 
   return class SkeletonPlayer {
-    // root: an empty element. Decoding waits until it is seen. autoplay: whether it then plays.
+    // root: an empty element. The clip is decoded when it becomes visible, and then plays if autoplay is true.
     constructor(root, clip, layout, { autoplay = false, label = "skeleton" } = {}) {
       Object.assign(this, { root, clip, layout, name: label, frame: 0, speed: 0, yaw: 0, pitch: PITCH, visible: false });
       this.turns = layout.coordinates === 3;
@@ -173,7 +173,7 @@ const SkeletonPlayer = (() => {
     }
 
     listenToTurning() {
-      this.view.title = "drag to turn, double-click to turn back";
+      this.view.title = "drag to turn, double-click to reset";
       let last = null;
       this.view.addEventListener("pointerdown", (event) => {
         last = [event.clientX, event.clientY];
@@ -200,7 +200,7 @@ const SkeletonPlayer = (() => {
         this.bounds = fit(this.decoded, this.clip, this.layout);
       }
       if (visible) this.draw();
-      else for (const canvas of [this.view, this.strip]) canvas.width = canvas.height = 0; // hundreds of them fill a phone
+      else for (const canvas of [this.view, this.strip]) canvas.width = canvas.height = 0; // hundreds of canvases exhaust a phone's memory
       this.schedule();
     }
 
@@ -249,7 +249,7 @@ const SkeletonPlayer = (() => {
     draw() {
       if (!this.decoded || !this.visible) return;
       const style = getComputedStyle(this.root);
-      this.colours = Object.fromEntries(
+      this.colors = Object.fromEntries(
         ["first", "first-left", "second", "second-left", "floor"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
       this.drawView();
       const pen = this.clear(this.strip);
@@ -278,7 +278,7 @@ const SkeletonPlayer = (() => {
       return pen;
     }
 
-    // A place (right, up, away) -> pixels within a picture of the given size, and how far it is behind the middle.
+    // Maps a point (right, up, away) to pixels in a picture of the given size, and its depth behind the middle.
     project(place, width, height) {
       const { middle, aside, high } = this.bounds;
       const [x, y, z] = [0, 1, 2].map((axis) => place[axis] - middle[axis]);
@@ -300,7 +300,7 @@ const SkeletonPlayer = (() => {
       const { middle, aside, high, floor } = this.bounds;
       const size = this.layout.metres ? 0.5 : Math.max(aside, high) / 2;
       const reach = Math.min(8, Math.ceil(Math.max(aside, high * 0.6) / size));
-      pen.strokeStyle = this.colours.floor;
+      pen.strokeStyle = this.colors.floor;
       pen.lineWidth = 1;
       pen.beginPath();
       for (let line = -reach; line <= reach; line++)
@@ -328,14 +328,14 @@ const SkeletonPlayer = (() => {
         });
         const sure = (joint) =>
           decoded.confidence ? decoded.confidence[(body * joints + joint) * clip.frames + frame] / 100 : 1;
-        const colour = (joint) =>
-          this.colours[/\bleft\b/i.test(layout.joints[joint]) ? `${name}-left` : name];
+        const color = (joint) =>
+          this.colors[/\bleft\b/i.test(layout.joints[joint]) ? `${name}-left` : name];
         const bones = layout.bones.map(([joint, parent]) => [joint, parent, points[joint][2] + points[parent][2]]);
-        bones.sort((one, other) => other[2] - one[2]); // what is far away first
+        bones.sort((one, other) => other[2] - one[2]); // far bones first
         pen.lineWidth = 3.5 * thickness;
         for (const [joint, parent] of bones) {
           pen.globalAlpha = Math.min(sure(joint), sure(parent));
-          pen.strokeStyle = colour(joint);
+          pen.strokeStyle = color(joint);
           pen.beginPath();
           pen.moveTo(left + points[joint][0], points[joint][1]);
           pen.lineTo(left + points[parent][0], points[parent][1]);
@@ -343,7 +343,7 @@ const SkeletonPlayer = (() => {
         }
         points.forEach((point, joint) => {
           pen.globalAlpha = sure(joint);
-          pen.fillStyle = colour(joint);
+          pen.fillStyle = color(joint);
           pen.beginPath();
           pen.arc(left + point[0], point[1], (/^head$|^nose$/i.test(layout.joints[joint]) ? 5.5 : 2.6) * thickness, 0, 7);
           pen.fill();

@@ -1,11 +1,11 @@
-"""Skeletons that move on a web page: a clip in a few kilobytes of JSON, and the script and style that draw it.
+"""Moving skeletons on a web page: a clip in a few kilobytes of JSON, and the script and style that draw it.
 
-`encode` and `layout` make what `SkeletonPlayer(root, clip, layout)` of `skeleton_player.js` takes: it draws the clip
-with play, pause and scrub, turns three-dimensional ones by dragging, and shows several moments side by side.
+`encode` and `layout` make the data that `SkeletonPlayer(root, clip, layout)` of `skeleton_player.js` takes. The player
+has play, pause and scrub controls, turns three-dimensional clips by dragging, and shows several moments side by side.
 
-A clip's coordinates are whole steps from an origin; each joint's are differences from frame to frame, zigzag, in groups
-of seven bits, low ones first, the eighth bit says that another follows (as protobuf's sint32). A millimetre of a person
-is a byte.
+Coordinates are stored as whole steps from an origin. The series of each coordinate stores differences between frames,
+as variable-length integers (zigzag, seven bits per byte, low bits first; the eighth bit means that another byte
+follows; as protobuf's sint32). A movement of a millimeter takes one byte.
 """
 
 import base64
@@ -17,15 +17,15 @@ from mmcl_jax.data import records
 
 SCRIPT = pathlib.Path(__file__).with_name("skeleton_player.js")
 STYLE = pathlib.Path(__file__).with_name("skeleton_player.css")
-_STEPS = 2048  # over the clip's extent, less its outliers
-_OUTLIERS = 0.5  # per cent on either side
-_MOST_STEPS = 1 << 24  # from the origin; what is further away is drawn there
-_LEAST_FRAMES = 24  # however little room there is
+_STEPS = 2048  # over the extent of the clip without outliers
+_OUTLIERS = 0.5  # percent at either end
+_MOST_STEPS = 1 << 24  # from the origin; points further away are drawn there
+_LEAST_FRAMES = 24  # kept even if `most_values` allows fewer
 _HEADS, _FEET = ("head", "nose", "neck"), ("foot", "ankle", "knee")
 
 
 def layout(info: records.DatasetInfo, up: tuple[int, int]) -> dict:
-    """What the player has to know of all clips: joints, bones, coordinates, which way is up (see `upward`)."""
+    """What the player needs to know about all clips: joints, bones, coordinates, upward axis (see `upward`)."""
     skeleton = info.skeleton_layout
     return {
         "joints": list(skeleton.joints),
@@ -37,9 +37,10 @@ def layout(info: records.DatasetInfo, up: tuple[int, int]) -> dict:
 
 
 def upward(info: records.DatasetInfo, skeletons: list[np.ndarray]) -> tuple[int, int]:
-    """(axis, sign): the direction that leads, on average, from feet to heads of skeletons [M, T, V, C].
+    """Finds the direction (axis, sign) that leads from feet to heads, averaged over skeletons [M, T, V, C].
 
-    Pictures' y leads down, sensors' up; records do not say it, their joints' names do. Without such names: as usual.
+    In pictures y points down, in sensors' coordinates up. Records do not store it, but the names of their joints tell
+    where heads and feet are. Without such names, the usual direction is assumed.
     """
     usual = (1, 1 if info.num_coordinates == 3 else -1)
     heads, feet = (_named(info, words) for words in (_HEADS, _FEET))
@@ -53,19 +54,20 @@ def upward(info: records.DatasetInfo, skeletons: list[np.ndarray]) -> tuple[int,
 
 
 def _named(info: records.DatasetInfo, words: tuple[str, ...]) -> list[int]:
-    """Joints with the first of some words in their names that any joint has."""
+    """The joints whose names contain the first of `words` that any name contains."""
     joints = info.skeleton_layout.joints
     found = ([number for number, name in enumerate(joints) if word in name.lower()] for word in words)
     return next(filter(None, found), [])
 
 
 def encode(skeleton: np.ndarray, info: records.DatasetInfo, most_values: int | None = None) -> dict:
-    """The JSON of a clip.
+    """Encodes a clip as JSON.
 
     Args:
       skeleton: float32 [M, T, V, C], finite.
-      info: of its records.
-      most_values: coordinates at most; where there are more, every second frame is taken, or every third, ...
+      info: info of the records.
+      most_values: number of coordinates at most; a longer clip keeps only every second frame, or every third, and so
+        on.
     """
     num_bodies, num_frames, num_joints, _ = skeleton.shape
     per_frame = num_bodies * num_joints * info.num_coordinates
@@ -73,7 +75,7 @@ def encode(skeleton: np.ndarray, info: records.DatasetInfo, most_values: int | N
     every = -(-num_frames // frames)
     shown = skeleton[:, ::every].astype(np.float64)
     joints = shown[..., : info.num_coordinates]
-    present = np.asarray(joints.any(axis=(2, 3)))  # a body that is lost is all zeros
+    present = np.asarray(joints.any(axis=(2, 3)))  # a body that is not tracked is all zeros
     found = np.broadcast_to(present[:, :, np.newaxis], joints.shape[:3])
     if info.num_coordinates < skeleton.shape[-1]:
         confidence = shown[..., info.num_coordinates].clip(0, 1)
@@ -84,7 +86,7 @@ def encode(skeleton: np.ndarray, info: records.DatasetInfo, most_values: int | N
     origin = [float(f"{value:.6g}") for value in (low + high) / 2]
     steps = np.rint(((joints - np.array(origin)) / step).clip(-_MOST_STEPS, _MOST_STEPS)).astype(np.int64)
     steps[~present] = 0
-    series = steps.transpose(0, 2, 3, 1)  # M, V, C, T: what changes little comes in succession
+    series = steps.transpose(0, 2, 3, 1)  # M, V, C, T: values that change little are neighbors
     stored = {
         "frames": shown.shape[1],
         "every": every,
@@ -102,7 +104,7 @@ def encode(skeleton: np.ndarray, info: records.DatasetInfo, most_values: int | N
 
 
 def _pack(values: np.ndarray) -> str:
-    """Whole numbers, small ones short, as base64."""
+    """Encodes whole numbers as base64; small numbers are short."""
     values = values.ravel()
     zigzag = np.where(values < 0, -2 * values - 1, 2 * values)
     size = np.asarray(sum((zigzag >> bits > 0).astype(np.int64) for bits in (7, 14, 21, 28)) + 1)

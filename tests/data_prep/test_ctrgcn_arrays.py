@@ -70,9 +70,10 @@ def test_the_clips_are_those_of_the_raw_files(reference, tmp_path, capsys, bench
     assert set_aside(out) == {}
     printed = capsys.readouterr().out
     single = int((reference.index["num_bodies"] == 1).sum())
-    absent = f"0 of zeros, {single} copies" if copies else f"{len(rows) - (opened.index['num_bodies'] == 2).sum()} of z"
-    assert f"padding was cut off {len(rows)} clips" in printed and absent in printed
-    assert ("clips have a second actor who is never seen" in printed) == copies
+    without = len(rows) - (opened.index["num_bodies"] == 2).sum()
+    absent = f"0 stored as zeros, {single} as copies" if copies else f"{without} stored as zeros"
+    assert f"removed padding from {len(rows)} clips" in printed and absent in printed
+    assert ("clips keep a second body of zeros" in printed) == copies
     assert "NOTE: the complete dataset has" in printed
 
 
@@ -151,7 +152,7 @@ SPOILT_CLIPS = {
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_spoilt_clips_are_set_aside_by_name(tmp_path, part):
+def test_spoiled_clips_are_set_aside_by_name(tmp_path, part):
     made = small_arrays(len(SPOILT_CLIPS) + 2, len(SPOILT_CLIPS) + 2, frames=20)
     made[f"x_{part}"] = made[f"x_{part}"].astype(np.float64)
     for number, (kind, place, value, _) in enumerate(SPOILT_CLIPS.values()):
@@ -169,7 +170,7 @@ def without(name: str) -> dict:
 
 
 SPOILT_FILES = {
-    **{f"no {name}": (without(name), rf"no {name} in it, only .*expected x_train") for name in small_arrays()},
+    **{f"no {name}": (without(name), rf"no {name}, only .*expected x_train") for name in small_arrays()},
     "nothing": ({}, "no x_train and no y_train .* only nothing"),
     "other names": ({"data": np.zeros(3)}, "no x_train .* only data"),
     "one body": (
@@ -184,10 +185,10 @@ SPOILT_FILES = {
     "labels as text": ({"y_train": np.full((6, 60), "a")}, "y_train is <U1"),
     "too few labels": ({"y_test": np.eye(60)[:3]}, r"y_test is of shape \(3, 60\), expected \(4, 60\): 4 clips"),
     "too many labels": ({"y_test": np.eye(60)[:5]}, r"y_test is of shape \(5, 60\)"),
-    "other classes": ({"y_train": np.eye(120)[:6]}, "60 classes as in ntu60_xsub; is that the benchmark"),
+    "other classes": ({"y_train": np.eye(120)[:6]}, "60 classes as in ntu60_xsub; if the file is of another benchmark"),
     "labels that are objects": ({"y_train": np.array([[None]], object)}, "y_train is an array of objects"),
     "clips that are objects": ({"x_train": np.array([{}] * 6, object)}, "x_train is an array of objects, .*not loaded"),
-    "columns": ({"x_train": np.asfortranarray(np.ones((6, 9, 150)))}, "stored by columns"),
+    "columns": ({"x_train": np.asfortranarray(np.ones((6, 9, 150)))}, "stored in column order"),
     "huge clips": ({"x_train": np.zeros((1, 60_000, 150), np.float32)}, "x_train has rows of shape"),
     "no clips": (
         {"x_train": np.zeros((0, 9, 150)), "y_train": np.zeros((0, 60)), "x_test": np.zeros((4, 9, 150))},
@@ -249,7 +250,7 @@ def test_damaged_archives_are_refused(tmp_path, kind):
     made["x_train"][5, 0, 0] = 1  # for the wrong bit
     source = save(tmp_path, "NTU60_CS", made)
     source.write_bytes(DAMAGED[kind](source))
-    with pytest.raises(PreparationError, match=r"NTU60_CS\.npz: .*(download or make it again|expected numbers)"):
+    with pytest.raises(PreparationError, match=r"NTU60_CS\.npz: .*(download or create it again|expected numbers)"):
         ctrgcn_arrays.prepare(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["NTU60_CS.npz"]
 
@@ -274,7 +275,7 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
 
 @pytest.mark.parametrize("name", ["arrays.npz", "NTU60.npz", "NTU120_CS.npz"])
 def test_a_name_that_says_no_benchmark(tmp_path, name):
-    with pytest.raises(PreparationError, match=r"say what it is with --benchmark, one of ntu60_xsub"):
+    with pytest.raises(PreparationError, match=r"name the benchmark with --benchmark, one of ntu60_xsub"):
         ctrgcn_arrays.prepare(tmp_path / name, tmp_path / "out")
 
 
@@ -313,7 +314,7 @@ def test_names_that_contradict_the_file_set_their_clips_aside(tmp_path):
     ("changes", "message"),
     [
         ({"test_names": NAMES[1:6:2]}, "3 names, but the array has 4 clips"),
-        ({"train_names": [*NAMES[0:10:2], "walking"]}, "word 6 is 'walking', expected a clip's name"),
+        ({"train_names": [*NAMES[0:10:2], "walking"]}, "word 6 is 'walking', expected a clip name"),
         ({"train_names": []}, "0 names, but the array has 6 clips"),
         ({"train_names": ["S\xe4"]}, "not a readable list"),
     ],
@@ -329,7 +330,7 @@ def test_lists_of_names_that_do_not_fit(tmp_path, changes, message):
 def test_one_list_alone_is_an_error(capsys):
     with pytest.raises(SystemExit):
         ctrgcn_arrays.main(["--source=a.npz", "--out=b", "--train_names=c"])
-    assert "--train_names and --test_names go together" in capsys.readouterr().err
+    assert "--train_names and --test_names must be given together" in capsys.readouterr().err
 
 
 def test_existing_records_stay_unless_told(tmp_path):

@@ -31,7 +31,7 @@ def page(tiny_records, tmp_path_factory):
 
 @pytest.fixture
 def copied(tiny_records, tmp_path):
-    """Records to be spoilt."""
+    """Records to be spoiled."""
     return shutil.copytree(tiny_records, tmp_path / "records")
 
 
@@ -71,14 +71,14 @@ def test_overview(page, tiny_records):
     facts = dict(data["facts"])
     assert (facts["clips"], facts["classes"], facts["subjects"]) == ("36", "12 of 12", "3")
     assert facts["layout"] == "ntu, 25 joints"
-    assert facts["bodies in a clip"] == "1: 30, 2: 6"
+    assert facts["bodies per clip"] == "1: 30, 2: 6"
     assert data["protocols"] == [
         {
             "name": "xsub",
             "train": 24,
             "test": 12,
             "classes": 12,
-            "rule": "clips of subject 1, 2, 3, 5, 6, 8, 9 train, the others test",
+            "rule": "clips of subject 1, 2, 3, 5, 6, 8, 9 train, all others test",
         }
     ]
     assert data["counts"]["class"][0] == ["drink", 3]
@@ -192,9 +192,9 @@ def test_a_broken_image_costs_itself_alone(tmp_path):
 def test_a_damaged_skeleton_image_or_text_set_is_said_in_its_place(copied):
     """ArrayRecord compresses blocks of rows, each with a checksum: some bytes of one block are wrong."""
     (path,) = (copied / "skeletons").glob("*.array_record-*")
-    spoilt = bytearray(path.read_bytes())
-    spoilt[len(spoilt) // 2] ^= 0xFF
-    path.write_bytes(spoilt)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[len(spoiled) // 2] ^= 0xFF
+    path.write_bytes(spoiled)
     (copied / "images" / "names.npy").write_bytes(b"")
     (copied / "text/stand_in/holding/token_ids/features.json").write_text("{")
     (copied / "set_aside.json").write_text("[{}]")
@@ -235,12 +235,12 @@ def test_a_sample_is_even(number):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{records}", "--name=A001S01C2R9"], r"no clip 'A001S01C2R9' among its 36; there is A001S01C2R1"),
+        (["{records}", "--name=A001S01C2R9"], r"no clip 'A001S01C2R9' among its 36; similar names: A001S01C2R1"),
         (["{tmp}/nowhere"], r"nowhere: no such folder; prepare it with"),
         (["{tmp}"], r"not a records folder \(no info.json\)"),
         (["{records}", "--out={tmp}/letter.html/page.html"], r"page.html: cannot be written .*choose another --out"),
         (["{records}", "--out={tmp}"], r"cannot be written \(.*directory.*choose another --out"),
-        (["{records}", "--out={tmp}/letter.html"], r"letter.html: exists and is no page of this command"),
+        (["{records}", "--out={tmp}/letter.html"], r"letter.html: exists and is not a page of this command"),
     ],
 )
 def test_what_cannot_be_done_is_said(tiny_records, tmp_path, arguments, message):

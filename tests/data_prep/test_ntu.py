@@ -22,7 +22,8 @@ from PIL import Image
 from configs import ntu60, ntu120
 from data_prep import ntu
 from data_prep.formats import ntu_clips, ntu_skeletons
-from data_prep.images import image_request, mosaics, person_crops, videos
+from data_prep.images import mosaics, person_crops, videos
+from data_prep.preparation import image_request
 from mmcl_jax.data import input_pipeline, records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
@@ -186,7 +187,7 @@ def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tm
     assert not (tmp_path / "ntu").exists()
     finished = run([sys.executable, "-m", "data_prep.ntu", *arguments])
     assert finished.returncode == 0, finished.stdout
-    assert re.search(r"[12] of 2 mosaics are there", finished.stdout)
+    assert re.search(r"[12] of 2 mosaics are present", finished.stdout)
     assert contents(tmp_path / "ntu") == contents(prepared)
 
 
@@ -228,9 +229,9 @@ def test_arguments_that_do_not_go_together(arguments, message, capsys):
 
 def test_folders_that_are_not_there(source, tmp_path):
     for options in ({"images": tmp_path / "nowhere"}, {"videos": tmp_path / "nowhere"}):
-        with pytest.raises(PreparationError, match=r"nowhere: no such folder; give --(images|videos)"):
+        with pytest.raises(PreparationError, match=r"nowhere: no such folder; set --(images|videos)"):
             prepare(source, tmp_path / "out", **options)
-    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips, expected S001.*_rgb\.avi"):
+    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips; expected .*S001.*_rgb\.avi"):
         prepare(source, tmp_path / "out", videos=source / "skeletons")
     with pytest.raises(PreparationError, match="no such file or folder"):
         ntu.prepare(tmp_path / "nowhere", tmp_path / "out")
@@ -305,11 +306,11 @@ def test_joints_out_of_the_camera_s_reach_are_left_out():
     (actors,) = actors_of(ntu_files.one_person())
     (body,) = actors
     whole = ntu.person_box((actors,), 0)
-    body.colours[0, 5:10] = np.nan
+    body.colors[0, 5:10] = np.nan
     left, top, right, bottom = ntu.person_box((actors,), 0)
     assert (top, bottom) == (whole[1], whole[3])
     assert (left >= whole[0]) and (right <= whole[2])
-    body.colours[0, 10:] = np.inf
+    body.colors[0, 10:] = np.inf
     assert ntu.person_box((actors,), 0) is None
 
 

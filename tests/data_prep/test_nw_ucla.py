@@ -1,4 +1,4 @@
-"""NW-UCLA preparation from archives and folders, sound and spoilt; the real clips where MMCL_TEST_DATA is set."""
+"""NW-UCLA preparation from archives and folders, sound and spoiled; the real clips where MMCL_TEST_DATA is set."""
 
 import io
 import json
@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from data_prep import nw_ucla
-from data_prep.images import image_request, kinect_v1, videos
+from data_prep.images import kinect_v1, videos
+from data_prep.preparation import image_request
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests.data.records.test_writing import contents
@@ -67,9 +68,9 @@ def test_archive_and_folder(source, tmp_path, capsys, mode):
     assert "2 training and 1 test clips; NOTE: the complete dataset has 1,020 and 464" in capsys.readouterr().out
 
 
-def test_spoilt_files_are_set_aside(source, tmp_path):
+def test_spoiled_files_are_set_aside(source, tmp_path):
     folder = source / "NW-UCLA" / "all_sqe"
-    spoilt = {
+    spoiled = {
         "a01_s01_e01_v01": clip_json(NAMES[0])[:500],
         "a01_s01_e02_v01": "",
         "a01_s01_e03_v01": clip_json(NAMES[0], skeletons=[]),
@@ -88,7 +89,7 @@ def test_spoilt_files_are_set_aside(source, tmp_path):
         "a07_s01_e00_v01": clip_json(NAMES[0]),
         "holiday": clip_json(NAMES[0]),
     }
-    for name, text in spoilt.items():
+    for name, text in spoiled.items():
         (folder / f"{name}.json").write_text(text)
     elsewhere = source / "copy"
     elsewhere.mkdir()
@@ -98,7 +99,7 @@ def test_spoilt_files_are_set_aside(source, tmp_path):
     reasons = set_aside(tmp_path / "out")
     duplicate = f"copy/{NAMES[0]}.json" if f"copy/{NAMES[0]}.json" in reasons else f"NW-UCLA/all_sqe/{NAMES[0]}.json"
     assert "duplicate" in reasons.pop(duplicate)
-    assert {name.removesuffix(".json") for name in reasons} == set(spoilt)
+    assert {name.removesuffix(".json") for name in reasons} == set(spoiled)
     assert "truncated" in reasons["a01_s01_e01_v01.json"]
     assert reasons["a01_s01_e03_v01.json"] == "a clip of zero frames"
     assert "zero" in reasons["a01_s01_e04_v01"]
@@ -155,7 +156,7 @@ def test_truncated_archive(source, tmp_path, kept):
     whole = pack(source, tmp_path / "whole.tar.xz").read_bytes()
     archive = tmp_path / "truncated.tar.xz"
     archive.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
-    with pytest.raises(PreparationError, match=r"truncated.tar.xz: truncated, corrupt or no tar"):
+    with pytest.raises(PreparationError, match=r"truncated.tar.xz: truncated, corrupt or not a tar"):
         nw_ucla.prepare(archive, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
@@ -165,7 +166,7 @@ def test_commands_end_with_a_plain_message(source, tmp_path):
     with pytest.raises(SystemExit, match=r"error: .*nowhere: no such file or folder"):
         nw_ucla.main(arguments)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit, match=r"no \*.json files in it"):
+    with pytest.raises(SystemExit, match=r"no \*.json files; give the dataset as distributed"):
         nw_ucla.main(["--source", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
     arguments = ["--source", str(source), "--out", str(tmp_path / "out")]
     nw_ucla.main(arguments)
@@ -208,7 +209,7 @@ def walk() -> np.ndarray:
 
 def rectangles(skeleton: np.ndarray, num_frames: int) -> list[tuple[int, int, int, int]]:
     """Where the person stands in the pictures of a video of `num_frames`."""
-    pixels = kinect_v1.COLOUR.project(skeleton[(np.arange(num_frames) * len(skeleton)) // num_frames])
+    pixels = kinect_v1.COLOR.project(skeleton[(np.arange(num_frames) * len(skeleton)) // num_frames])
     return np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1).astype(int).tolist()
 
 
@@ -292,9 +293,9 @@ def test_bad_videos_cost_the_image_alone(filmed, tmp_path):
 
 
 def test_skeletons_that_are_nowhere_in_the_picture(filmed, tmp_path):
-    spoilt = walk()
-    spoilt[:, :, 2] = 0
-    (filmed / "json" / "a01_s01_e00_v01.json").write_text(clip_json("a01_s01_e00_v01", skeletons=spoilt.tolist()))
+    spoiled = walk()
+    spoiled[:, :, 2] = 0
+    (filmed / "json" / "a01_s01_e00_v01.json").write_text(clip_json("a01_s01_e00_v01", skeletons=spoiled.tolist()))
     (filmed / "json" / "a12_s02_e01_v02.json").write_text("{}")
     nw_ucla.prepare(filmed / "json", tmp_path / "out", image_request.Request(videos=filmed / "videos"), workers=1)
     opened = records.Records(tmp_path / "out")
@@ -317,14 +318,14 @@ def test_shards_and_a_second_run_end_in_the_same_records(filmed, tmp_path, monke
 def test_videos_that_do_not_belong(source, tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "holiday.avi").write_bytes(b"")
-    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips, expected a05/v01_s04_e02\.avi"):
+    with pytest.raises(PreparationError, match=r"no video of any of the 3 clips; expected .*a05/v01_s04_e02\.avi"):
         nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "videos"))
-    with pytest.raises(PreparationError, match="nowhere: no such folder; give --videos"):
+    with pytest.raises(PreparationError, match="nowhere: no such folder; set --videos"):
         nw_ucla.prepare(source, tmp_path / "out", image_request.Request(videos=tmp_path / "nowhere"))
 
 
 @pytest.mark.skipif("MMCL_TEST_DATA" not in os.environ, reason="MMCL_TEST_DATA is unset: no real NW-UCLA archive")
-def test_real_skeletons_fall_into_the_colour_picture(tmp_path):
+def test_real_skeletons_fall_into_the_color_picture(tmp_path):
     """In all but a few of 2,000 frames; so the skeleton is fit to find the person."""
     with tarfile.open(pathlib.Path(os.environ["MMCL_TEST_DATA"]) / "data" / "nw_ucla.tar.xz") as tar:
         for number, member in enumerate(member for member in tar if member.name.endswith(".json")):

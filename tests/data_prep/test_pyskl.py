@@ -70,7 +70,7 @@ def test_the_clips_are_those_of_the_raw_files(reference, tmp_path, capsys, proto
 
 
 def test_half_precision_as_published(reference, tmp_path):
-    """float16 of metres, some four away: 2 mm."""
+    """float16 of meters, some four away: 2 mm."""
     assert_same_clips(prepare(tmp_path, ntu_formats.annotations(reference, np.float16)), reference, tolerance=5e-3)
 
 
@@ -199,7 +199,7 @@ def test_bodies(tmp_path, capsys):
     assert opened.index["num_bodies"].tolist() == [1, 2, 2, 2]
     assert set_aside(tmp_path / "out") == {"v0": "every joint of every frame is zero"}
     printed = capsys.readouterr().out
-    assert "4 bodies of zeros were left out" in printed and "1 clips have more than 2 bodies" in printed
+    assert "4 bodies of zeros left out" in printed and "1 clips have more than 2 bodies" in printed
 
 
 def test_a_second_actor_of_zeros_is_padding_where_everybody_has_one(reference, tmp_path):
@@ -219,7 +219,7 @@ def test_frames_of_nobody_are_left_out_in_3d(reference, tmp_path, capsys):
         clip["keypoint"] = np.insert(clip["keypoint"], [0, 3], 0, axis=1)
         clip["total_frames"] += 2
     assert_same_clips(prepare(tmp_path, whole), reference)
-    assert f"{2 * len(reference)} frames of nobody were left out" in capsys.readouterr().out
+    assert f"{2 * len(reference)} frames without a body left out" in capsys.readouterr().out
 
 
 GOOD = pose("good")
@@ -275,10 +275,10 @@ SPOILT = {
 }
 
 
-def test_spoilt_annotations_are_set_aside_and_no_good_one_is_lost(tmp_path):
+def test_spoiled_annotations_are_set_aside_and_no_good_one_is_lost(tmp_path):
     annotations = [pose("good0")]
-    for number, (spoilt, _) in enumerate(SPOILT.values()):
-        annotations += [spoilt, pose(f"good{number + 1}", number % 5)]
+    for number, (spoiled, _) in enumerate(SPOILT.values()):
+        annotations += [spoiled, pose(f"good{number + 1}", number % 5)]
     annotations[2]["label"] = np.int64(4)
     annotations[4]["img_shape"] = np.array([1080, 1920])
     annotations[6]["total_frames"] = ...
@@ -290,9 +290,9 @@ def test_spoilt_annotations_are_set_aside_and_no_good_one_is_lost(tmp_path):
     stored = json.loads((tmp_path / "out" / "set_aside.json").read_text())
     assert len(stored) == len(SPOILT) + 4
     assert {item["name"] for item in stored[:3]} == {"split odd", "split odder", "split 5"}
-    for number, (item, (spoilt, message)) in enumerate(zip(stored[3:-1], SPOILT.values(), strict=True)):
+    for number, (item, (spoiled, message)) in enumerate(zip(stored[3:-1], SPOILT.values(), strict=True)):
         assert re.search(message, item["reason"]), (message, item)
-        named = isinstance(spoilt, dict) and isinstance(spoilt.get("frame_dir"), str) and spoilt["frame_dir"]
+        named = isinstance(spoiled, dict) and isinstance(spoiled.get("frame_dir"), str) and spoiled["frame_dir"]
         assert item["name"] == (named or f"annotation {2 * number + 1}")
     assert stored[-1] == {"name": "nowhere", "reason": "in split train, but there is no annotation of it"}
     assert opened.select("split", "train").tolist() == [0, 1]
@@ -322,13 +322,13 @@ def test_names_with_folders(reference, tmp_path):
 def test_a_clip_on_both_sides_only_tests(tmp_path, capsys):
     opened = prepare(tmp_path, dataset([pose("a"), pose("b"), pose("c")], train=["a", "b"], val=["b", "c"]))
     assert opened.select("split", "train").tolist() == [0] and opened.select("split", "test").tolist() == [1, 2]
-    assert "NOTE: 1 clips are in both train and val; they test" in capsys.readouterr().out
+    assert "NOTE: 1 clips are in both train and val; they are used for testing only" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", [{"annotations": [GOOD]}, {"annotations": [GOOD], "split": {}}])
 def test_no_split_is_said(tmp_path, capsys, value):
     prepare(tmp_path, value)
-    assert "NOTE: no split, so there is no protocol" in capsys.readouterr().out
+    assert "NOTE: the source has no split" in capsys.readouterr().out
 
 
 def test_a_split_that_is_none_is_set_aside(tmp_path):
@@ -384,7 +384,7 @@ def test_no_code_is_run(tmp_path, monkeypatch):
 
 def test_several_files(tmp_path):
     whole, part = save(tmp_path / "a.pkl", dataset([GOOD])), save(tmp_path / "b_train.pkl", [GOOD])
-    with pytest.raises(PreparationError, match=r"a\.pkl: has all splits in it; give it alone"):
+    with pytest.raises(PreparationError, match=r"a\.pkl: has all splits; give it as the only --source"):
         pyskl.prepare([part, whole], tmp_path / "out")
     with pytest.raises(PreparationError, match=r"nowhere: no such file"):
         pyskl.prepare([part, tmp_path / "nowhere"], tmp_path / "out")

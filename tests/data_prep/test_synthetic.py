@@ -167,7 +167,7 @@ def test_text_of_a_clip_is_the_answer_for_its_object(clips):
 
 
 def test_actions_are_told_apart_by_the_skeleton():
-    """Nearest neighbour between subjects: the actions differ, and even this reaches well over chance (1 in 12)."""
+    """Nearest neighbor between subjects: the actions differ, and even this reaches well over chance (1 in 12)."""
 
     def described(subject):
         features = []

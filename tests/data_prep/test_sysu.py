@@ -152,7 +152,7 @@ WRONG_FILES = {
 }
 
 
-def test_spoilt_files_are_set_aside(source, tmp_path):
+def test_spoiled_files_are_set_aside(source, tmp_path):
     root = source / "3DvideoNorm"
     for number, (skeleton, _) in enumerate(SPOILT.values(), start=1):
         save(root, PERSONS[0], f"video{number}", skeleton)
@@ -190,8 +190,8 @@ def test_sources_that_are_none(source, tmp_path):
     (tmp_path / "empty").mkdir()
     for given, message in (
         (tmp_path / "nowhere", "no such file or folder"),
-        (tmp_path / "empty", r"no \*sklWorld.mat files in it"),
-        (source / "3DvideoNorm" / PERSONS[0] / "video1" / "sklWorld.mat", "no tar archive"),
+        (tmp_path / "empty", r"no \*sklWorld.mat files; give the dataset as distributed"),
+        (source / "3DvideoNorm" / PERSONS[0] / "video1" / "sklWorld.mat", "not a tar archive"),
         (source / "3DvideoNorm" / PERSONS[0] / "video1", "no clip is left to write"),
     ):
         with pytest.raises(PreparationError, match=message):

@@ -28,7 +28,7 @@ class StandIn:
         self.pictures = 0
         self.fail_after = None
         self.failure: BaseException = KeyboardInterrupt()
-        self.spoilt = ()
+        self.spoiled = ()
 
     def __call__(self, name, **options):
         return self
@@ -50,7 +50,7 @@ class StandIn:
         for place, mean in enumerate(seen):
             # As real arithmetic, a little different for every composition of a batch.
             noisy = np.full(4, mean + 1e-3 * len(seen) + 1e-3 * place + len(question), dtype=np.float32)
-            if place in self.spoilt:
+            if place in self.spoiled:
                 noisy[1] = np.nan
             tokens = np.array([1, 7 if mean > 100 else 8, 2], dtype=np.float32)
             answers.append(vqa.Answer("yes" if mean > 100 else "no", 1, tokens, noisy, noisy[: len(candidates)]))
@@ -133,7 +133,7 @@ def uninterrupted(source, tmp_path, stand_in) -> dict:
 @pytest.mark.parametrize("done", [0, 3, 6, 9])
 def test_killed_and_started_again_gives_the_same_bytes(copied, stand_in, uninterrupted, done):
     stand_in.fail_after = done
-    with pytest.raises(SystemExit, match="interrupted; what is done is kept, the same command continues"):
+    with pytest.raises(SystemExit, match="interrupted; finished clips are kept, and the same command continues"):
         command(copied)
     assert not (copied / "text").exists()
     stand_in.fail_after = None
@@ -207,14 +207,14 @@ def test_features_made_otherwise_are_not_mixed(copied, stand_in, capsys):
         with pytest.raises(SystemExit, match=rf"made with {key} .*; choose another --name"):
             command(copied, "--name=blip", option)
     shutil.rmtree(copied.parent / "records.text")
-    with pytest.raises(SystemExit, match=r"token_ids: exists already and was made otherwise"):
+    with pytest.raises(SystemExit, match=r"token_ids: already exists and was made differently"):
         command(copied, "--question=holding=What is it?")
     assert contents(copied) == before
 
 
 def test_a_set_of_another_origin_is_kept(tiny_records, stand_in, tmp_path):
     root = shutil.copytree(tiny_records, tmp_path / "records")
-    with pytest.raises(SystemExit, match=r"stand_in/holding/token_ids: exists already and was made otherwise"):
+    with pytest.raises(SystemExit, match=r"stand_in/holding/token_ids: already exists and was made differently"):
         text_features.main([f"--records={root}", "--name=stand_in"])
 
 
@@ -240,7 +240,7 @@ def test_broken_mosaics_are_set_aside_and_cost_no_other_clip(copied, stand_in, t
     images = jpeg_folder(tmp_path / "images")
     whole = (images / "clip03.jpg").read_bytes()
     rng = np.random.default_rng(0)
-    spoilt = {
+    spoiled = {
         "clip00": b"",
         "clip01": whole[: len(whole) // 2],
         "clip02": whole[:2],
@@ -249,11 +249,11 @@ def test_broken_mosaics_are_set_aside_and_cost_no_other_clip(copied, stand_in, t
         "clip06": whole[:20] + rng.bytes(len(whole) - 20),
         "odd name!": whole,
     }
-    for name, data in spoilt.items():
+    for name, data in spoiled.items():
         (images / f"{name}.jpg").write_bytes(data)
     command(copied, f"--images={images}")
     listed = json.loads((copied.parent / "records.text/blip/set_aside.json").read_text())
-    assert [item["name"] for item in listed] == sorted(spoilt)
+    assert [item["name"] for item in listed] == sorted(spoiled)
     assert all(item["reason"] for item in listed)
     opened = records.Records(copied)
     assert opened.clips_without(range(len(opened)), "blip/holding/token_ids") == [
@@ -271,26 +271,26 @@ def test_no_mosaic_at_all(copied, stand_in, tmp_path):
     with pytest.raises(SystemExit, match=r"nowhere: no such file or folder"):
         command(copied, f"--images={tmp_path / 'nowhere'}")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SystemExit, match=r"no \*.jpg files in it"):
+    with pytest.raises(SystemExit, match=r"no \*.jpg files; give the dataset as distributed"):
         command(copied, f"--images={tmp_path / 'empty'}")
     (tmp_path / "empty" / "clip00.jpg").write_bytes(b"no JPEG")
-    with pytest.raises(SystemExit, match="nothing is done; is there a mosaic that can be read"):
+    with pytest.raises(SystemExit, match="no clip has been processed; check that the mosaics can be read"):
         command(copied, f"--images={tmp_path / 'empty'}")
     shutil.rmtree(copied / "images")
-    with pytest.raises(SystemExit, match="these records have no images; give a folder of mosaics as --images"):
+    with pytest.raises(SystemExit, match="these records have no images; give the folder of the mosaics as --images"):
         command(copied)
 
 
 def test_mosaics_of_other_clips(copied, stand_in, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "stranger.jpg").write_bytes(jpeg())
-    with pytest.raises(SystemExit, match=r"no feature of any of the 11 clips .* do the names agree"):
+    with pytest.raises(SystemExit, match=r"no feature of any of the 11 clips .* check that the names agree"):
         command(copied, f"--images={tmp_path / 'images'}")
     assert records.Records(copied).text_sets == ()
 
 
 def test_features_that_are_not_finite_are_set_aside(copied, stand_in):
-    stand_in.spoilt = (1,)
+    stand_in.spoiled = (1,)
     command(copied)
     opened = records.Records(copied)
     assert len(opened.clips_without(range(len(opened)), "blip/holding/decoder_states")) == 4
@@ -301,7 +301,7 @@ def test_features_that_are_not_finite_are_set_aside(copied, stand_in):
 
 def test_too_little_memory_says_what_to_do(copied, stand_in):
     stand_in.fail_after, stand_in.failure = 3, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-    with pytest.raises(SystemExit, match=r"memory does not suffice for 3 mosaics .*smaller --batch_size"):
+    with pytest.raises(SystemExit, match=r"not enough memory for 3 mosaics .*smaller --batch_size"):
         command(copied)
 
 
@@ -320,7 +320,7 @@ def test_damaged_outputs_of_others_are_left_out_when_joined(copied, stand_in, tm
     (out / "blip/holding/token_ids/about.json").write_text("{")
     with pytest.raises(PreparationError, match=r"about.json: damaged"):
         text_sets.join(copied, out)
-    with pytest.raises(PreparationError, match="no text features here"):
+    with pytest.raises(PreparationError, match="no text features in this folder"):
         text_sets.join(copied, tmp_path / "images")
 
 

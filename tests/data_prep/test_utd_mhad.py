@@ -13,7 +13,8 @@ from PIL import Image
 
 from data_prep import utd_mhad
 from data_prep.formats import sources
-from data_prep.images import image_request, kinect_v1
+from data_prep.images import kinect_v1
+from data_prep.preparation import image_request
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from tests.helpers import ntu_files
@@ -104,7 +105,7 @@ def test_without_images(source, tmp_path):
     assert set_aside(tmp_path / "out") == {}
 
 
-def test_spoilt_skeletons_are_set_aside(source, tmp_path):
+def test_spoiled_skeletons_are_set_aside(source, tmp_path):
     good = make_skeleton()
     skeletons = {
         "a3_s1_t1": good.transpose(1, 2, 0)[:, :, :0],
@@ -221,7 +222,7 @@ def filmed(source) -> pathlib.Path:
     pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
     folder = source.with_name("RGB")
     folder.mkdir()
-    pixels = kinect_v1.COLOUR.project(make_skeleton())
+    pixels = kinect_v1.COLOR.project(make_skeleton())
     boxes = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1).astype(int).tolist()
     ntu_files.write_video(folder / "a1_s1_t1_color.avi", FRAMES, size=(480, 640), rectangles=boxes)
     ntu_files.write_video(folder / "a2_s1_t1_color.avi", FRAMES // 2, size=(240, 320), rectangles=halved(boxes))

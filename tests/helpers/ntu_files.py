@@ -20,7 +20,7 @@ def make_joints(rng: np.random.Generator, num_frames: int, width: float = 0.5, m
     return (still + path * (1, 0.1, 1) + rng.normal(scale=0.01, size=(num_frames, 25, 3))).astype(np.float32)
 
 
-def colours_of(joints: np.ndarray) -> np.ndarray:
+def colors_of(joints: np.ndarray) -> np.ndarray:
     """float32 [..., 2]: where a camera of 1920 x 1080 at the origin sees joints [..., 3]."""
     x, y, z = np.moveaxis(joints, -1, 0)
     focal_length = 1060 / np.where(z > 0, z, np.nan)
@@ -34,7 +34,7 @@ def to_text(frames: list[list[tuple[int, np.ndarray]]], newline: str = "\n") -> 
         lines.append(str(len(bodies)))
         for name, joints in bodies:
             lines += [f"{name} 0 1 1 1 1 0 0.02764709 0.05745083 2", "25"]
-            for row in np.concatenate([joints, colours_of(joints)], axis=1).tolist():
+            for row in np.concatenate([joints, colors_of(joints)], axis=1).tolist():
                 x, y, z, column, line = (f"{number:.7g}" for number in row)
                 lines.append(f"{x} {y} {z} 277.419 191.8218 {column} {line} -0.2059 0.0535 0.96921 -0.12392 2")
     return newline.join(lines) + newline
@@ -118,10 +118,10 @@ def mutate(rng: np.random.Generator, contents: bytes) -> bytes:
     elif kind == 9:
         return rng.bytes(int(rng.integers(3000)))
     elif kind == 10:
-        spoilt = bytearray(contents)
-        for at in rng.integers(len(spoilt), size=int(rng.integers(1, 20))):
-            spoilt[at] = int(rng.integers(256))
-        return bytes(spoilt)
+        spoiled = bytearray(contents)
+        for at in rng.integers(len(spoiled), size=int(rng.integers(1, 20))):
+            spoiled[at] = int(rng.integers(256))
+        return bytes(spoiled)
     elif kind == 11:
         return bytes(rng.choice([b"", b"\n", b"0\n", b"0", b" ", b"\x00" * 100, b"3\n0\n0\n0\n", b"PK\x03\x04"]))
     elif kind == 12:
@@ -162,6 +162,6 @@ def write_video(path: pathlib.Path, num_frames: int, size=(1080, 1920), rectangl
 
 def rectangles(num_frames: int, seed: int = 0) -> list[tuple[int, int, int, int]]:
     """Where `one_person` stands in the picture."""
-    pixels = colours_of(make_joints(np.random.default_rng(seed), num_frames, motion=0.02))
+    pixels = colors_of(make_joints(np.random.default_rng(seed), num_frames, motion=0.02))
     low, high = pixels.min(axis=1).astype(int), pixels.max(axis=1).astype(int)
     return [(*a.tolist(), *b.tolist()) for a, b in zip(low, high, strict=True)]

@@ -135,7 +135,7 @@ def test_ids_beyond_the_floats_stay_apart_and_frames_are_the_file_s():
     (body,) = ntu_skeletons.parse(ntu_files.to_text(frames).encode()).bodies
     assert (body.start, body.end, body.frames.tolist()) == (0, 1, [1, 3])
     np.testing.assert_allclose(body.joints, joints[:2], rtol=1e-6)
-    np.testing.assert_allclose(body.colours, ntu_files.colours_of(joints[:2]), rtol=1e-5)
+    np.testing.assert_allclose(body.colors, ntu_files.colors_of(joints[:2]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

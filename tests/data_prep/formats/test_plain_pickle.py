@@ -165,7 +165,7 @@ CRAFTED = {
     ),
     "array of a huge shape": (
         RECONSTRUCT + NDARRAY + b"K\x00\x85\x8c\x01b\x87R(K\x01" + BIG + BIG + b"\x86" + F4 + b"\x89C\x04abcdtb",
-        r"of shape \(2147483647, 2147483647\) is \d+ bytes, but 4 are there",
+        r"of shape \(2147483647, 2147483647\) is \d+ bytes, but 4 are stored",
     ),
     "array of a negative shape": (
         RECONSTRUCT + NDARRAY + b"K\x00\x85\x8c\x01b\x87R(K\x01J\xff\xff\xff\xff\x85" + F4 + b"\x89C\x04abcdtb",

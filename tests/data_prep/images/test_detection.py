@@ -100,15 +100,15 @@ def test_pictures_of_other_sizes_are_looked_at_apart(tmp_path):
 
 def test_a_video_that_fails_costs_no_other(tmp_path):
     good = save_clip(tmp_path / "good", [[(5, 5, 15, 25)]] * 20)
-    spoilt = save_clip(tmp_path / "spoilt", [[(5, 5, 15, 25)]] * 20)
-    (spoilt / "frame_10_rgb.png").write_bytes(b"no picture")
+    spoiled = save_clip(tmp_path / "spoiled", [[(5, 5, 15, 25)]] * 20)
+    (spoiled / "frame_10_rgb.png").write_bytes(b"no picture")
     later = save_clip(tmp_path / "later", [[]] * 20)  # its sampled frames are sound and show nobody
     (later / "frame_11_rgb.png").write_bytes(b"no picture")
     empty = tmp_path / "empty"
     empty.mkdir()
     no_video = tmp_path / "video.avi"
     no_video.write_bytes(b"no video")
-    paths = [spoilt, good, later, empty, no_video, tmp_path / "nowhere.avi"]
+    paths = [spoiled, good, later, empty, no_video, tmp_path / "nowhere.avi"]
     (searches,), _ = find([[(path, 1) for path in paths]])
     reasons = {}
     for path, search in zip(paths, searches, strict=True):
@@ -116,8 +116,8 @@ def test_a_video_that_fails_costs_no_other(tmp_path):
             search.moments()
         except sources.SourceFileError as error:
             reasons[path.name] = str(error)
-    assert reasons.keys() == {"spoilt", "later", "empty", "video.avi", "nowhere.avi"}
-    assert "frame_10_rgb.png: not a PNG" in reasons["spoilt"]
+    assert reasons.keys() == {"spoiled", "later", "empty", "video.avi", "nowhere.avi"}
+    assert "frame_10_rgb.png: not a PNG" in reasons["spoiled"]
     assert "frame_11_rgb.png: not a PNG" in reasons["later"]
     assert "no pictures" in reasons["empty"]
     assert "not a readable video" in reasons["video.avi"]

@@ -10,10 +10,10 @@ def test_joints_fall_where_a_pinhole_camera_sees_them():
     pixels = kinect_v1.DEPTH.project(joints)
     np.testing.assert_allclose(pixels[:2], [[160, 120], [260, 20]])
     assert np.isnan(pixels[2:]).all()
-    np.testing.assert_allclose(kinect_v1.COLOUR.project(np.array([0.5, -0.5, 5.3115])), [370, 290])
+    np.testing.assert_allclose(kinect_v1.COLOR.project(np.array([0.5, -0.5, 5.3115])), [370, 290])
 
 
 def test_both_cameras_see_about_the_same():
-    """The angle from the centre to the right border; the colour camera's is a little wider."""
-    depth, colour = (camera.frame_size[1] / 2 / camera.focal_length for camera in (kinect_v1.DEPTH, kinect_v1.COLOUR))
-    assert 1 < colour / depth < 1.1
+    """The angle from the centre to the right border; the color camera's is a little wider."""
+    depth, color = (camera.frame_size[1] / 2 / camera.focal_length for camera in (kinect_v1.DEPTH, kinect_v1.COLOR))
+    assert 1 < color / depth < 1.1

@@ -36,7 +36,7 @@ def test_mosaics_of_two_kinds_are_not_mixed_and_an_empty_folder_is_free(tmp_path
     folder_with(tmp_path / "free", first)
     assert folder_with(tmp_path / "free", second, "clip").about == second
     folder = folder_with(tmp_path / "taken", first, "clip")
-    with pytest.raises(PreparationError, match=r"holds mosaics by .*, now it is .*; choose another --images"):
+    with pytest.raises(PreparationError, match=r"holds mosaics with boxes by .*, not by .*; choose another --images"):
         folder.claim(second)
     folder.claim(first)
     assert folder.about == first
@@ -95,7 +95,7 @@ def test_moments_of_skeleton_and_video_belong_together(tmp_path, monkeypatch, fr
     assert {box for *_, box in seen} == {(0, 0, 64, 48)}
 
 
-def test_a_kinect_v1_track_stands_where_the_colour_camera_sees_it():
+def test_a_kinect_v1_track_stands_where_the_color_camera_sees_it():
     skeleton = np.zeros((2, 20, 3))
     skeleton[0] = np.random.default_rng(0).uniform((-0.3, -0.9, 2.9), (0.3, 0.8, 3.0), size=(20, 3))
     skeleton[0, 0], skeleton[0, 1] = (0.3, 0.9, 2.6557), (-0.3, -0.9, 2.6557)  # 200 pixels a metre

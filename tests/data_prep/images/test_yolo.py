@@ -213,8 +213,8 @@ def source(tmp_path_factory) -> pathlib.Path:
         (folder / "skeletons" / f"{name}.skeleton").write_text(text)
         boxes = [(10 + number, 20, 60, 80)] * 20
         ntu_files.write_video(folder / "videos" / f"{name}_rgb.avi", 20, size=(90, 160), rectangles=boxes)
-    spoilt = folder / "videos" / f"{names[3]}_rgb.avi"
-    spoilt.write_bytes(spoilt.read_bytes()[:1500])
+    spoiled = folder / "videos" / f"{names[3]}_rgb.avi"
+    spoiled.write_bytes(spoiled.read_bytes()[:1500])
     return folder
 
 

@@ -152,7 +152,7 @@ def without_chat_template(folder: pathlib.Path) -> None:
         (cut_short, "cannot be loaded"),
         (with_a_broken_config, "cannot be loaded"),
         (with_half_the_weights, r"weights of BlipForQuestionAnswering are missing .* text_encoder\."),
-        (of_another_task, r"a BLIP of another task \(BlipForConditionalGeneration\)"),
+        (of_another_task, r"a BLIP for another task \(BlipForConditionalGeneration\)"),
         (of_no_kind, r"not a model folder \(no config.json\)"),
         (without_chat_template, "without a chat template"),
         (shutil.rmtree, "no such folder"),

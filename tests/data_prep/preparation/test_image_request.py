@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from data_prep.images import image_request, yolo
+from data_prep.images import yolo
+from data_prep.preparation import image_request
 from mmcl_jax.runtime.errors import PreparationError
 
 
@@ -48,7 +49,7 @@ def test_arguments_that_do_not_go_together(arguments, message, capsys):
 
 
 def test_text_is_looked_for_before_anything_is_done(tmp_path):
-    with pytest.raises(PreparationError, match="nowhere: no such folder; --text names"):
+    with pytest.raises(PreparationError, match="nowhere: no such folder; --text must name"):
         image_request.NO_IMAGES.check(tmp_path / "out", tmp_path / "nowhere", overwrite=False)
     assert image_request.NO_IMAGES.check(tmp_path / "out", tmp_path, overwrite=False) == tmp_path / "out"
 
