@@ -7,6 +7,7 @@ python -m mmcl_jax.torch_weights export FILE.pt DIR     a workdir's newest check
 import argparse
 import json
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 
