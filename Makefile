@@ -1,56 +1,69 @@
 # Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer and make, nothing else.
-# GPU=1 installs JAX for NVIDIA GPUs: `make GPU=1 nw-ucla-full SOURCE=nw_ucla.tar.xz`.
+# GPU=1 installs JAX for NVIDIA GPUs: `make GPU=1 nw-ucla-full SOURCE=nw_ucla.tar.xz`. CUDA=13 is for newer drivers.
 PYTHON ?= python3
 GPU ?=
+CUDA ?= 12
+comma := ,
 VENV := .venv
 VENV_YOLO := .venv-yolo
 RUN := $(VENV)/bin/python
 DATA ?= data
 WORKDIR ?= workdir
+GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts lint nw-ucla nw-ucla-short nw-ucla-full \
+.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install lint docs \
+	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
 help:
-	@echo "make demo                 synthetic records, MMCL training, evaluation from the skeleton alone"
+	@echo "make demo                 synthetic records, MMCL training, evaluation from only the skeleton"
 	@echo "make demo-skeleton-only   the same without images and text"
 	@echo "make backbones            the demo with each other backbone"
-	@echo "make parity GOLDEN=DIR    our models against PyTorch's: reference outputs in DIR, and experiments/pytorch_baselines"
-	@echo "make test                 lint and tests; test-yolo alone: those that need ultralytics"
+	@echo "make parity               our models against PyTorch's: reference outputs (in $(GOLDEN)), and experiments/pytorch_baselines"
+	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
+	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
+	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
+	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
 	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
-	@echo "make clean                removes .venv and .venv-yolo"
+	@echo "make clean                removes .venv, .venv-yolo, site and what building left"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
 	@echo "make nw-ucla-short        NW-UCLA, joint stream, 9 epochs"
 	@echo "make nw-ucla-full         NW-UCLA, four streams, 65 epochs, seeds 0, 1, 2: make GPU=1 nw-ucla-full SOURCE=..."
-	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see the README) UTD-MHAD, joint stream, with and without FAM, short schedule"
+	@echo "make utd-mhad-short       (records first: data_prep.utd_mhad, see docs/datasets.md) UTD-MHAD, joint stream, with and without FAM, short schedule"
 
-# One environment; what training and preparation need first, what tests and lint need (torch) on top, for those alone.
-# Each is installed anew when its requirements change.
-$(VENV)/.ready: requirements.txt data_prep/requirements.txt
+# One environment, in which this repository is installed in place: first what training and preparation need, then, for
+# the targets that need them, PyTorch and the tools of tests and lint. pyproject.toml names the packages and
+# requirements.txt their versions; when one of the two changes, pip runs again.
+INSTALL := -m pip install --quiet -c requirements.txt
+
+$(VENV)/.ready: pyproject.toml setup.py requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -r requirements.txt -r data_prep/requirements.txt $(if $(GPU),"jax[cuda12]")
+	$(RUN) $(INSTALL) -e '.[video$(if $(GPU),$(comma)cuda$(CUDA))]'
 	touch $@
 
-# PyTorch and transformers, for text features and the tests alone.
-$(VENV)/.ready-text: $(VENV)/.ready data_prep/requirements-text.txt
-	$(RUN) -m pip install --quiet -r data_prep/requirements-text.txt
+$(VENV)/.ready-text: $(VENV)/.ready
+	$(RUN) $(INSTALL) -e '.[text]'
 	touch $@
 
-$(VENV)/.ready-tests: $(VENV)/.ready-text tests/requirements.txt
-	$(RUN) -m pip install --quiet -r tests/requirements.txt
+$(VENV)/.ready-tests: $(VENV)/.ready-text
+	$(RUN) $(INSTALL) -e '.[tests]'
 	touch $@
 
 # Beside .venv, whose packages it sees: ultralytics' torchvision, where it does not load, would break transformers.
-$(VENV_YOLO)/.ready: $(VENV)/.ready data_prep/requirements-yolo.txt
+$(VENV_YOLO)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(VENV_YOLO)
 	packages='import sysconfig; print(sysconfig.get_path("purelib"))'; \
 		$(RUN) -c "$$packages" > "$$($(VENV_YOLO)/bin/python -c "$$packages")/venv.pth"
-	$(VENV_YOLO)/bin/python -m pip install --quiet -r data_prep/requirements-yolo.txt
+	$(VENV_YOLO)/bin/python $(INSTALL) -e '.[yolo]'
+	touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(RUN) $(INSTALL) -e '.[docs]'
 	touch $@
 
 setup: $(VENV)/.ready
@@ -83,23 +96,33 @@ backbones: setup $(DATA)/synthetic/info.json
 	$(RUN) -m experiments.summarise $(WORKDIR)/demo_ctrsgcn $(WORKDIR)/demo_hdgcn $(WORKDIR)/demo_infogcn
 
 parity: setup-tests
-	@test -n "$(GOLDEN)" || { echo "name the folder of reference outputs: make parity GOLDEN=DIR"; exit 2; }
 	$(RUN) -m experiments.parity $(GOLDEN)
 	$(RUN) -m experiments.parity --torch
 
 test: setup-tests lint test-yolo
-	$(RUN) -m pytest -n 2 --dist worksteal --durations=10
+	$(RUN) -m pytest -n 2 --dist worksteal -rs --durations=10
 
 test-yolo: setup-tests setup-yolo
 	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
 
+test-browser: setup-tests
+	$(RUN) -m pytest -m browser -rs --durations=5
+
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
+
+# Needs no environment: it makes one, elsewhere. OPTIONS are pip's; those in requirements.txt: OPTIONS='-c requirements.txt'
+test-install:
+	$(PYTHON) -m tests.helpers.installation $(OPTIONS)
 
 lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/pyright
+
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 nw-ucla: setup
 	@test -n "$(SOURCE)" || { echo "name the archive or folder: make nw-ucla SOURCE=nw_ucla.tar.xz"; exit 2; }
@@ -127,4 +150,4 @@ utd-mhad-short: setup
 	$(RUN) -m experiments.summarise $(WORKDIR)/utd_mhad_fam $(WORKDIR)/utd_mhad_skeleton_only
 
 clean:
-	rm -rf $(VENV) $(VENV_YOLO) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_YOLO) site .pytest_cache .ruff_cache build dist *.egg-info

@@ -4,10 +4,10 @@
     python -m mmcl_jax.main --config=configs/demo.py --workdir=workdir/demo
 
 `make demo` does both, and its own set-up. Without FAM and FRM: `configs/demo.py:joint,skeleton_only`. Times and
-accuracies that we measured are in experiments/README.md.
+accuracies that we measured are in docs/results.md.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "joint"):

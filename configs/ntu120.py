@@ -13,7 +13,7 @@ Published, xsub, best epoch on the test set: CTR-GCN 85.01 % on joint, 86.34 bon
 motion; MMCL 85.79, 87.32, 83.19, 82.92. We have run none of these: accuracy and time not measured.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "xsub,joint"):

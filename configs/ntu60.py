@@ -13,7 +13,7 @@ Published, best epoch on the test set, CTR-GCN with four streams together: 92.4 
 ensemble too) 93.5 % and 97.4 %. We have run none of these: accuracy and time not measured.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "xsub,joint"):

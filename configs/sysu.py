@@ -8,7 +8,7 @@ is the mean over the 30 of a setting, in the authors' divisions, which these are
 joint_motion, bone_motion. We had no copy of this dataset: neither accuracy nor time was measured.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "xsub_1,joint"):

@@ -8,10 +8,10 @@ baseline: `--config.loss.contrastive_weight=0`. A short run for a CPU: `configs/
 window 32, 20 epochs). The image encoder is the small one; `--config.model.image_encoder=inception_v3` is the paper's.
 No accuracy is published for this protocol with CTR-GCN. The short run takes a few minutes on two cores: 75.6 % with
 FAM, 79.2 % without (means of three seeds, deviations 2.8 and 7.6); the long one we have not run. See
-experiments/README.md.
+docs/results.md.
 """
 
-from configs import common
+from mmcl_jax import config as common
 
 
 def get_config(arguments: str = "joint"):

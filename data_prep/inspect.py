@@ -374,11 +374,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.name and options.clips:
         parser.error("--name and --clips exclude each other: name the clips, or give the size of a sample")
-    try:
-        with plain_errors():
-            write_page(options.records, options.out, names=options.name, clips=options.clips)
-    except records.RecordsError as error:
-        raise SystemExit(f"error: {error}") from error
+    with plain_errors():
+        write_page(options.records, options.out, names=options.name, clips=options.clips)
 
 
 if __name__ == "__main__":

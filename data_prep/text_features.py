@@ -32,7 +32,7 @@ from data_prep.preparation import commands
 from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
-from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 from mmcl_jax.runtime.options import positive
 
@@ -359,12 +359,8 @@ def main(arguments: list[str] | None = None) -> None:
         answers=answers,
         batch_size=options.batch_size,
     )
-    try:
+    with plain_errors("interrupted; finished clips are kept, and the same command continues"):
         prepare(request, root=options.records, images=options.images, out=options.out, shard=options.shard)
-    except (PreparationError, records.RecordsError) as error:
-        raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt as error:
-        raise SystemExit("interrupted; finished clips are kept, and the same command continues") from error
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ result says so. (The origin of the published weights is unknown; they look as if
 import argparse
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +28,7 @@ from experiments import scores
 from experiments.markdown import markdown_table
 from experiments.scores import Scores, ScoresError
 from mmcl_jax.metrics import classification_metrics, cross_entropies
+from mmcl_jax.runtime.errors import plain_errors
 
 _STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 _FIT_METHODS = ("coordinate", "gradient")
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "--out and --fit_on_test exclude each other: a score file cannot store that its weights "
             "were fitted on test clips"
         )
-    try:
+    with plain_errors("interrupted"):
         if options.out:
             scores.check_out(options.out)
         files = scores.read_together(options.files)
@@ -275,8 +275,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.out:
             scores.write_scores(options.out, fused)
             print(f"\nfused scores: {options.out}")
-    except (ScoresError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

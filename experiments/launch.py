@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments.scores import read_scores
+from mmcl_jax import config_files
 from mmcl_jax.run_log import check_training
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.signals import StopSignal
@@ -111,7 +111,7 @@ def read_config(config: str, overrides: Sequence[tuple[str, str]] = ()) -> "Conf
     """The config of a file with its arguments and overrides, as the main command reads it. Raises: LaunchError."""
     arguments = ["config", f"--config={config}", *(f"{_PREFIX}{key}={value}" for key, value in overrides)]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=arguments)
+    config_files.define_flag("config", values, sys_argv=arguments)
     try:
         values(arguments)
         values.config.lock()  # a file that could not be loaded raises when it is first used

@@ -1,6 +1,6 @@
 """Prints a Markdown table of all backbones and image encoders: parameters, multiply-adds, and the published figures.
 
-    python -m experiments.model_table [--update README.md]
+    python -m experiments.model_table [--update docs/performance.md]
 
 The setting is that of NTU RGB+D 120: 120 classes, 25 joints, one clip of 64 frames with both bodies; for an encoder,
 one image of its own size. Multiply-adds are counted over all matrix products and convolutions that inference traces (in
@@ -22,9 +22,10 @@ from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import write_whole
 
-BEGIN = "<!-- begin: python -m experiments.model_table --update README.md -->"
+BEGIN = "<!-- begin: python -m experiments.model_table --update docs/performance.md -->"
 END = "<!-- end: experiments.model_table -->"
 CLASSES, FRAMES, BODIES = 120, 64, 2
 # Table 7 of the paper: parameters in M, "FLOPs" in G.
@@ -73,12 +74,12 @@ def markdown() -> str:
 
 
 def update(path: pathlib.Path) -> None:
-    """Replaces the table in a file. Raises: SystemExit if the file lacks one of the two markers."""
+    """Replaces the table in a file. Raises: MMCLError if the file lacks one of the two markers."""
     text = path.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"error: {path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
+        raise MMCLError(f"{path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
     write_whole(path, before + markdown() + after)
 
 
@@ -86,10 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", type=pathlib.Path, metavar="FILE", help="write the table into this file")
     options = parser.parse_args()
-    if options.update:
-        update(options.update)
-    else:
-        print(markdown())
+    with plain_errors("interrupted"):
+        if options.update:
+            update(options.update)
+        else:
+            print(markdown())
 
 
 if __name__ == "__main__":

@@ -20,17 +20,15 @@ a GPU, where we have not measured it.)
 import argparse
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from experiments import ensemble, scores
 from experiments.launch import LaunchError, Run, Stopped, read_config, split_overrides
 from experiments.markdown import markdown_table
-from experiments.scores import ScoresError
 from experiments.summarise import summarise
-from mmcl_jax.data.records import Records, RecordsError
+from mmcl_jax.data.records import Records
 from mmcl_jax.data.transforms import STREAMS
-from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import write_whole
 
 HD_STREAMS = ("hd_joint", "hd_bone")
@@ -100,26 +98,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in streams:
         if stream not in (*STREAMS, *HD_STREAMS) or streams.count(stream) > 1:
             parser.error(f"--streams={options.streams}: {stream!r} is repeated or not a stream; see --help")
-    try:
-        overrides = split_overrides(rest)
-        runs = {stream: stream_run(options.config, stream, options.workdir / stream, overrides) for stream in streams}
-        finished = {stream: run.is_finished() for stream, run in runs.items()}  # before anything starts
-        for stream, run in runs.items():
-            print(f"\n{stream}: {'finished' if finished[stream] else run}", flush=True)
-            if not finished[stream]:
-                run.execute()
-        text, fused = summary(runs)
-        title = f"# Streams of `{options.config}`" + "".join(f", {key}={value}" for key, value in overrides)
-        page = options.workdir / "streams.md"
-        write_whole(page, f"{title}\n\nLast epochs, from the skeleton only.\n\n{text}\n")
-        print(f"\n{text}\n\nsummary: {page}")
-        if len(runs) > 1:
-            scores.write_scores(options.workdir / "scores_ensemble.npz", fused)
-            print(f"fused scores: {options.workdir / 'scores_ensemble.npz'}")
-    except Stopped as stopped:
-        print(stopped)
-    except (LaunchError, WorkdirError, ScoresError, RecordsError, OSError) as error:
-        sys.exit(f"error: {error}")
+    with plain_errors("interrupted"):
+        try:
+            overrides = split_overrides(rest)
+            runs = {
+                stream: stream_run(options.config, stream, options.workdir / stream, overrides) for stream in streams
+            }
+            finished = {stream: run.is_finished() for stream, run in runs.items()}  # before anything starts
+            for stream, run in runs.items():
+                print(f"\n{stream}: {'finished' if finished[stream] else run}", flush=True)
+                if not finished[stream]:
+                    run.execute()
+            text, fused = summary(runs)
+            title = f"# Streams of `{options.config}`" + "".join(f", {key}={value}" for key, value in overrides)
+            page = options.workdir / "streams.md"
+            write_whole(page, f"{title}\n\nLast epochs, from the skeleton only.\n\n{text}\n")
+            print(f"\n{text}\n\nsummary: {page}")
+            if len(runs) > 1:
+                scores.write_scores(options.workdir / "scores_ensemble.npz", fused)
+                print(f"fused scores: {options.workdir / 'scores_ensemble.npz'}")
+        except Stopped as stopped:
+            print(stopped)
 
 
 if __name__ == "__main__":

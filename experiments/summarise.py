@@ -13,22 +13,24 @@ import pathlib
 import statistics
 
 from experiments.markdown import markdown_table
+from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime.errors import plain_errors
 
 _COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last top-1", "best top-1 (not used)", "top-5")
 
 
 def summarise(workdir: pathlib.Path) -> dict[str, str]:
-    """One row of the table. Raises: SystemExit, naming the file, if the folder has no evaluated epoch of a run."""
+    """One row of the table. Raises: WorkdirError, naming the file, if the folder has no evaluated epoch of a run."""
     try:
         config = json.loads((workdir / "config.json").read_text())
         starts = json.loads((workdir / "version.json").read_text())["starts"]
         with (workdir / "metrics.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(f"error: {workdir}: not the workdir of a run ({error})") from error
+        raise WorkdirError(f"{workdir}: not the workdir of a run ({error})") from error
     evaluated = [row for row in rows if row.get("test_top1")]
     if not evaluated:
-        raise SystemExit(f"error: {workdir / 'metrics.csv'}: no evaluated epoch yet; let the run continue")
+        raise WorkdirError(f"{workdir / 'metrics.csv'}: no evaluated epoch yet; let the run continue")
     last = evaluated[-1]
     return {
         "workdir": str(workdir),
@@ -62,9 +64,11 @@ def _is_finished(row: dict[str, str]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR", help="folders of runs")
-    rows = [summarise(workdir) for workdir in parser.parse_args().workdirs]
+    workdirs = parser.parse_args().workdirs
+    with plain_errors("interrupted"):
+        rows = [summarise(workdir) for workdir in workdirs]
     print(markdown_table(_COLUMNS, (row.values() for row in rows)))
-    if len(rows) > 1 and _differ_only_in_seed(parser.parse_args().workdirs) and all(map(_is_finished, rows)):
+    if len(rows) > 1 and _differ_only_in_seed(workdirs) and all(map(_is_finished, rows)):
         accuracies = [float(row["last top-1"]) for row in rows]
         print(
             f"\nlast epoch, {len(rows)} runs: mean {statistics.mean(accuracies):.2f} %, "

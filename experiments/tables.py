@@ -35,10 +35,10 @@ from experiments.launch import LaunchError, Run, Stopped, split_overrides
 from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.streams import HD_STREAMS, published_weights, stream_run
-from mmcl_jax.data.records import RecordsError
 from mmcl_jax.data.transforms import STREAMS
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.options import positive
 
 DEFAULT_CONFIG = "configs/ntu120.py:xsub,joint"
@@ -50,7 +50,6 @@ TEXT_SETS = {
     "holding": "blip/holding",
 }
 _RUN_ERRORS = (LaunchError, WorkdirError, ScoresError)  # errors of one run; other runs may be fine
-_EXPECTED = (*_RUN_ERRORS, RecordsError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -415,25 +414,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = [f"--{name}" for name in ("rows", "text", "list", "run") if getattr(options, name)]
         if given or rest:
             parser.error(f"table {first} is not a sweep; leave out {(given or rest)[0]}")
-    try:
-        if first == "1":
-            if len(others) != 2:
-                parser.error("table 1 takes two score files or workdirs: the baseline's, then the other's")
-            print(gains_table(*scores.read_together(others), options.most))
-        elif options.arguments == ["7"]:
-            print(model_table.text())
-        else:
-            known = {str(number) for number in TABLES}
-            unknown = [text for text in options.arguments if text not in known]
-            if unknown:
-                parser.error(
-                    f"{unknown[0]!r} is not one of the tables {', '.join(sorted(known))}; give 1 and 7 without others"
-                )
-            _sweeps([int(text) for text in options.arguments], options, rest)
-    except Stopped as stopped:
-        print(stopped)
-    except _EXPECTED as error:
-        sys.exit(f"error: {error}")
+    with plain_errors("interrupted"):
+        try:
+            if first == "1":
+                if len(others) != 2:
+                    parser.error("table 1 takes two score files or workdirs: the baseline's, then the other's")
+                print(gains_table(*scores.read_together(others), options.most))
+            elif options.arguments == ["7"]:
+                print(model_table.text())
+            else:
+                known = {str(number) for number in TABLES}
+                unknown = [text for text in options.arguments if text not in known]
+                if unknown:
+                    parser.error(
+                        f"{unknown[0]!r} is not one of the tables {', '.join(sorted(known))}; give 1 and 7 alone"
+                    )
+                _sweeps([int(text) for text in options.arguments], options, rest)
+        except Stopped as stopped:
+            print(stopped)
 
 
 if __name__ == "__main__":

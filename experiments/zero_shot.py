@@ -26,7 +26,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
 from mmcl_jax.runtime import backend, sharding
+from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.task import find_text_set, text_statistics
 
 if TYPE_CHECKING:
@@ -69,8 +69,10 @@ LABELS = {
     },
 }
 _PREPARED = (ntu.dataset_info(None), nw_ucla.dataset_info(None), utd_mhad.dataset_info(depth=False, folder=None))
-# RecordsError and NonFiniteScoresError are ValueErrors.
-_EXPECTED = (LaunchError, WorkdirError, checkpoints.CheckpointError, ValueError, OSError)
+
+
+class ZeroShotError(MMCLError, ValueError):
+    """A checkpoint, target, label map or text that do not fit each other. The message says what would."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ class MappedRecords:
     """Clips of the target as the source's records would hold them, with the interface that an evaluation needs."""
 
     def __init__(self, target: Records, source: Source, labels: Mapping[str, str], joint_rules: str = ""):
-        """Raises: ValueError if labels, joints, channels or units do not fit."""
+        """Raises: ZeroShotError, LayoutError if labels, joints, channels or units do not fit."""
         by_label = label_numbers(labels, target.info.class_names, source.class_names)
         self._target, self._source = target, source
         self._mapping = joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
@@ -102,7 +104,7 @@ class MappedRecords:
         self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
         without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
         if without:
-            raise ValueError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
+            raise ZeroShotError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
         label = np.full(len(target), -1)
         label[self._rows] = [by_label[number] for number in target.index["label"][self._rows].tolist()]
         self.index = {**target.index, "label": label}
@@ -130,7 +132,7 @@ class MappedRecords:
 
 
 def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequence[str]) -> dict[int, int]:
-    """Label of the target -> label of the model. Raises: ValueError for unknown names of classes."""
+    """Label of the target -> label of the model. Raises: ZeroShotError for unknown names of classes."""
     for names, known, what in (
         (labels, target, "an action of the target"),
         (labels.values(), source, "a class of the model"),
@@ -138,36 +140,36 @@ def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequ
         unknown = [name for name in names if name not in known]
         if unknown:
             shown = ", ".join(map(repr, unknown))
-            raise ValueError(f"label map: {shown} is not {what}: {', '.join(known)}")
+            raise ZeroShotError(f"label map: {shown} is not {what}: {', '.join(known)}")
     return {target.index(action): source.index(name) for action, name in labels.items()}
 
 
 def find_labels(source: str, target: str) -> dict[str, str]:
-    """The known mapping of labels from one dataset's models to another's clips. Raises: ValueError if there is none."""
+    """The known label mapping from one dataset's models to another's clips. Raises: ZeroShotError if there is none."""
     if (source, target) in LABELS:
         return LABELS[source, target]
     if (target, source) in LABELS:
         return {name: action for action, name in LABELS[target, source].items()}
     known = ", ".join(f"{trained} -> {tested}" for trained, tested in LABELS)
-    raise ValueError(
+    raise ZeroShotError(
         f"no mapping from {target} to the classes of {source} is known (only {known}, and the reverse); supply a "
         'JSON file with --labels: {"action of the target": "class of the model", ...}'
     )
 
 
 def read_labels(path: pathlib.Path) -> dict[str, str]:
-    """Reads a mapping of labels. Raises: ValueError, naming the file, if it is not one."""
+    """Reads a mapping of labels. Raises: ZeroShotError, naming the file, if it is not one."""
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
+        raise ZeroShotError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
-        raise ValueError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
+        raise ZeroShotError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
     wrong = [action for action, name in pairs if not isinstance(name, str)]
     twice = [action for action, _ in pairs if [other for other, _ in pairs].count(action) > 1]
     if wrong or twice:
         reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} is repeated"
-        raise ValueError(f"{path}: {reason}")
+        raise ZeroShotError(f"{path}: {reason}")
     return dict(pairs)
 
 
@@ -225,15 +227,15 @@ def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None)
 
 
 def _check_channels(target: DatasetInfo, source: DatasetInfo) -> None:
-    """Raises: ValueError if channels or units differ."""
+    """Raises: ZeroShotError if channels or units differ."""
     lacking = [name for name in source.channels if name not in target.channels]
     if lacking or source.num_coordinates != target.num_coordinates:
-        raise ValueError(
+        raise ZeroShotError(
             f"the model's joints are {', '.join(source.channels)}, the target's {', '.join(target.channels)}"
             + ("; prepare the target with a confidence of 1 for every joint" if lacking == [CONFIDENCE] else "")
         )
     if target.units != source.units:
-        raise ValueError(
+        raise ZeroShotError(
             f"the model's joints are in {source.units}, the target's in {target.units}; prepare the target in "
             "the model's units"
         )
@@ -272,21 +274,21 @@ def find_refinement(
 ) -> Refinement:
     """The checkpoint's FRM with the target's text set `wanted`, which all clips `rows` must have.
 
-    Raises: RecordsError, ValueError, saying why the scores cannot be refined.
+    Raises: RecordsError, ZeroShotError, saying why the scores cannot be refined.
     """
     if "refinement" not in params:
-        raise ValueError("the checkpoint has no FRM")
+        raise ZeroShotError("the checkpoint has no FRM")
     text_set = find_text_set(target, wanted)
     missing = target.clips_without(rows, text_set)
     if missing:
-        raise ValueError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
+        raise ZeroShotError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
     width, expected = target.text_width(text_set), params["refinement"]["phi_hidden"]["kernel"].shape[0]
     if width != expected:
-        raise ValueError(f"{target.root}: {text_set} has {width} numbers per clip, but the FRM takes {expected}")
+        raise ZeroShotError(f"{target.root}: {text_set} has {width} numbers per clip, but the FRM takes {expected}")
     statistics = None
     if config.data.text_scaling == "standardise":
         if source.records is None:
-            raise ValueError(
+            raise ZeroShotError(
                 "the FRM was trained on text standardized over its training clips; set --source to their records"
             )
         rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
@@ -296,7 +298,10 @@ def find_refinement(
 
 
 def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: MappedRecords) -> tuple[int, Evaluation]:
-    """Step and scores of the workdir's newest checkpoint on all mapped clips. Raises: CheckpointError, ValueError."""
+    """Step and scores of the workdir's newest checkpoint on all mapped clips.
+
+    Raises: CheckpointError, ConfigError, LayoutError.
+    """
     config = ml_collections.ConfigDict(config).unlock()
     config.data.validation_subjects = ()  # these are subjects of the source
     mesh = sharding.data_mesh()
@@ -367,7 +372,7 @@ def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> No
         try:
             wanted = options.text or config.data.text
             refinement = find_refinement(params, config, source, target, rows, wanted)
-        except ValueError as error:
+        except MMCLError as error:
             if options.text:
                 raise
             reason = error
@@ -418,13 +423,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE.npz", help="write the scores, refined if possible")
     options, rest = parser.parse_known_args(arguments)
-    backend.tune_cpu_compiler()
-    try:
+    backend.tune_compiler()
+    with plain_errors("interrupted"):
         if options.out:
             scores.check_out(options.out)
         run(options, split_overrides(rest))
-    except _EXPECTED as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Saving and restoring runs with Orbax: three items a step, so that evaluation reads the skeleton model alone.
+"""Saving and restoring runs with Orbax: three items per step, so that evaluation reads only the skeleton model.
 
 `skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`:
 step, optimiser state and the epoch's running totals. A checkpoint appears whole or not at all.
@@ -29,7 +29,7 @@ def open_manager(workdir: pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
 
 
 def folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Where a run's checkpoints lie."""
+    """The folder of a run's checkpoints."""
     return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
@@ -52,7 +52,7 @@ def finish(manager: ocp.CheckpointManager) -> None:
 
 
 def restore_latest(manager: ocp.CheckpointManager, state: Any) -> Any:
-    """Returns the newest checkpoint in the structure, types and shardings of `state`, or `state` where there is none.
+    """Returns the newest checkpoint in the structure, types and shardings of `state`, or `state` if there is none.
 
     Raises:
       CheckpointError: the checkpoint does not fit the model or cannot be read.
@@ -70,7 +70,7 @@ def restore_latest(manager: ocp.CheckpointManager, state: Any) -> Any:
 
 
 def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
-    """Reads the newest checkpoint's skeleton model alone.
+    """Reads only the skeleton model of the newest checkpoint.
 
     Args:
       workdir: the run's folder.
@@ -96,11 +96,11 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
 
 
 def save_variables(workdir: pathlib.Path, variables: dict) -> None:
-    """Writes variables that no training here made, as step 0: they can be evaluated, not trained on.
+    """Writes weights imported from elsewhere, as step 0: they can be evaluated, but training cannot continue.
 
     Args:
       workdir: the folder to write into.
-      variables: of `MMCL`: `params` and `batch_stats`, each with `BACKBONE` and perhaps FAM and FRM beside it.
+      variables: of `MMCL`: `params` and `batch_stats`, each with `BACKBONE` and perhaps FAM and FRM.
 
     Raises:
       CheckpointError: they could not be written.
@@ -119,7 +119,7 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict]:
     """Reads the newest checkpoint's variables as they were saved, on one device, without a model.
 
     Returns:
-      (step, variables of `MMCL`): `params` and `batch_stats`, each with `BACKBONE` and whatever trained beside it.
+      (step, variables of `MMCL`): `params` and `batch_stats`, each with `BACKBONE` and the modules trained with it.
 
     Raises:
       CheckpointError: there is none, or it cannot be read.
@@ -151,11 +151,12 @@ def _open_newest(workdir: pathlib.Path) -> tuple[ocp.CheckpointManager, int]:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {"/".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(dict(tree)).items()}
+    leaves: dict[tuple[str, ...], Any] = flatten_dict(dict(tree))
+    return {"/".join(path): tuple(leaf.shape) for path, leaf in leaves.items()}
 
 
 def _check_shapes(path: pathlib.Path, stored: dict[str, tuple], expected: dict[str, tuple]) -> None:
-    """Raises CheckpointError that lists what differs; Orbax would name the first shape, and no leaf."""
+    """Raises CheckpointError with a list of the differences; Orbax would name only the first shape, and no leaf."""
     differing = [
         f"{name}: {stored.get(name, 'nothing')} there, {expected.get(name, 'nothing')} in the model"
         for name in sorted(stored.keys() | expected.keys())
@@ -214,7 +215,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _explained(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
-    # Read from the disk: after a failed write the manager's own list holds the checkpoint that never came to be.
+    # Read from the disk: after a failed write the manager's own list has a checkpoint that does not exist.
     kept = sorted(int(path.name) for path in pathlib.Path(manager.directory).iterdir() if path.name.isdigit())
     room = "; the disk is full, make room" if "space" in str(error).lower() else ""
     return CheckpointError(

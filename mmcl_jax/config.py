@@ -1,113 +1,201 @@
-"""Every key of a run's configuration with its default: the paper's recipe. The files in `configs` state what differs.
+"""Every key of a run's configuration: its type, its default (the paper's recipe) and what it does.
 
-A new key's default is what runs did before there was the key: workdirs that are older than it are read so.
+The same keys have two faces. Config files and `--config.KEY=VALUE` change a `ConfigDict`, which `get_config` returns
+with the defaults. The program reads a `Config`, frozen and typed, which `Config.of` makes of the ConfigDict once.
+
+A new key is a field of one of these classes. Its default must be what runs did before the key existed: a workdir older
+than a key uses the key's default.
 """
+
+import dataclasses
+import typing
+from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
+from mmcl_jax.runtime.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which clips are read, how, and what happens to them before the model sees them."""
+
+    records: str = ""  # folder that data_prep wrote
+    protocol: str = "xsub"  # key of mmcl_jax.data.records.PROTOCOLS for the dataset, or one of the records' own
+    validation_subjects: tuple[int, ...] = ()  # training subjects held out as a validation split
+    repeats: int = 1  # how often each clip occurs in an epoch
+    text: str = ""  # text set for FRM, 'model/question' or 'model/question/feature'
+    text_scaling: str = "none"  # none (released code) | standardise (by the training clips)
+    threads: int = 4  # that read clips
+    prefetch: int = 64  # clips read ahead, at least a batch
+    # Processes that read whole batches instead of the threads, except for a frozen image encoder's features. 0: none.
+    # They cost seconds at the start of training and of each evaluation, some 250 MB each in addition to
+    # host_memory_mb, and room in /dev/shm, which containers often lack.
+    workers: int = 0
+    host_memory_mb: int = 1000  # limit, in MB, for the clips and batches of a process and of its workers
+    storage: str = "float32"  # float32 | float16: skeletons before the transform; float16 takes half the memory
+    device_resident: bool = False  # True: clips are read once, stay on every device, and batches are drawn there
+    stream: str = "joint"  # joint | bone | joint_motion | bone_motion
+    window: int = 64  # frames that the model sees
+    sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
+    crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
+    test_crop: float = 0.95  # fraction that the centered test crop keeps
+    rotation: float = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
+    centre: bool = False  # subtract the center joint of the first frame (NTU records are centered already)
+    absent_body: str = "zeros"  # zeros | copy: what replaces the second body of a one-person clip
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The skeleton model, and the modules of MMCL around it."""
+
+    backbone: str = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
+    base_channels: int = 64  # width of the first blocks, a multiple of 4
+    graph: str = "natural"  # what ctrgcn starts from: natural | hierarchical (HD-Graph); others have their own
+    center_of_mass: int = 2  # root of HD-GCN's hierarchy: 1 pelvis | 2 belly | 21 chest (NTU's joint numbers)
+    batch_norm_group_size: int | None = None  # clips normalized together; None: the batch
+    k: int = 8  # infogcn: representation I - A^k; 8: joints, 1: bones, between: from the k-th ancestor
+    relatives: str = "ancestors"  # infogcn: A of I - A^k: ancestors | descendants (as published for NW-UCLA)
+    latent_noise: float = 0.1  # infogcn: the latent deviation is exp(latent_noise * logvar); 0: no sampling
+    label_smoothing: float = 0.1  # infogcn
+    mmd_weights: tuple[float, float] = (1e-4, 1e-1)  # infogcn: pull the latent mean to 0, class means to their priors
+    prior_gain: float = 3.0  # infogcn: length of the class priors
+    image_encoder: str = "inception_v3"  # inception_v3 | resnet34 | small_cnn
+    image_encoder_weights: str = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
+    image_encoder_frozen: bool = False  # True: image features are computed once, before training
+    refinement_terms: int = 2  # n of eq. 8
+    refinement_matrices: str = "diagonal"  # diagonal (released code) | full (eq. 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The terms of the loss, eq. 10."""
+
+    contrastive_weight: float = 0.1  # lambda_1 of eq. 10; 0: no FAM, images are not read
+    refinement_weight: float = 0.2  # lambda_2 of eq. 10; 0: no FRM, text is not read
+    contrastive: str = "released"  # released | paper (eq. 6)
+    temperature: float = 0.4  # tau of eq. 5
+    contrastive_group_size: int | None = None  # clips contrasted together; None: the batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A run's configuration."""
+
+    seed: int = 0  # initial weights, order of the clips, augmentation
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+
+    # float32 | bfloat16: features, convolutions and products in training. Parameters, optimizer, batch-norm statistics,
+    # softmax, losses and text features stay float32, and so does evaluation, which is cheap compared to training.
+    compute_dtype: str = "float32"
+    num_epochs: int = 110
+    batch_size: int = 200  # over all devices; an incomplete last batch of an epoch is dropped
+    learning_rate: float = 0.1
+    warmup_epochs: int = 5
+    drop_epochs: tuple[int, ...] = (90, 100)  # the learning rate is multiplied by drop_factor after these
+    drop_factor: float = 0.1
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 4e-4  # on every parameter
+
+    # Steps in one program, which runs them without returning to the host. A program ends where something is logged,
+    # saved or evaluated, and the steps left before that point run one by one: choose a divisor of log_every_steps.
+    steps_per_dispatch: int = 1
+
+    eval_batch_size: int = 64  # over all devices
+    eval_every_epochs: int = 1  # the last epoch is always evaluated
+    checkpoint_every_steps: int = 0  # 0: after every epoch only
+    log_every_steps: int = 50
+
+    @classmethod
+    def of(cls, config: "AnyConfig") -> "Config":
+        """The typed form of a ConfigDict; a Config is returned as it is.
+
+        Raises: ConfigError, naming a key that is missing or unknown, or has too few or too many values.
+        """
+        return config if isinstance(config, Config) else _typed(cls, config, "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys and values as `config.json` stores them: nested dicts, lists for tuples."""
+        return _with_lists(dataclasses.asdict(self))
+
+
+AnyConfig = Config | ml_collections.ConfigDict
+
 
 def get_config() -> ml_collections.ConfigDict:
-    config = ml_collections.ConfigDict()
-    config.seed = 0  # initial weights, order of the clips, augmentation
+    """The defaults, for a config file to change."""
+    return _untyped(Config())
 
-    config.data = ml_collections.ConfigDict()
-    config.data.records = ""  # folder that data_prep wrote
-    config.data.protocol = "xsub"  # key of mmcl_jax.data.records.PROTOCOLS for the dataset, or one of the records' own
-    config.data.validation_subjects = ()  # training subjects held out as a validation split
-    config.data.repeats = 1  # times that each clip comes in an epoch
-    config.data.text = ""  # text set for FRM, 'model/question' or 'model/question/feature'
-    config.data.text_scaling = "none"  # none (released code) | standardise (by the training clips)
-    config.data.threads = 4  # reading clips
-    config.data.prefetch = 64  # clips read ahead, at least a batch
-    # Processes that read whole batches instead of those threads, wherever clips are read, but not beside a frozen image
-    # encoder's features. 0: none; they cost seconds at the start of training and of each evaluation, some 250 MB each
-    # beside host_memory_mb, and room in /dev/shm, which containers often lack.
-    config.data.workers = 0
-    config.data.host_memory_mb = 1000  # what a process's clips and batches, and its workers', may take
-    config.data.storage = "float32"  # float32 | float16: skeletons before the transform; float16 halves what they take
-    config.data.device_resident = False  # True: clips are read once, live on every device, and batches are drawn there
-    config.data.stream = "joint"  # joint | bone | joint_motion | bone_motion
-    config.data.window = 64  # frames that the model sees
-    config.data.sampling = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
-    config.data.crop_interval = (0.5, 1.0)  # fraction of a training clip that a crop keeps
-    config.data.test_crop = 0.95  # fraction that the centred test crop keeps
-    config.data.rotation = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
-    config.data.centre = False  # subtract the centre joint of the first frame (NTU records are centred already)
-    config.data.absent_body = "zeros"  # zeros | copy: what stands for the second body of a one-person clip
 
-    config.model = ml_collections.ConfigDict()
-    config.model.backbone = "ctrgcn"  # key of mmcl_jax.models.BACKBONES
-    config.model.base_channels = 64  # width of the first blocks, a multiple of 4
-    config.model.graph = "natural"  # what ctrgcn starts from: natural | hierarchical (HD-Graph); others have their own
-    config.model.center_of_mass = 2  # root of HD-GCN's hierarchy: 1 pelvis | 2 belly | 21 chest (NTU's joint numbers)
-    config.model.batch_norm_group_size = config_dict.placeholder(int)  # clips normalised together; None: the batch
-    config.model.k = 8  # infogcn: representation I - A^k; 8: joints, 1: bones, between: from the k-th ancestor
-    config.model.relatives = "ancestors"  # infogcn: A of I - A^k: ancestors | descendants (as published for NW-UCLA)
-    config.model.latent_noise = 0.1  # infogcn: the latent deviation is exp(latent_noise * logvar); 0: no sampling
-    config.model.label_smoothing = 0.1  # infogcn
-    config.model.mmd_weights = (1e-4, 1e-1)  # infogcn: pull of the latent mean to 0, of class means to their priors
-    config.model.prior_gain = 3.0  # infogcn: length of the class priors
-    config.model.image_encoder = "inception_v3"  # inception_v3 | resnet34 | small_cnn
-    config.model.image_encoder_weights = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
-    config.model.image_encoder_frozen = False  # True: image features are computed once, before training
-    config.model.refinement_terms = 2  # n of eq. 8
-    config.model.refinement_matrices = "diagonal"  # diagonal (released code) | full (eq. 8)
-
-    config.loss = ml_collections.ConfigDict()
-    config.loss.contrastive_weight = 0.1  # lambda_1 of eq. 10; 0: no FAM, images are not read
-    config.loss.refinement_weight = 0.2  # lambda_2 of eq. 10; 0: no FRM, text is not read
-    config.loss.contrastive = "released"  # released | paper (eq. 6)
-    config.loss.temperature = 0.4  # tau of eq. 5
-    config.loss.contrastive_group_size = config_dict.placeholder(int)  # clips contrasted together; None: the batch
-
-    # float32 | bfloat16: features, convolutions and products in training. Parameters, optimiser, batch-norm statistics,
-    # softmax, losses and text features stay float32, and so does evaluation, which is cheap beside training.
-    config.compute_dtype = "float32"
-    config.num_epochs = 110
-    config.batch_size = 200  # over all devices; an incomplete last batch of an epoch is dropped
-    config.learning_rate = 0.1
-    config.warmup_epochs = 5
-    config.drop_epochs = (90, 100)  # the learning rate is multiplied by drop_factor after these
-    config.drop_factor = 0.1
-    config.momentum = 0.9  # Nesterov
-    config.weight_decay = 4e-4  # on every parameter
-
-    # Steps in one program, without a word to the host between them. It ends where something is logged, saved or
-    # evaluated; what is left to there goes in single steps. So at best a divisor of log_every_steps.
-    config.steps_per_dispatch = 1
-
-    config.eval_batch_size = 64  # over all devices
-    config.eval_every_epochs = 1  # the last epoch is always evaluated
-    config.checkpoint_every_steps = 0  # 0: after every epoch only
-    config.log_every_steps = 50
+def _untyped(defaults: Any) -> ml_collections.ConfigDict:
+    """A ConfigDict with the fields of a dataclass, which accepts values of the fields' types only."""
+    config, types = ml_collections.ConfigDict(), typing.get_type_hints(type(defaults))
+    for field in dataclasses.fields(defaults):
+        value = getattr(defaults, field.name)
+        if dataclasses.is_dataclass(value):
+            value = _untyped(value)
+        elif value is None:
+            value = config_dict.placeholder(typing.get_args(types[field.name])[0])
+        config[field.name] = value
     return config
+
+
+def _typed(kind: type, config: ml_collections.ConfigDict, prefix: str) -> Any:
+    types = typing.get_type_hints(kind)
+    for keys, what in ((config.keys() - types.keys(), "unknown"), (types.keys() - config.keys(), "missing")):
+        if keys:
+            raise ConfigError(f"{what} config key {prefix}{min(keys)}; mmcl_jax/config.py lists all keys")
+    values: dict[str, Any] = {key: config[key] for key in types}
+    for key, value in values.items():
+        if dataclasses.is_dataclass(types[key]):
+            values[key] = _typed(types[key], value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            values[key] = tuple(value)
+            expected = typing.get_args(types[key])
+            if ... not in expected and len(value) != len(expected):
+                raise ConfigError(f"{prefix}{key} {values[key]} has {len(value)} values, expected {len(expected)}")
+    return kind(**values)
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(inner) for key, inner in value.items()}
+    return [_with_lists(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def without_images_and_text(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Turns FAM and FRM off: a skeleton-only baseline."""
-    config.loss.contrastive_weight = 0.0
-    config.loss.refinement_weight = 0.0
+    config.update_from_flattened_dict({"loss.contrastive_weight": 0.0, "loss.refinement_weight": 0.0})
     return config
 
 
 def split_arguments(arguments: str, defaults: tuple[str, ...]) -> list[str]:
-    """The comma-separated arguments of a config file, filled up with `defaults`. Raises: ValueError for too many."""
+    """The comma-separated arguments of a config file, completed with `defaults`. Raises: ConfigError for too many."""
     given = arguments.split(",")
     if len(given) > len(defaults):
-        raise ValueError(f"{arguments!r}: {len(given)} arguments, expected at most {len(defaults)}")
+        raise ConfigError(f"{arguments!r}: {len(given)} arguments, expected at most {len(defaults)}")
     return [*given, *defaults[len(given) :]]
 
 
 def get_ntu_config(protocol: str, stream: str, variant: str) -> ml_collections.ConfigDict:
-    """What NTU RGB+D 60 and 120 share: the paper's recipe on two GPUs, each of which sees 100 of the 200 clips."""
+    """The common part of NTU RGB+D 60 and 120: the paper's recipe on two GPUs, each of which sees 100 of 200 clips.
+
+    Raises: ConfigError where `variant` is neither empty nor 'skeleton_only'.
+    """
     if variant not in ("", "skeleton_only"):
-        raise ValueError(f"the variant {variant!r} is not 'skeleton_only'")
+        raise ConfigError(f"the variant {variant!r} is not 'skeleton_only'")
     config = get_config()
-    config.data.records = "data/ntu"
-    config.data.protocol = protocol
-    config.data.stream = stream
-    config.data.text = "blip/holding/token_ids"
-    config.model.batch_norm_group_size = 100
-    config.loss.contrastive_group_size = 100
+    config.update_from_flattened_dict(
+        {
+            "data.records": "data/ntu",
+            "data.protocol": protocol,
+            "data.stream": stream,
+            "data.text": "blip/holding/token_ids",
+            "model.batch_norm_group_size": 100,
+            "loss.contrastive_group_size": 100,
+        }
+    )
     return without_images_and_text(config) if variant else config

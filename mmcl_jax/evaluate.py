@@ -1,39 +1,44 @@
-"""Evaluation from the skeleton alone: jit-compiled, exact for any batch size and device count."""
+"""Evaluation from the skeleton only: jit-compiled, exact for any batch size and device count."""
 
 import contextlib
 import functools
 import itertools
 import pathlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
 from mmcl_jax import checkpoints, plots
+from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
-from mmcl_jax.data.input_pipeline import Batch, Fields
+from mmcl_jax.data.input_pipeline import Batch, Batches, Fields
 from mmcl_jax.data.records import Records
 from mmcl_jax.data.resident import load
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor, predictor_of
-from mmcl_jax.run_log import check_evaluation
+from mmcl_jax.run_log import RunLog, check_evaluation
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
-from mmcl_jax.task import SkeletonTask, build_skeleton_task, reading
+from mmcl_jax.task import SkeletonTask, build_skeleton_task, read_options
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
-
-_MANY = 10**6  # evaluations in a run; there are never as many
+_MANY = 10**6  # more evaluations than any run has
 
 
 class Evaluation(NamedTuple):
-    """Metrics of one part of a dataset, and what they were computed from: `names` `[N]`, `scores` (logits) `[N, K]`."""
+    """Metrics of one part of a dataset, and the scores that they were computed from.
+
+    Attributes:
+      metrics: of the scores.
+      names: `[N]`, of the clips.
+      scores: float32 `[N, K]`, logits.
+      labels: int `[N]`.
+      class_names: K of them.
+    """
 
     metrics: Metrics
     names: np.ndarray
@@ -50,11 +55,13 @@ def eval_step(
     task: SkeletonTask,
     predictor: Predictor,
 ) -> jax.Array:
-    """Logits `[N, K]` of a batch of raw clips, or of rows of `resident` ones; `prepared` by `predictor`."""
+    """Logits `[N, K]` of a batch of raw clips, or of the `resident` clips that it names.
+
+    `prepared` is the result of `predictor.prepare`.
+    """
     batch = draw(batch, resident)
     unused_key = jax.random.key(0)
-    transform = functools.partial(task.transform, key=unused_key)
-    clips = jax.vmap(lambda clip, frames, bodies: transform(clip, frames, bodies))(
+    clips = jax.vmap(lambda clip, frames, bodies: task.transform(clip, frames, bodies, unused_key))(
         batch["skeleton"], batch["frames"], batch["bodies"]
     )
     return predictor.logits(prepared, clips, batch["bodies"])
@@ -64,43 +71,49 @@ class Evaluator:
     """The test part, and the validation part where the config holds one out, ready to be evaluated again and again.
 
     Attributes:
-      parts: 'validation' (if there is one) and 'test'.
       task: the skeleton model and its records.
     """
 
     def __init__(
         self,
-        config: "ConfigDict",
+        config: AnyConfig,
         mesh: jax.sharding.Mesh,
         records: Records | None = None,
         *,
         resident: bool = False,
     ):
-        """`records` are read instead of those that the config names; where clips shall be `resident`, a part's are put
-        on the devices at its first evaluation and stay there. To be closed. Raises: RecordsError, ValueError.
+        """Builds the skeleton model and selects the clips. The evaluator has to be closed.
+
+        Args:
+          config: the run's.
+          mesh: the devices.
+          records: read instead of those that the config names.
+          resident: whether the clips of a part go to the devices at its first evaluation and stay there.
+
+        Raises: RecordsError, ConfigError, LayoutError.
         """
+        config = Config.of(config)
         sharding.check_batch_size("eval_batch_size", config.eval_batch_size)
         self.task = build_skeleton_task(config, train=False, records=records)
-        self._config, self._mesh = config, mesh
+        self._mesh = mesh
         held_out = config.data.validation_subjects
         self._rows = {
             part: self.task.records.select(config.data.protocol, part, held_out)
             for part in (("validation", "test") if held_out else ("test",))
         }
-        records, everywhere, over_clips = self.task.records, sharding.replicated(mesh), sharding.over_clips(mesh)
+        everywhere, over_clips = sharding.replicated(mesh), sharding.over_clips(mesh)
         self._clips: dict[str, dict[str, jax.Array]] | None = {} if resident else None
-        self._streams: dict[str, Iterator[Batch]] = {}
+        self._streams: dict[str, Batches] = {}
         predictor = predictor_of(self.task.backbone, config)
-        clip_shape = (records.max_bodies, config.data.window, records.num_joints, records.num_channels)
         # Weights are arguments of both: every epoch evaluates with the programs of the first.
         self._prepare = jax.jit(
-            functools.partial(predictor.prepare, clip_shape=clip_shape),
+            functools.partial(predictor.prepare, clip_shape=self.task.clip_shape),
             in_shardings=everywhere,
             out_shardings=everywhere,
             compiler_options=HASTY,
         )
         inputs = (everywhere, over_clips, everywhere) if resident else (everywhere, over_clips)
-        # Each device by itself: how many bodies its clips have is its own affair.
+        # Each device computes by itself: devices may hold different numbers of bodies.
         step = jax.shard_map(
             functools.partial(eval_step, task=self.task, predictor=predictor),
             mesh=mesh,
@@ -117,25 +130,32 @@ class Evaluator:
 
     @property
     def parts(self) -> tuple[str, ...]:
+        """'validation' (if there is one) and 'test'."""
         return tuple(self._rows)
 
     @property
     def rows(self) -> np.ndarray:
-        """The clips of all parts."""
+        """int64 `[R]`: the clips of all parts, as rows of the records."""
         return np.concatenate(list(self._rows.values()))
 
     def template(self) -> Any:
-        """Shapes, dtypes and places of the variables that `evaluate` takes, for restoring them."""
-        initialise = functools.partial(self.task.init, window=self._config.data.window)
+        """Shapes, dtypes and shardings of the variables that `evaluate` takes, for restoring them."""
         everywhere = sharding.replicated(self._mesh)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-            jax.eval_shape(initialise, jax.random.key(0)),
+            jax.eval_shape(self.task.init, jax.random.key(0)),
         )
 
     def evaluate(self, variables: Any, part: str) -> Evaluation:
-        """Scores every clip of `part` once. Every process returns the same."""
-        rows, data = self._rows[part], self._config.data
+        """Scores every clip of `part` once. Every process returns the same.
+
+        Args:
+          variables: `params` and `batch_stats` of the backbone, on every device.
+          part: one of `parts`.
+
+        Raises: NonFiniteScoresError.
+        """
+        rows, records = self._rows[part], self.task.records
         prepared = self._prepare(variables)
         scores = []
         for batch, clips in self._batches(part):
@@ -143,28 +163,25 @@ class Evaluator:
             scores.append((logits, batch["mask"]))
         gathered = [sharding.real_rows(logits, mask) for logits, mask in scores]
         scores = np.concatenate(gathered)
-        records = self.task.records
         labels = records.index["label"][rows]
         return Evaluation(
             classification_metrics(scores, labels),
             records.index["name"][rows],
             scores,
             labels,
-            records.class_names(data.protocol),
+            records.class_names(self.task.config.data.protocol),
         )
 
     def _batches(self, part: str) -> Iterator[tuple[Batch, tuple[dict[str, jax.Array], ...]]]:
-        """Batches of a part, with the resident clips that they are drawn of, if there are any."""
-        rows, size, options = self._rows[part], self._config.eval_batch_size, reading(self._config)
-        wanted = Fields(storage=self._config.data.storage)
+        """Batches of a part, with the resident clips that they are drawn from, if there are any."""
+        records, rows, config = self.task.records, self._rows[part], self.task.config
+        size, fields, options = config.eval_batch_size, Fields(storage=config.data.storage), read_options(config)
         count = -(-len(rows) // size)
         if self._clips is None:
-            stream = functools.partial(
-                input_pipeline.eval_batches, self.task.records, rows, batch_size=size, fields=wanted, **options
-            )
-            if not options["workers"]:
+            stream = functools.partial(input_pipeline.eval_batches, records, rows, fields, options, batch_size=size)
+            if not options.workers:
                 batches = stream()
-            else:  # which take seconds to start: they stay, and read the next evaluation's first batches
+            else:  # workers take seconds to start: they stay, and read the next evaluation's first batches
                 if part not in self._streams:
                     self._streams[part] = stream(passes=_MANY)
                 batches = itertools.islice(self._streams[part], count)
@@ -172,25 +189,31 @@ class Evaluator:
                 yield batch, ()
             return
         if part not in self._clips:
-            self._clips[part] = load(self.task.records, rows, wanted, self._mesh, part_size=size, **options)
+            self._clips[part] = load(records, rows, fields, options, self._mesh, part_size=size)
         order = input_pipeline.eval_order(len(rows), size)
         for step in range(count):
             places, positions, mask = order(step)
             yield {"row": places.astype(np.int32), "position": positions, "mask": mask}, (self._clips[part],)
 
 
-def evaluate_workdir(config: "ConfigDict", workdir: pathlib.Path) -> None:
+def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str, Evaluation]:
     """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
 
-    Raises: RecordsError, ValueError, WorkdirError, CheckpointError.
+    Returns: the evaluation of each part: 'test', and 'validation' where the config holds one out.
+
+    Raises: RecordsError, ConfigError, LayoutError, WorkdirError, CheckpointError, NonFiniteScoresError.
     """
+    config = Config.of(config)
+    workdir = pathlib.Path(workdir)
     check_evaluation(workdir, config)
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
     with contextlib.closing(evaluator):
-        for part in evaluator.parts:
-            report(evaluator.evaluate(variables, part), part, workdir, step=step)
+        evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+        for part, evaluation in evaluations.items():
+            report(evaluation, part, workdir, step=step)
+    return evaluations
 
 
 def write_scores(
@@ -213,8 +236,8 @@ def write_scores(
         )
 
 
-def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: Any = None) -> None:
-    """Writes scores and confusion matrix into the workdir and prints the metrics and where things lie."""
+def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: RunLog | None = None) -> None:
+    """Writes scores and confusion matrix into the workdir, and prints the metrics and the paths of the files."""
     workdir = pathlib.Path(workdir)
     metrics = evaluation.metrics
     if jax.process_index() == 0:
@@ -224,7 +247,7 @@ def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: in
         if log is not None:
             log.image(f"{part}/confusion", picture, step)
         logging.info(
-            "%s, %d clips, skeleton alone, step %d (the last, not the best): top-1 %.2f %%, top-5 %.2f %%, "
+            "%s, %d clips, skeleton only, step %d (the last, not the best): top-1 %.2f %%, top-5 %.2f %%, "
             "mean class %.2f %%, loss %.4f",
             part,
             metrics.clips,

@@ -1,37 +1,38 @@
-"""FAM's image encoder: its pretrained weights, and features computed once where the encoder is frozen."""
+"""FAM's image encoder: its pretrained weights, and features that are computed once if the encoder is frozen."""
 
 import functools
 import pathlib
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
-from mmcl_jax.task import TrainingTask, image_encoder, reading
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
 
 
-def pretrained_variables(config: "ConfigDict") -> dict:
-    """The image encoder's variables from `model.image_encoder_weights`.
+def pretrained_variables(config: AnyConfig) -> dict:
+    """The image encoder's variables, read from the file `model.image_encoder_weights`.
 
     Raises:
-      ValueError: the encoder has no published weights, or the file does not fit it.
+      ConfigError: the encoder has no published weights.
+      TorchWeightsError: the file does not fit the encoder.
     """
+    config = Config.of(config)
     name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
     if name not in IMAGE_ENCODER_ENTRIES:
         published = ", ".join(IMAGE_ENCODER_ENTRIES)
-        raise ValueError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
+        raise ConfigError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
     state_dict = state_dicts.read_state_dict(path)
     try:
         return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
@@ -39,18 +40,16 @@ def pretrained_variables(config: "ConfigDict") -> dict:
         raise state_dicts.TorchWeightsError(f"{path}, read as {name}: {error}") from error
 
 
-def frozen_image_features(
-    task: TrainingTask, config: "ConfigDict", workdir: pathlib.Path
-) -> dict[int, np.ndarray] | None:
-    """The features `[D]` of every training clip's image by row, from an encoder that does not train.
+def frozen_image_features(task: TrainingTask, workdir: pathlib.Path) -> ImageFeatures | None:
+    """The features of every training clip's image; None if the run has no FAM, or an image encoder that trains.
 
-    They are computed once and kept in `image_features.npz` in the workdir. None where the run has no FAM. Of several
-    processes each computes its part.
+    They are computed once and kept in `image_features.npz` in the workdir. With several processes, each computes a
+    part.
 
     Raises:
       DistributedError: the processes do not see the same file.
     """
-    if task.image_size is None:
+    if task.image_size is None or not task.config.model.image_encoder_frozen:
         return None
     path = pathlib.Path(workdir) / "image_features.npz"
     names = task.skeleton.records.index["name"][task.rows]
@@ -59,35 +58,31 @@ def frozen_image_features(
         with np.load(path, allow_pickle=False) as stored:
             if np.array_equal(stored["names"], names):
                 return dict(zip(task.rows.tolist(), stored["features"], strict=True))
-    features = _compute(task, config)
+    features = _compute(task, task.image_size)
     if jax.process_index() == 0:
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, names=names, features=features)
     return dict(zip(task.rows.tolist(), features, strict=True))
 
 
-def _compute(task: TrainingTask, config: "ConfigDict") -> np.ndarray:
+def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
     from tqdm import tqdm
 
+    config, statistics = task.config, task.recipe.image_statistics
+    assert statistics is not None
     encoder = image_encoder(config)
     if config.model.image_encoder_weights:
         variables = pretrained_variables(config)
     else:
         logging.warning(
-            "the image encoder is frozen at random weights; name a file: --config.model.image_encoder_weights"
+            "the image encoder is frozen with random weights; name a file: --config.model.image_encoder_weights"
         )
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
     records = task.skeleton.records
-    fields = input_pipeline.Fields(image=functools.partial(records.image, size=task.image_size))
-    encode = jax.jit(
-        lambda variables, image: encoder.apply(variables, normalise_images(image, *task.recipe.image_statistics), False)
-    )
+    fields = input_pipeline.Fields(image=functools.partial(records.image, size=image_size))
+    encode = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image, *statistics), False))
     batches = input_pipeline.eval_batches(
-        records,
-        task.rows,
-        batch_size=config.eval_batch_size,
-        fields=fields,
-        **reading(config),
+        records, task.rows, fields, read_options(config), batch_size=config.eval_batch_size
     )
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [
@@ -97,11 +92,11 @@ def _compute(task: TrainingTask, config: "ConfigDict") -> np.ndarray:
     return np.concatenate(features)
 
 
-def _blank(config: "ConfigDict") -> jax.Array:
+def _blank(config: Config) -> jax.Array:
     size = IMAGE_ENCODERS[config.model.image_encoder].image_size
     return jnp.zeros((1, size, size, 3))
 
 
-def _encoder_shapes(config: "ConfigDict") -> dict:
+def _encoder_shapes(config: Config) -> Any:
     encoder = image_encoder(config)
     return jax.eval_shape(lambda: encoder.init(jax.random.key(0), _blank(config), False))

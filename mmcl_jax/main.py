@@ -6,40 +6,35 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from mmcl_jax import evaluate, train
-from mmcl_jax.checkpoints import CheckpointError
-from mmcl_jax.data.records import RecordsError
-from mmcl_jax.run_log import WorkdirError
+from mmcl_jax import config_files, evaluate, train
 from mmcl_jax.runtime import distributed
-from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_cpu_compiler
+from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
+from mmcl_jax.runtime.errors import MMCLError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with its arguments.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
+_CONFIG = config_files.define_flag("config")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.", required=True)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
 _COMPILED = flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR"),
-    "Folder of compiled programs; '' for none. By default 'compiled' beside the workdir.",
+    "Folder of compiled programs; '' for none. By default 'compiled' next to the workdir.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.", lower_bound=0)
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run. Clusters that JAX knows need none of the three.")
-flags.mark_flags_as_required(["config", "workdir"])
-
-# What a user can mend; anything else is our mistake and keeps its traceback.
-_EXPECTED = (
-    *(RecordsError, ValueError, WorkdirError, CheckpointError, train.NonFiniteLossError, OSError),
-    distributed.DistributedError,
-)
+flags.mark_flag_as_required("config")
 
 
 def main(arguments: list[str]) -> None:
+    """Runs the command. An error that a user can fix ends it with status 1 and a message; others keep their traceback.
+
+    (Unlike other commands, it ends at once on an error: see `distributed.end_now`.)
+    """
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     keep_memory()
-    tune_cpu_compiler()
+    tune_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(_is_ours)
     try:
@@ -47,7 +42,7 @@ def main(arguments: list[str]) -> None:
         with distributed.shared_fate():
             _work(pathlib.Path(_WORKDIR.value))
     except Exception as error:
-        expected = isinstance(error, _EXPECTED)
+        expected = isinstance(error, MMCLError | OSError)
         if not expected and jax.process_count() == 1:
             raise
         logging.log(logging.DEBUG if expected else logging.ERROR, "traceback of the error below", exc_info=True)
@@ -66,9 +61,11 @@ def _work(workdir: pathlib.Path) -> None:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
-    """absl's parser; what ml_collections refuses with a traceback ends with a message alone here."""
+    """absl's parser; values that ml_collections refuses end with a message and no traceback."""
     try:
         return flags.FLAGS(arguments)
+    except SystemExit:
+        sys.exit(0)  # --help and the like, which absl calls a failure
     except AttributeError as error:
         if not isinstance(error.args[0], KeyError):
             raise
@@ -79,8 +76,24 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 
 def _is_ours(entry) -> bool:
-    """Libraries log every step of a save or a read, and a failure dozens of times; the reader gets one error."""
+    """Whether a log entry is not a library's: they log each step of a save or a read, and a failure dozens of times."""
     return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
+
+
+def train_command() -> None:
+    """The console script `mmcl-train`: this command."""
+    # absl shows in --help the flags of the module that runs, which here is the script.
+    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    usage = "--config=FILE.py|NAME[:ARGUMENTS] --workdir=DIR [--config.KEY=VALUE ...]"
+    sys.modules["__main__"].__doc__ = f"usage: {pathlib.Path(sys.argv[0]).name} {usage}\n"
+    app.run(main, flags_parser=_parse_flags)
+
+
+def evaluate_command() -> None:
+    """The console script `mmcl-evaluate`: this command with `--mode=eval`."""
+    flags.set_default(_MODE, "eval")
+    train_command()
 
 
 if __name__ == "__main__":

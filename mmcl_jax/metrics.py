@@ -12,14 +12,14 @@ class NonFiniteScoresError(MMCLError, ValueError):
 
 
 class Metrics(NamedTuple):
-    """Over one part of a dataset.
+    """Classification metrics over one part of a dataset.
 
     Attributes:
-      clips: how many.
+      clips: their number.
       loss: mean cross entropy.
       top1: fraction whose label has the highest score.
       top5: fraction whose label is among the five highest.
-      mean_class: mean over the classes that occur of their top-1 accuracy.
+      mean_class: mean of the classes' top-1 accuracies, over the classes that occur.
       confusion: int64 `[K, K]`, rows true labels, columns predictions.
     """
 
@@ -32,7 +32,7 @@ class Metrics(NamedTuple):
 
 
 def cross_entropies(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Cross entropy of each clip's true class, `[N]`, of logits `[N, K]` and int labels `[N]`, in float64."""
+    """Cross entropy of each clip, `[N]`, from logits `[N, K]` and int labels `[N]`, in float64."""
     scores = scores.astype(np.float64)
     highest = scores.max(axis=1)
     log_sum = highest + np.log(np.exp(scores - highest[:, None]).sum(axis=1))

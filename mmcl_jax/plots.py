@@ -6,7 +6,7 @@ import numpy as np
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: tuple[str, ...], path: pathlib.Path) -> None:
-    """Draws a confusion matrix (`[K, K]` counts, rows true) as a PNG; cells are the share of the true class."""
+    """Draws a confusion matrix (`[K, K]` counts, rows are true classes) as a PNG; cells show the share of their row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -25,6 +25,6 @@ def confusion_matrix(confusion: np.ndarray, class_names: tuple[str, ...], path: 
     axes.set_title(f"top-1 {100 * np.trace(confusion) / max(confusion.sum(), 1):.2f} % of {confusion.sum()} clips")
     if classes <= 40:
         for row, column in np.argwhere(confusion):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, confusion[row, column], ha="center", va="center", fontsize=font, color=colour)
+            color = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=font, color=color)
     figure.savefig(path, dpi=120)

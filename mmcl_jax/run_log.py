@@ -1,4 +1,7 @@
-"""A run's log in its workdir: config, versions, metrics.csv (a row an epoch), TensorBoard; and whose workdir it is."""
+"""A run's log in its workdir: config, versions, metrics.csv (a row per epoch), TensorBoard.
+
+Also the check whether a workdir belongs to a config.
+"""
 
 import csv
 import datetime
@@ -7,24 +10,22 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax.config import get_config
+import mmcl_jax
+from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import whole_file, write_whole
+from mmcl_jax.runtime.version import commit
 
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
-
-# Keys that change neither the batches nor, but for rounding, the result: a resumed run may differ in them.
+# Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
 _FREE = (
     "data.records",
     "data.threads",
@@ -55,7 +56,7 @@ _EVALUATED = (
     "model.k",
     "model.relatives",
 )
-# What a checkpoint that no training here made says of itself, under the config's own names.
+# Describes weights that were imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
@@ -67,21 +68,21 @@ class WorkdirError(MMCLError, RuntimeError):
 
 
 class RunLog:
-    """Writes what happens in a run. On several processes, the first alone writes."""
+    """Writes what happens in a run. With several processes, only the first writes."""
 
-    def __init__(self, workdir: pathlib.Path, config: "ConfigDict", clips: str):
+    def __init__(self, workdir: pathlib.Path, config: AnyConfig, clips: str):
         """Claims the workdir for this config and these clips (`Records.fingerprint`).
 
         Raises:
-          WorkdirError: another config, or the same on other clips, made it.
+          WorkdirError: it was made with another config or other clips.
           DistributedError: the processes differ in config or clips, or do not share the workdir's disk.
         """
         self._workdir = pathlib.Path(workdir)
         self._first = jax.process_index() == 0
         self._rows: list[dict[str, str]] = []
-        self._writer = None
+        self._writer: Any = None  # TensorBoard's
         self._workdir.mkdir(parents=True, exist_ok=True)
-        resolved = {**_resolved(config), "clips": clips}
+        resolved = {**Config.of(config).to_json(), "clips": clips}
         path = self._workdir / "config.json"
         if not path.exists() and (self._workdir / "checkpoints").exists():
             raise WorkdirError(f"{self._workdir}: holds checkpoints but no config.json; use another --workdir")
@@ -95,7 +96,7 @@ class RunLog:
         check_same(str(path), path.read_text() if path.exists() else "no such file")
 
     def resume(self, step: int) -> None:
-        """Starts logging after `step` steps; rows of epochs that a killed run logged but did not save are dropped."""
+        """Starts logging after `step` steps. Rows of epochs that a killed run logged but did not save are dropped."""
         if not self._first:
             return
         path = self._workdir / "metrics.csv"
@@ -109,7 +110,13 @@ class RunLog:
         self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def steps(self, step: int, totals: dict[str, float], learning_rate: float) -> str:
-        """Logs the running means of the epoch; returns them as a few words for the progress bar."""
+        """Logs the running means of the epoch after `step` steps; returns them as a few words for the progress bar.
+
+        Args:
+          step: steps done.
+          totals: of `TrainState`.
+          learning_rate: of the last step.
+        """
         count = max(totals["steps"], 1)
         loss, correct = totals["loss"] / count, totals["correct"] / count
         if self._writer is not None:
@@ -118,7 +125,13 @@ class RunLog:
         return f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, lr {learning_rate:g}"
 
     def epoch(self, epoch: int, step: int, row: dict[str, float]) -> None:
-        """Logs one epoch. The best test accuracy so far is noted under a name that says it is never used."""
+        """Logs one epoch, the row of metrics.csv. The best test accuracy so far has a name that says it is never used.
+
+        Args:
+          epoch: epochs done.
+          step: steps done.
+          row: values by column.
+        """
         if not self._first:
             return
         if "test_top1" in row:
@@ -146,7 +159,7 @@ class RunLog:
             self._writer = None
 
     def _note_start(self, step: int) -> None:
-        """Adds this start to version.json: a run that was resumed may owe its result to several versions."""
+        """Adds this start to version.json: several versions may have contributed to a resumed run."""
         path = self._workdir / "version.json"
         try:
             starts = json.loads(path.read_text())["starts"] if path.exists() else []
@@ -172,15 +185,17 @@ def _wait_for(path: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def check_evaluation(workdir: pathlib.Path, config: "ConfigDict") -> None:
-    """Raises WorkdirError where `config` would evaluate a run, or an imported model, in another way than its own."""
-    _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), _EVALUATED.__contains__)
-    _check_config(pathlib.Path(workdir) / IMPORTED, _resolved(config), _IMPORTED_KEYS.__contains__)
+def check_evaluation(workdir: pathlib.Path, config: AnyConfig) -> None:
+    """Raises WorkdirError if `config` would evaluate a run, or an imported model, differently from its own config."""
+    now = Config.of(config).to_json()
+    _check_config(pathlib.Path(workdir) / "config.json", now, _EVALUATED.__contains__)
+    _check_config(pathlib.Path(workdir) / IMPORTED, now, _IMPORTED_KEYS.__contains__)
 
 
-def check_training(workdir: pathlib.Path, config: "ConfigDict") -> None:
-    """Raises WorkdirError where `config` would not resume the run in `workdir`. The clips are not looked at."""
-    _check_config(pathlib.Path(workdir) / "config.json", _resolved(config), lambda key: key not in (*_FREE, "clips"))
+def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
+    """Raises WorkdirError if `config` would not resume the run in `workdir`. The clips are not compared."""
+    now = Config.of(config).to_json()
+    _check_config(pathlib.Path(workdir) / "config.json", now, lambda key: key not in (*_FREE, "clips"))
 
 
 def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
@@ -191,23 +206,19 @@ def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
         raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
 
 
-def _resolved(config: "ConfigDict") -> dict[str, Any]:
-    return json.loads(config.to_json_best_effort())
-
-
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
-    """Raises WorkdirError where a key that matters has another value in the file `path`, if that exists.
+    """Raises WorkdirError if a key that matters has another value in the file `path`, if that exists.
 
-    A workdir may be older than a key of `mmcl_jax.config`: the key's default, which is what runs did before there was
-    the key, is then taken for it, and the log says so.
+    A workdir older than a key of `mmcl_jax.config` uses the key's default, which is what runs did before the key
+    existed; the log says so.
     """
     if not path.exists():
         return
     stored, now = _flat(read_workdir_json(path)), _flat(config)
-    defaults = _flat(_resolved(get_config()))
-    younger = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
-    stored |= younger
-    note = dict.fromkeys(younger, " (older than this key: its default)")
+    defaults = _flat(Config().to_json())
+    newer = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
+    stored |= newer
+    note = dict.fromkeys(newer, " (the default: the workdir is older than this key)")
     differing = [
         f"{key}: {stored.get(key)!r} there{note.get(key, '')}, {now.get(key)!r} now"
         for key in sorted(stored.keys() | now.keys())
@@ -218,9 +229,9 @@ def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[
             f"{path.parent} was made by another config: " + "; ".join(differing) + ". Use another --workdir, or that "
             "config"
         )
-    if younger:
-        taken = ", ".join(f"{key}={value!r}" for key, value in younger.items())
-        logging.info("%s is older than these keys, whose defaults are taken: %s", path, taken)
+    if newer:
+        used = ", ".join(f"{key}={value!r}" for key, value in newer.items())
+        logging.info("%s is older than these keys; their defaults are used: %s", path, used)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -231,20 +242,13 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _version() -> dict[str, str]:
-    """Commit (where the code is a git checkout), packages and devices of this start."""
+    """Commit (if the code is a git checkout), packages and devices of this start."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "commit": _commit(),
+        "mmcl_jax": mmcl_jax.__version__,
+        "commit": commit(),
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cpu_count": str(os.cpu_count()),
     }
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -1,6 +1,6 @@
-"""The training step as pure functions of arrays, for whoever has a model and clips: a run, a benchmark, a test.
+"""The training step as pure functions of arrays, for any caller with a model and clips: a run, a benchmark, a test.
 
-Needs jax, flax, optax and numpy alone; where the clips come from is the caller's matter.
+It needs only jax, flax, optax and numpy; where the clips come from is up to the caller.
 
     recipe = Recipe(MMCL(backbone), transform, optimizer, LossOptions(contrastive_weight=0, refinement_weight=0))
     mesh = sharding.data_mesh()
@@ -8,7 +8,7 @@ Needs jax, flax, optax and numpy alone; where the clips come from is the caller'
     step = compile_step(recipe, seed=0, mesh=mesh)
     state = step(state, sharding.place_batch(batch, mesh))
 
-A batch is what `input_pipeline` says: a dict of arrays of N raw clips.
+A batch is a dict of arrays of N raw clips, described in `input_pipeline`.
 """
 
 import dataclasses
@@ -29,13 +29,20 @@ from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY
 
 LOSSES = ("loss", "classification", "contrastive", "refinement")
+# Clips `[N, M, T, V, C]`, images `[N, H, W, 3]` or their features `[N, D]`, and text `[N, D]`; None: not read.
+ModelInputs = tuple[Any, Any | None, Any | None]
 
 
 class TrainState(struct.PyTreeNode):
     """Everything that changes in training.
 
-    `totals` are float32 sums over the epoch so far of each loss and of correct clips, the number of steps summed, and
-    int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
+    Attributes:
+      step: int32, steps done.
+      params: of `MMCL`, the backbone's under `BACKBONE`.
+      batch_stats: batch-norm statistics, in the same structure.
+      opt_state: of the recipe's optimizer.
+      totals: float32 sums over the epoch so far of each loss and of the fraction of correct clips, the number of steps
+        summed, and int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
     """
 
     step: jax.Array
@@ -66,16 +73,16 @@ class LossOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a training step is made of.
+    """The parts of a training step.
 
     Attributes:
       model: MMCL around a backbone.
       transform: of raw clips, with augmentation.
-      optimizer: what gradients become.
+      optimizer: turns gradients into updates.
       loss: the weights of its terms.
-      text_statistics: mean and deviation `[D]` that are taken out of text features; None: they go in as they are.
-      image_statistics: mean and deviation of RGB in [0, 1] that are taken out of uint8 images; None: no images, or
-        their features.
+      text_statistics: mean and deviation `[D]` to standardize text features with; None: they stay as they are.
+      image_statistics: mean and deviation of RGB in [0, 1] to normalize uint8 images with; None: no images, or features
+        in their place.
     """
 
     model: MMCL
@@ -93,33 +100,39 @@ def empty_totals() -> dict[str, jax.Array]:
 
 
 def initial_state(recipe: Recipe, seed: int, batch: dict[str, Any]) -> TrainState:
-    """A random state for batches like `batch`, of which shapes and types alone count (one clip is enough)."""
+    """A random state for batches like `batch`; only its shapes and types matter (one clip is enough)."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(batch))
     inputs = jax.eval_shape(functools.partial(model_inputs, recipe=recipe), shapes, jax.random.key(0))
-    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
+    return draw_state(recipe, seed, inputs)
+
+
+def draw_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
+    """`random_state`, compiled: hundreds of small random draws, run once, which are not worth optimizing."""
     return jax.jit(functools.partial(random_state, recipe, seed, inputs), compiler_options=HASTY)()
 
 
-def random_state(recipe: Recipe, seed: int, inputs: tuple[Any, Any, Any]) -> TrainState:
-    """The random state for a model's `inputs`, of which the shapes alone count: clips, images and text, or None."""
+def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
+    """A random state for a model with these `inputs`, of which only shapes and types matter.
+
+    Under `jax.eval_shape` it tells the shapes of any state of the run.
+    """
     inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-    variables = recipe.model.init(jax.random.key(seed), *inputs, train=False)
+    variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)
     params = dict(variables["params"])
     batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), empty_totals())
 
 
-def model_inputs(
-    batch: dict[str, jax.Array], key: jax.Array, *, recipe: Recipe
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+def model_inputs(batch: dict[str, jax.Array], key: jax.Array, *, recipe: Recipe) -> ModelInputs:
     """What the model sees of a batch in training: transformed clips, images (or their features) and text.
 
-    Each clip's own key comes of its position and `key`.
+    Each clip's own key is derived from its position and `key`.
     """
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch["position"])
     clips = jax.vmap(recipe.transform)(batch["skeleton"], batch["frames"], batch["bodies"], keys)
     image = batch.get("image")
     if image is not None and recipe.model.image_encoder is not None:
+        assert recipe.image_statistics is not None, "an image encoder in training needs image_statistics"
         image = normalise_images(image, *recipe.image_statistics)
     text = batch.get("text")
     if text is not None and recipe.text_statistics is not None:
@@ -132,22 +145,23 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
     """One step of SGD on a batch of raw clips.
 
     Args:
-      state: as it is before the step.
+      state: the state before the step.
       batch: see `input_pipeline`.
-      recipe: model, transform, optimiser, loss.
-      key: the run's augmentation key; each clip's own comes of its position, dropout's of the step.
+      recipe: model, transform, optimizer, loss.
+      key: the run's augmentation key; each clip's own is derived from its position, dropout's from the step.
     """
     clip_key, dropout_key = jax.random.split(key)
     inputs = model_inputs(batch, clip_key, recipe=recipe)
 
     def objective(params: Any):
-        outputs, updates = recipe.model.apply(
+        applied: Any = recipe.model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             *inputs,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
+        outputs, updates = applied
         terms = loss_terms(outputs, batch["label"], recipe.loss, recipe.model.backbone.classification_loss)
         return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
 
@@ -173,7 +187,7 @@ def loss_terms(
       outputs: of `MMCL`.
       labels: int `[N]`.
       options: the weights.
-      classification_loss: the backbone's, of logits, auxiliary outputs and labels.
+      classification_loss: the backbone's, a function of logits, auxiliary outputs and labels.
     """
     terms = {
         "classification": classification_loss(outputs["logits"], outputs["aux"], labels),
@@ -210,15 +224,15 @@ def train_steps(
     recipe: Recipe,
     key: jax.Array,
 ) -> TrainState:
-    """`steps` steps in one program, without a word to the host between them.
+    """`steps` steps in one program, which does not return to the host between them.
 
-    Several are as many single steps but for rounding, as XLA fuses a loop's body in another way: two of them move the
-    parameters to within 1e-4 of where single ones do, relative to the way there (tested; 5e-6 is usual).
+    The result equals that of single steps except for rounding, as XLA fuses a loop's body differently: two steps move
+    the parameters to within 1e-4 of where single ones do, relative to the distance moved (tested; 5e-6 is usual).
 
     Args:
-      state: as it is before the steps.
-      batches: a batch; with several `steps` one a step, stacked: `[steps, N, ...]`. See `draw`.
-      clips: a resident dataset, where the batches are drawn of one.
+      state: the state before the steps.
+      batches: a batch; with several `steps`, one for each, stacked: `[steps, N, ...]`. See `draw`.
+      clips: a resident dataset, if the batches are drawn from one.
       steps: how many.
       recipe, key: as in `train_step`.
     """
@@ -230,7 +244,7 @@ def train_steps(
 
 
 def draw(batch: dict[str, jax.Array], clips: dict[str, jax.Array] | None) -> dict[str, jax.Array]:
-    """The batch itself, or of resident clips the rows that it names: `row` int32 and `position` uint32 `[N]`."""
+    """The batch itself, or the resident clips that it names by `row` int32 `[N]`, with its `position` uint32 `[N]`."""
     if clips is None:
         return batch
     drawn = {name: values.at[batch["row"]].get(mode="promise_in_bounds") for name, values in clips.items()}
@@ -240,7 +254,7 @@ def draw(batch: dict[str, jax.Array], clips: dict[str, jax.Array] | None) -> dic
 def compile_step(
     recipe: Recipe, seed: int, mesh: jax.sharding.Mesh, *, steps: int = 1, resident: bool = False
 ) -> Callable[..., TrainState]:
-    """The jitted function (state, batches) -> state after `steps` steps; where clips are `resident`, (..., clips).
+    """The jitted function (state, batches) -> state after `steps` steps; if clips are `resident`, (..., clips).
 
     Batches are divided over the mesh; the state, which is donated, and resident clips are whole on every device.
     """

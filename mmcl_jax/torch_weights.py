@@ -20,27 +20,23 @@ from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
 from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_json
+from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import whole_file
 
-_EXPECTED = (TorchWeightsError, WorkdirError, checkpoints.CheckpointError, OSError)
 _MMCL = "mmcl"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command; ends with status 1 and one message on what a user can mend."""
+    """Runs the command."""
     options = _parser().parse_args(arguments)
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what is as it should be
-    try:
+    logging.set_verbosity(logging.ERROR)  # Orbax warns although nothing is wrong
+    with plain_errors("interrupted"):
         if options.direction == "import":
             import_checkpoint(options.file, options.workdir, options.model, verbose=options.verbose)
         else:
             export_checkpoint(
                 options.file, options.workdir, options.model, overwrite=options.overwrite, verbose=options.verbose
             )
-    except _EXPECTED as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def import_checkpoint(
@@ -51,17 +47,17 @@ def import_checkpoint(
     verbose: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Makes a workdir, which `mmcl_jax.main --mode=eval` evaluates, of a published model's checkpoint.
+    """Makes a workdir, which `mmcl_jax.main --mode=eval` evaluates, from a published model's checkpoint.
 
-    The workdir appears whole or not at all. Beside the checkpoint it holds `imported.json`: where the weights came
-    from, the model's sizes, and the counters of PyTorch's batch norms, which Flax does not keep.
+    The workdir appears whole or not at all. In addition to the checkpoint it holds `imported.json`: where the weights
+    came from, the model's sizes, and the counters of PyTorch's batch norms, which Flax does not keep.
 
     Args:
       file: the checkpoint, see `state_dicts.read_state_dict`.
-      workdir: a folder that is empty or not there yet.
-      model: key of `published.PUBLISHED`; None: it is recognised by its keys.
+      workdir: a folder that is empty or does not exist yet.
+      model: key of `published.PUBLISHED`; None: it is recognized by its keys.
       verbose: say which tensor became which leaf.
-      say: told what was done.
+      say: is called with messages about what was done.
 
     Raises:
       TorchWeightsError, WorkdirError, CheckpointError, OSError.
@@ -127,7 +123,7 @@ def export_checkpoint(
       model: None: the skeleton model; 'mmcl': FAM and FRM too, as the released code has them.
       overwrite: whether an existing file may be replaced.
       verbose: say which leaf became which tensor.
-      say: told what was done.
+      say: is called with messages about what was done.
 
     Raises:
       TorchWeightsError, WorkdirError, CheckpointError, OSError.
@@ -147,7 +143,7 @@ def export_checkpoint(
         state_dict = state_dicts.to_torch(variables, entries)
     except TorchWeightsError as error:
         raise TorchWeightsError(f"{workdir}: {error}") from error
-    # Every step of training counts in every batch norm; what was imported keeps its own counts.
+    # Every step of training counts in every batch norm; imported weights keep their own counts.
     counted = description["num_batches_tracked"] if imported else None
     for entry in entries:
         if entry.collection == COUNTER:
@@ -203,7 +199,7 @@ def _write(file: pathlib.Path, state_dict: dict[str, np.ndarray]) -> None:
     with whole_file(file) as unfinished:
         if file.suffix == ".npz":
             with unfinished.open("wb") as stream:
-                np.savez(stream, **state_dict)
+                np.savez(stream, **state_dict)  # pyright: ignore[reportArgumentType]  a name could be an option
         else:
             try:
                 import torch
@@ -228,19 +224,23 @@ def _shown(index: int | slice) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    module = sys.argv[0].endswith(".py")  # else the console script
     parser = argparse.ArgumentParser(
-        prog="python -m mmcl_jax.torch_weights", description="PyTorch checkpoints to workdirs, and workdirs to PyTorch."
+        prog="python -m mmcl_jax.torch_weights" if module else None,
+        description="PyTorch checkpoints to workdirs, and workdirs to PyTorch.",
     )
     directions = parser.add_subparsers(dest="direction", required=True)
     published = ", ".join(PUBLISHED)
-    importing = directions.add_parser("import", help="make a workdir, ready for --mode=eval, of a published checkpoint")
+    importing = directions.add_parser(
+        "import", help="make a workdir, ready for --mode=eval, from a published checkpoint"
+    )
     importing.add_argument("file", type=pathlib.Path, help="a checkpoint of PyTorch (.pt, .pth), or .npz")
     importing.add_argument("workdir", type=pathlib.Path, help="a new folder")
     importing.add_argument("--model", choices=PUBLISHED, metavar="NAME", help=f"{published}; default: by the keys")
     exporting = directions.add_parser("export", help="write a workdir's newest checkpoint as a state dict")
     exporting.add_argument("file", type=pathlib.Path, help="the file to write: .pt, .pth or .npz")
     exporting.add_argument("workdir", type=pathlib.Path, help="of a run, or of an import")
-    exporting.add_argument("--model", choices=[_MMCL], help="FAM and FRM too; default: the skeleton model alone")
+    exporting.add_argument("--model", choices=[_MMCL], help="FAM and FRM too; default: only the skeleton model")
     exporting.add_argument("--overwrite", action="store_true", help="replace an existing file")
     for direction in (importing, exporting):
         direction.add_argument("--verbose", action="store_true", help="print which tensor is which leaf")

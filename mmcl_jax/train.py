@@ -1,122 +1,132 @@
-"""Training: a run of the steps of `steps.py`, with its checkpoints, evaluations and log."""
+"""Training: from the clips of the records to checkpoints, evaluations and a log.
+
+`train` opens the run, restores or creates its state, and takes its steps. The way of a clip, downhill:
+
+    task.train_batches       the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
+    Stepper.take             the batch to the devices, one or several steps
+    steps.train_step         transform, model, losses, gradients, update: a new `TrainState`
+    _take_steps              after each dispatch: log, evaluate, save, stop
+    checkpoints.save         the state on the disk
+"""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from orbax.checkpoint import CheckpointManager
 
 from mmcl_jax import checkpoints, steps
+from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.evaluate import Evaluator, report
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
-from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
-from mmcl_jax.task import (
-    TrainingTask,
-    build_training_task,
-    check_room,
-    image_feature_shape,
-    resident_clips,
-    train_batches,
-)
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from mmcl_jax.task import TrainingTask, build_training_task, check_room, resident_clips, train_batches
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):
-    """The loss became NaN or infinite; the last good checkpoint stays."""
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
 
 
-def create_state(task: TrainingTask, config: "ConfigDict") -> TrainState:
-    """Initial state from the config's seed; the image encoder starts from its weights file where one is given."""
-    # Hundreds of small random draws, run once: optimising them would take four times as long to compile.
-    state = jax.jit(functools.partial(random_state, task, config), compiler_options=HASTY)()
-    if task.recipe.model.image_encoder is None or not config.model.image_encoder_weights:
-        return state
-    pretrained = pretrained_variables(config)
-    return state.replace(
-        params={**state.params, "image_encoder": pretrained["params"]},
-        batch_stats={**state.batch_stats, "image_encoder": pretrained["batch_stats"]},
-    )
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training run works with. None of it changes; all that changes is in the `TrainState`.
+
+    Attributes:
+      task: the config and what it means: records, model, transform, optimizer.
+      mesh: the devices.
+      evaluator: of the validation and test parts.
+      log: config.json, metrics.csv and TensorBoard in the workdir.
+      manager: of the checkpoints in the workdir.
+      workdir: the run's folder.
+      began: when this start began, `time.perf_counter()`.
+    """
+
+    task: TrainingTask
+    mesh: jax.sharding.Mesh
+    evaluator: Evaluator
+    log: RunLog
+    manager: CheckpointManager
+    workdir: pathlib.Path
+    began: float
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.task.config
 
 
-def random_state(task: TrainingTask, config: "ConfigDict") -> TrainState:
-    """Initial state, all of it random; under `jax.eval_shape`, the shapes of any state of the run."""
-    records = task.skeleton.records
-    clip = jnp.zeros((1, records.max_bodies, config.data.window, records.num_joints, records.num_channels))
-    image = text = None
-    if task.image_size is not None:
-        image = jnp.zeros((1, task.image_size, task.image_size, 3))
-        if task.recipe.model.image_encoder is None:
-            image = jnp.zeros((1, *image_feature_shape(task, config)))
-    if task.text_set is not None:
-        text = jnp.zeros((1, records.text_width(task.text_set)))
-    return steps.random_state(task.recipe, config.seed, (clip, image, text))
-
-
-def train(config: "ConfigDict", workdir: pathlib.Path) -> None:
+def train(config: AnyConfig, workdir: pathlib.Path) -> None:
     """Trains, or resumes, the run of `config` in `workdir`; evaluates every epoch; reports the last.
 
     Raises:
-      RecordsError, ValueError: records and config do not fit.
+      RecordsError, ConfigError, LayoutError: records and config do not fit.
       WorkdirError: the workdir belongs to another config.
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
       ChildProcessError: a process that reads clips died.
       DistributedError: the processes of the run were not started alike.
     """
+    run = open_run(config, pathlib.Path(workdir))
+    state = restore_or_create_state(run)
+    run.log.resume(int(state.step))
+    _announce(run, state)
+    with contextlib.closing(run.log), contextlib.closing(run.evaluator):
+        with contextlib.closing(Stepper(run, int(state.step))) as stepper:
+            state = _take_steps(run, state, stepper)
+        checkpoints.finish(run.manager)
+        for part in run.evaluator.parts:
+            evaluation = run.evaluator.evaluate(backbone_variables(state), part)
+            report(evaluation, part, run.workdir, step=int(state.step), log=run.log)
+
+
+def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
+    """Builds what training needs, checks that it fits, and claims the workdir. Raises: as `train`."""
     began = time.perf_counter()
+    workdir = pathlib.Path(workdir)
     mesh = sharding.data_mesh()
     task = build_training_task(config)
-    evaluator = Evaluator(config, mesh, resident=config.data.device_resident)
-    check_room(task, evaluator.rows, config, mesh)
-    log = RunLog(workdir, config, task.skeleton.records.fingerprint())
-    manager = checkpoints.open_manager(workdir)
-    state = _restore_or_create(manager, task, config, mesh)
-    start, end = int(state.step), config.num_epochs * task.steps_per_epoch
-    log.resume(start)
-    logging.info(
-        "%d parameters, of which inference needs %d; %d training clips, %d steps an epoch; %s",
-        count_parameters(state.params),
-        count_parameters(state.params[BACKBONE]),
-        len(task.rows),
-        task.steps_per_epoch,
-        f"resuming at step {start} of {end}" if start else "starting",
+    evaluator = Evaluator(task.config, mesh, resident=task.config.data.device_resident)
+    check_room(task, evaluator.rows, mesh)
+    log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
+    return Run(task, mesh, evaluator, log, checkpoints.open_manager(workdir), workdir, began)
+
+
+def restore_or_create_state(run: Run) -> TrainState:
+    """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
+    if run.manager.latest_step() is None:
+        return sharding.replicate(create_state(run.task), run.mesh)
+    everywhere = sharding.replicated(run.mesh)
+    shapes = jax.eval_shape(
+        functools.partial(steps.random_state, run.task.recipe, run.config.seed, run.task.input_shapes())
     )
-    features = frozen_image_features(task, config, workdir) if config.model.image_encoder_frozen else None
-    batches = train_batches(task, config, (start, end), features)
-    clips = resident_clips(task, config, mesh, features) if start < end else None
-    with contextlib.closing(log), contextlib.closing(evaluator):
-        with contextlib.closing(batches):
-            state = _loop(state, batches, clips, (start, end), began, task, config, mesh, evaluator, manager, log)
-        checkpoints.finish(manager)
-        skeleton = backbone_variables(state)
-        for part in evaluator.parts:
-            report(evaluator.evaluate(skeleton, part), part, workdir, step=int(state.step), log=log)
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
+    return checkpoints.restore_latest(run.manager, template)
 
 
-def _restore_or_create(manager, task, config, mesh) -> TrainState:
-    """The newest checkpoint's state on every device of the mesh, or a new one where there is none."""
-    everywhere = sharding.replicated(mesh)
-    if manager.latest_step() is None:
-        return sharding.replicate(create_state(task, config), mesh)
-    shapes = jax.eval_shape(functools.partial(random_state, task, config))
-    return checkpoints.restore_latest(
-        manager, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), shapes)
+def create_state(task: TrainingTask) -> TrainState:
+    """Initial state from the config's seed; the image encoder starts from its weights file if one is given."""
+    state = steps.draw_state(task.recipe, task.config.seed, task.input_shapes())
+    if task.recipe.model.image_encoder is None or not task.config.model.image_encoder_weights:
+        return state
+    pretrained = pretrained_variables(task.config)
+    return state.replace(
+        params={**state.params, "image_encoder": pretrained["params"]},
+        batch_stats={**state.batch_stats, "image_encoder": pretrained["batch_stats"]},
     )
 
 
@@ -128,11 +138,59 @@ def backbone_variables(state: TrainState) -> dict:
     }
 
 
-def dispatches(span: tuple[int, int], steps_per_epoch: int, config: "ConfigDict") -> Iterator[tuple[int, int]]:
+def _announce(run: Run, state: TrainState) -> None:
+    start = int(state.step)
+    logging.info(
+        "%d parameters, of which inference needs %d; %d training clips, %d steps per epoch; %s",
+        count_parameters(state.params),
+        count_parameters(state.params[BACKBONE]),
+        len(run.task.rows),
+        run.task.steps_per_epoch,
+        f"resuming at step {start} of {run.task.num_steps}" if start else "starting",
+    )
+
+
+class Stepper:
+    """Takes the steps of a run, in order, one or several at once; there is one program for each number of them."""
+
+    def __init__(self, run: Run, start: int):
+        """Prepares the batches from step `start` on, and puts resident clips on the devices. To be closed."""
+        task, end = run.task, run.task.num_steps
+        image_features = frozen_image_features(task, run.workdir)
+        clips = resident_clips(task, run.mesh, image_features) if start < end else None
+        self._mesh = run.mesh
+        self._clips = () if clips is None else (clips,)
+        self._batches = train_batches(task, (start, end), image_features)
+        self._compile = functools.partial(
+            steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
+        )
+        self._programs: dict[int, Callable[..., TrainState]] = {}
+        self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
+
+    def take(self, state: TrainState, count: int) -> TrainState:
+        """The state after the next `count` steps; `state` is donated."""
+        batches = list(itertools.islice(self._batches, count))
+        joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
+        del batches  # the host holds no more than it must
+        arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
+        if count not in self._programs:
+            self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
+        return self._programs[count](*arguments)
+
+    def restart_totals(self, state: TrainState) -> TrainState:
+        """`state` at the start of an epoch: its totals are empty."""
+        return state.replace(totals=self._empty_totals())
+
+    def close(self) -> None:
+        """Ends the threads or processes that read batches."""
+        self._batches.close()
+
+
+def dispatches(span: tuple[int, int], steps_per_epoch: int, config: Config) -> Iterator[tuple[int, int]]:
     """How the steps of `span` are divided into programs: yields (step, how many from it on).
 
-    That is `steps_per_dispatch`, or one where fewer are left to a step after which something is logged, saved or
-    evaluated: so there are two programs at most, and each is compiled at its first use.
+    That is `steps_per_dispatch`, or one if fewer are left before a step after which something is logged, saved or
+    evaluated: so there are at most two programs, and each is compiled at its first use.
     """
     step, end = span
     intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]
@@ -143,106 +201,135 @@ def dispatches(span: tuple[int, int], steps_per_epoch: int, config: "ConfigDict"
         step += count
 
 
-class _Dispatcher:
-    """Takes steps, one program for each number of them."""
-
-    def __init__(self, task: TrainingTask, config: "ConfigDict", mesh, clips: dict[str, jax.Array] | None):
-        """`clips`: those that are on the devices; None: batches bring theirs."""
-        self._compile = functools.partial(
-            steps.compile_step, task.recipe, config.seed, mesh, resident=clips is not None
-        )
-        self._mesh = mesh
-        self._clips = () if clips is None else (clips,)
-        self._programs: dict[int, Callable[..., TrainState]] = {}
-
-    def __call__(self, state: TrainState, batches: list[dict[str, np.ndarray]]) -> TrainState:
-        """The state after a step on each of the batches, which it gives away."""
-        count = len(batches)
-        joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
-        batches.clear()
-        arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
-        if count not in self._programs:
-            self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
-        return self._programs[count](*arguments)
-
-
-def _loop(state, batches, clips, span, began, task, config, mesh, evaluator, manager, log) -> TrainState:
-    from tqdm import tqdm
-
-    start, end = span
-    once = {}  # what the next row of metrics.csv alone says
-    take_steps = _Dispatcher(task, config, mesh, clips)
-    fresh_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(mesh))
-    epoch_began = time.perf_counter()
-    bar = tqdm(total=end, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
-    with StopSignal(several=jax.process_count() > 1) as stop, bar:
-        for step, count in dispatches(span, task.steps_per_epoch, config):
-            state = take_steps(state, list(itertools.islice(batches, count)))
-            bar.update(count)
+def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
+    """All steps that are left, with what happens between them. A signal to stop ends the process after a save."""
+    config, steps_per_epoch = run.config, run.task.steps_per_epoch
+    start = int(state.step)
+    with StopSignal(several=jax.process_count() > 1) as stop, _Progress(run, start) as progress:
+        for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
+            state = stepper.take(state, count)
             done = step + count
-            ends_epoch = done % task.steps_per_epoch == 0
-            if done % config.log_every_steps == 0 or ends_epoch or step == start:
-                bar.set_postfix_str(log.steps(done, _check_finite(state, manager), float(task.schedule(done - 1))))
+            progress.advance(count)
+            ends_epoch = done % steps_per_epoch == 0
+            if step == start or ends_epoch or done % config.log_every_steps == 0:
+                progress.show(_log_steps(run, state))
             if step == start:
-                once["first_step_seconds"] = time.perf_counter() - began
-                logging.info("first step done after %.1f s: records, state, compilation", once["first_step_seconds"])
+                progress.note_first_step()
             if ends_epoch:
-                _check_parameters(state, manager)
-                epoch = done // task.steps_per_epoch
-                clips = (done - max(start, done - task.steps_per_epoch)) * config.batch_size
-                seconds = time.perf_counter() - epoch_began
-                row = {"seconds": seconds, "clips_per_second": clips / seconds, **once}
-                once.clear()
-                _end_epoch(epoch, state, row, config, task, evaluator, manager, log)
-                state = state.replace(totals=fresh_totals())
-                epoch_began = time.perf_counter()
-            every, stopping = config.checkpoint_every_steps, stop.stops(range(step + 1, done + 1))
+                _end_epoch(run, state, progress.epoch_times())
+                state = stepper.restart_totals(state)
+                progress.begin_epoch()
+            stopping = stop.stops(range(step + 1, done + 1))
+            every = config.checkpoint_every_steps
             if ends_epoch or (every and done % every == 0) or stopping:
-                _check_finite(state, manager)
-                _check_parameters(state, manager)
-                checkpoints.save(manager, state)
+                _save(run, state)
             if stopping:
-                checkpoints.finish(manager)
+                checkpoints.finish(run.manager)
                 logging.info("stopped by signal; saved at step %d; start again to resume", done)
                 raise SystemExit(0)
     return state
 
 
-def _end_epoch(epoch: int, state, row: dict, config, task, evaluator, manager, log) -> None:
+class _Progress:
+    """The progress bar, and the times of an epoch. A context: leaving it closes the bar."""
+
+    def __init__(self, run: Run, start: int):
+        from tqdm import tqdm
+
+        self._run, self._done = run, start
+        self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
+        self._bar = tqdm(
+            total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
+        )
+        self.begin_epoch()
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._bar.close()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self._bar.update(count)
+
+    def show(self, text: str) -> None:
+        self._bar.set_postfix_str(text)
+
+    def note_first_step(self) -> None:
+        seconds = time.perf_counter() - self._run.began
+        self._first_step = {"first_step_seconds": seconds}
+        logging.info("first step done after %.1f s: records, state, compilation", seconds)
+
+    def begin_epoch(self) -> None:
+        self._epoch_began, self._epoch_start = time.perf_counter(), self._done
+
+    def epoch_times(self) -> dict[str, float]:
+        """Columns of metrics.csv; of an epoch that was resumed, for the part since then."""
+        seconds = time.perf_counter() - self._epoch_began
+        clips = (self._done - self._epoch_start) * self._run.config.batch_size
+        first_step, self._first_step = self._first_step, {}
+        return {"seconds": seconds, "clips_per_second": clips / seconds, **first_step}
+
+
+def _log_steps(run: Run, state: TrainState) -> str:
+    """Logs the means of the epoch so far; returns them for the progress bar. Raises: NonFiniteLossError."""
+    done = int(state.step)
+    return run.log.steps(done, _check_loss(run, state), float(run.task.schedule(done - 1)))
+
+
+def _end_epoch(run: Run, state: TrainState, times: dict[str, float]) -> None:
+    """Evaluates, if it is time, and writes the epoch's row of metrics.csv. Raises: NonFiniteLossError."""
+    _check_parameters(run, state)
+    done = int(state.step)
+    epoch = done // run.task.steps_per_epoch
     totals = {name: float(value) for name, value in state.totals.items()}
     means = {f"train_{name}": totals[name] / totals["steps"] for name in (*LOSSES, "correct")}
     means["train_top1"] = means.pop("train_correct")
-    row = {**row, "learning_rate": float(task.schedule(int(state.step) - 1)), **means}
-    if epoch % config.eval_every_epochs == 0 or epoch == config.num_epochs:
-        for part in evaluator.parts:
-            try:
-                metrics = evaluator.evaluate(backbone_variables(state), part).metrics
-            except NonFiniteScoresError as error:
-                raise _non_finite(f"{part} after step {int(state.step) - 1}: {error}", manager) from error
-            row |= {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5", "mean_class")}
-    log.epoch(epoch, int(state.step), row)
+    row = {**times, "learning_rate": float(run.task.schedule(done - 1)), **means}
+    if epoch % run.config.eval_every_epochs == 0 or epoch == run.config.num_epochs:
+        for part in run.evaluator.parts:
+            row |= _evaluate(run, state, part)
+    run.log.epoch(epoch, done, row)
 
 
-def _check_finite(state: TrainState, manager) -> dict[str, float]:
+def _evaluate(run: Run, state: TrainState, part: str) -> dict[str, float]:
+    """Columns of metrics.csv for one part. Raises: NonFiniteLossError."""
+    try:
+        metrics = run.evaluator.evaluate(backbone_variables(state), part).metrics
+    except NonFiniteScoresError as error:
+        raise _non_finite(run, f"{part} after step {int(state.step) - 1}: {error}") from error
+    return {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5", "mean_class")}
+
+
+def _save(run: Run, state: TrainState) -> None:
+    """Writes a checkpoint, unless something is not finite. Raises: NonFiniteLossError, CheckpointError."""
+    _check_loss(run, state)
+    _check_parameters(run, state)
+    checkpoints.save(run.manager, state)
+
+
+def _check_loss(run: Run, state: TrainState) -> dict[str, float]:
     """The totals on the host. Raises: NonFiniteLossError."""
     totals = {name: np.asarray(value).item() for name, value in state.totals.items()}
     if totals["first_bad_step"] >= 0:
-        raise _non_finite(f"the loss of step {totals['first_bad_step']} is not finite", manager)
+        raise _non_finite(run, f"the loss of step {totals['first_bad_step']} is not finite")
     return totals
 
 
-def _check_parameters(state: TrainState, manager) -> None:
-    """A loss can be finite while its gradients are not: nothing broken is saved. Raises: NonFiniteLossError."""
+def _check_parameters(run: Run, state: TrainState) -> None:
+    """A loss can be finite while its gradients are not: such parameters are not saved. Raises: NonFiniteLossError."""
     if not _all_finite(state.params, state.batch_stats):
-        raise _non_finite(f"parameters are not finite after step {int(state.step) - 1}", manager)
+        raise _non_finite(run, f"parameters are not finite after step {int(state.step) - 1}")
 
 
-def _non_finite(what: str, manager) -> NonFiniteLossError:
-    checkpoints.finish(manager)
-    kept = manager.latest_step()
+def _non_finite(run: Run, what: str) -> NonFiniteLossError:
+    checkpoints.finish(run.manager)
+    kept = run.manager.latest_step()
     return NonFiniteLossError(
         f"{what}; stopped. The last good checkpoint, {f'step {kept}' if kept is not None else 'none yet'}, is kept in "
-        f"{manager.directory}. Lower --config.learning_rate or lengthen --config.warmup_epochs, in another --workdir"
+        f"{run.manager.directory}. Lower --config.learning_rate or lengthen --config.warmup_epochs, in another "
+        "--workdir"
     )
 
 

@@ -5,11 +5,16 @@ import fcntl
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
 from tests.helpers import runs
 from tests.helpers.shallow import make_shallow
+
+# The same examples every time, without a clock and without a memory of what failed before.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items):
@@ -65,7 +70,7 @@ def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
 @pytest.fixture
 def shallow(monkeypatch):
     """Backbones have three blocks."""
-    make_shallow(monkeypatch.setattr)
+    make_shallow(monkeypatch.setitem)
 
 
 @pytest.fixture

@@ -48,6 +48,15 @@ def test_the_traceback_of_an_error_is_there_for_who_asks(tmp_path, compiled):
     assert "Traceback" in text and "nowhere: no such folder" in text.splitlines()[-1]
 
 
+def test_an_internal_error_keeps_its_traceback(tiny_records, compiled, tmp_path):
+    command = runs.command(tiny_records, tmp_path / "run", program="tests.helpers.internal_error")
+    status, text = runs.run(command, compiled, tmp_path / "log")
+    assert status == 1
+    assert "Traceback" in text and "tests/helpers/internal_error.py" in text
+    assert text.splitlines()[-1].startswith("ValueError: cannot reshape array")
+    assert "\nerror: " not in text
+
+
 def test_a_batch_that_the_devices_do_not_divide(tiny_records, compiled, tmp_path):
     command = runs.command(tiny_records, tmp_path / "run", batch_size=12)
     error = _fails(command, compiled, tmp_path, devices=8)

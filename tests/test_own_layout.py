@@ -1,4 +1,4 @@
-"""A dataset of one's own: 2-D joints with a confidence, prepared by the README's script, trained and evaluated."""
+"""A dataset of one's own: 2-D joints with a confidence, prepared, trained and evaluated as docs/own-layout.md says."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ from mmcl_jax import evaluate, train
 from mmcl_jax.data import records
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.task import build_skeleton_task
-from tests.helpers import readme, runs
+from tests.helpers import documents, runs
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +58,14 @@ def poses() -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def my_dataset(poses, tmp_path_factory):
-    """Records that the README's script wrote: 13 joints, a layout and a protocol of their own."""
+    """Records that the page's script wrote: 13 joints, a layout and a protocol of their own."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "my_poses").mkdir()
     for name, fields in poses.items():
         np.savez(folder / "my_poses" / f"{name}.npz", **fields)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        exec(compile(readme.code_blocks()["my_records.py"], "my_records.py", "exec"), {})
+        exec(compile(documents.code_blocks()["my_records.py"], "my_records.py", "exec"), {})
     return folder / "data" / "my_dataset"
 
 
@@ -91,7 +91,7 @@ def coco(poses, tmp_path_factory):
     return out
 
 
-def test_the_readmes_script_writes_what_it_was_given(my_dataset, poses):
+def test_the_pages_script_writes_what_it_was_given(my_dataset, poses):
     opened = records.Records(my_dataset)
     assert (len(opened), opened.num_joints, opened.num_channels, opened.max_bodies) == (24, 13, 3, 2)
     assert opened.info.skeleton_layout.joints[1:3] == ("left shoulder", "right shoulder")
@@ -103,9 +103,9 @@ def test_the_readmes_script_writes_what_it_was_given(my_dataset, poses):
 
 
 def my_config(folder, stream: str, **changes):
-    """The README's config, tiny."""
+    """The page's config, tiny."""
     block = {}
-    exec(compile(readme.code_blocks()["configs/my_dataset.py"], "my_dataset.py", "exec"), block)
+    exec(compile(documents.code_blocks()["configs/my_dataset.py"], "my_dataset.py", "exec"), block)
     config = block["get_config"](stream)
     config.update_from_flattened_dict({**runs.TINY, "data.records": str(folder), **changes})
     return config
@@ -114,7 +114,7 @@ def my_config(folder, stream: str, **changes):
 # A layout of its own in one run, one of the package and every kind of difference in the other.
 @pytest.mark.parametrize(("dataset", "stream"), [("my_dataset", "joint"), ("coco", "bone_motion")])
 def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_path):
-    readme.add_backbone(monkeypatch)  # compiles in seconds
+    documents.add_backbone(monkeypatch)  # compiles in seconds
     config = my_config(request.getfixturevalue(dataset), stream, **{"model.backbone": "tiny_gcn"})
     train.train(config, tmp_path / "run")
     first, last = (float(row["train_loss"]) for row in runs.read_rows(tmp_path / "run"))
@@ -129,13 +129,13 @@ def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_p
 def test_every_backbone_takes_flat_joints(backbone, coco):
     task = build_skeleton_task(my_config(coco, "joint", **{"model.backbone": backbone}), train=False)
     clips = jax.ShapeDtypeStruct((2, 2, 16, 17, 3), np.float32)
-    variables = jax.eval_shape(lambda: task.init(jax.random.key(0), window=16))
+    variables = jax.eval_shape(lambda: task.init(jax.random.key(0)))
     logits, _ = jax.eval_shape(lambda v, x: task.backbone.apply(v, x, train=False), variables, clips)
     assert logits.shape == (2, 4)
 
 
 def test_the_view_recipe_is_refused_before_anything_starts(coco, tmp_path):
     config = my_config(coco, "joint", **{"data.sampling": "view_normalised"})
-    with pytest.raises(ValueError, match="'view_normalised' turns clips about the x and y axes"):
+    with pytest.raises(ValueError, match="'view_normalised' rotates clips about the x and y axes"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ import pytest
 from mmcl_jax.config import get_config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.transforms import STREAMS, TransformOptions, absent_stays_zero, make_transform
-from mmcl_jax.models import BACKBONES
+from mmcl_jax.models import BACKBONES, folded
 from mmcl_jax.predictor import Predictor, make_predictor
 from mmcl_jax.runtime.backend import HASTY
 
@@ -172,11 +172,11 @@ def test_folding_is_exact(backbone):
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_no_batch_norm_is_left(backbone):
     model, variables = built(backbone)
-    shapes = jax.eval_shape(model.fold, variables)
+    shapes = jax.eval_shape(functools.partial(folded.fold, model), variables)
     assert shapes["batch_stats"].keys() <= {"z_prior"}
     clip = jax.ShapeDtypeStruct((1, 2, FRAMES, 25, 3), jnp.float32)
     with pytest.raises(ValueError, match="cannot train"):
-        jax.eval_shape(lambda v, x: model.clone(folded=True).apply(v, x, train=True), shapes, clip)
+        jax.eval_shape(lambda v, x: folded.twin_of(model).apply(v, x, train=True), shapes, clip)
 
 
 def test_nothing_is_compiled_anew(compilations):

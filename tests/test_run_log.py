@@ -103,7 +103,7 @@ def _lacking(workdir, *keys):
     (workdir / "config.json").write_text(json.dumps(stored))
 
 
-def test_an_older_workdir_takes_the_defaults_of_younger_keys(tmp_path, caplog):
+def test_an_older_workdir_uses_the_defaults_of_newer_keys(tmp_path, caplog):
     config = tiny_config("records", momentum=0.9)
     RunLog(tmp_path, config, "clips")
     _lacking(tmp_path, "momentum", "data.sampling", "data.threads")
@@ -111,20 +111,24 @@ def test_an_older_workdir_takes_the_defaults_of_younger_keys(tmp_path, caplog):
         check_evaluation(tmp_path, config)
         RunLog(tmp_path, config, "clips")
     seen = [record.getMessage() for record in caplog.records]
-    assert [message.partition("taken: ")[2] for message in seen] == [
+    assert [message.partition("used: ")[2] for message in seen] == [
         "data.sampling='crop_resize'",
         "data.sampling='crop_resize', momentum=0.9",
     ]
     assert json.loads((tmp_path / "config.json").read_text())["momentum"] == 0.9
 
 
-def test_an_older_workdir_is_refused_where_a_younger_key_is_not_at_its_default(tmp_path):
+def test_an_older_workdir_is_refused_where_a_newer_key_is_not_at_its_default(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     _lacking(tmp_path, "momentum", "data.sampling")
     other = tiny_config("records", momentum=0.5, data__sampling="view_normalised")
-    with pytest.raises(WorkdirError, match=r"momentum: 0\.9 there \(older than this key: its default\), 0\.5 now"):
+    with pytest.raises(
+        WorkdirError, match=r"momentum: 0\.9 there \(the default: the workdir is older than this key\), 0\.5 now"
+    ):
         RunLog(tmp_path, other, "clips")
-    with pytest.raises(WorkdirError, match=r"data\.sampling: 'crop_resize' there \(older than this key"):
+    with pytest.raises(
+        WorkdirError, match=r"data\.sampling: 'crop_resize' there \(the default: the workdir is older than this key"
+    ):
         check_evaluation(tmp_path, other)
 
 
@@ -133,7 +137,9 @@ def test_runs_that_are_older_than_compute_dtype_computed_in_float32(tmp_path):
     _lacking(tmp_path, "compute_dtype")
     RunLog(tmp_path, tiny_config("records"), "clips")
     _lacking(tmp_path, "compute_dtype")
-    with pytest.raises(WorkdirError, match=r"compute_dtype: 'float32' there \(older than this key"):
+    with pytest.raises(
+        WorkdirError, match=r"compute_dtype: 'float32' there \(the default: the workdir is older than this key"
+    ):
         RunLog(tmp_path, tiny_config("records", compute_dtype="bfloat16"), "clips")
 
 

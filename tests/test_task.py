@@ -10,11 +10,12 @@ import pytest
 
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
-from mmcl_jax.models import BACKBONES, blocks, graphs, inception, infogcn, resnet
+from mmcl_jax.models import BACKBONES, graphs, inception, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.task import build_training_task
 from tests.helpers.runs import MeanColour, tiny_config
+from tests.helpers.shallow import make_shallow
 
 TEXT_SET = "stand_in/holding/token_ids"
 
@@ -91,7 +92,7 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"model__graph": "spatial"}, r"model\.graph 'spatial' is not one of natural, hierarchical"),
         ({"model__center_of_mass": 3}, r"model\.center_of_mass 3 is not one of 1, 2, 21"),
         ({"model__graph": "spiral"}, r"model\.graph 'spiral' is not one of natural, hierarchical"),
-        ({"model__graph": "hierarchical", "model__backbone": "hdgcn"}, "is for ctrgcn alone; hdgcn has its own"),
+        ({"model__graph": "hierarchical", "model__backbone": "hdgcn"}, "is only for ctrgcn; hdgcn has its own"),
         ({"model__base_channels": 6}, "base_channels 6 is not a positive multiple of 4"),
         ({"model__image_encoder": "vgg"}, r"model\.image_encoder 'vgg' is not one of inception_v3, resnet34"),
         ({"model__refinement_matrices": "dense"}, "refinement_matrices 'dense' is not one of diagonal, full"),
@@ -104,6 +105,8 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"data__protocol": "xview"}, "protocol 'xview' is not one of"),
         ({"data__validation_subjects": (4,)}, r"validation subjects \[4\] are not among the training subjects"),
         ({"data__records": ""}, "records is empty; name the folder"),
+        ({"seed": -1}, "seed -1 is negative"),
+        ({"data__crop_interval": (0.5,)}, r"data\.crop_interval \(0\.5,\) has 1 values, expected 2"),
         ({"log_every_steps": 0}, "log_every_steps 0 is not a positive number"),
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps -1 is negative"),
         ({"model__refinement_terms": 0}, r"model\.refinement_terms 0 is not a positive number"),
@@ -118,9 +121,7 @@ def test_values_that_do_not_fit_are_refused(tiny_records, changes, message):
 @pytest.fixture
 def shallow(monkeypatch):
     """Models of every kind of layer, but of few layers, which compile fast."""
-    for module in (blocks, infogcn):
-        monkeypatch.setattr(module, "WIDTHS", (1, 2))
-        monkeypatch.setattr(module, "STRIDES", (1, 2))
+    make_shallow(monkeypatch.setitem, stages=((1, 1), (2, 2)))
     monkeypatch.setattr(resnet, "BLOCKS", (1, 1, 1, 1))
     wanted = ("Mixed_5b", "Mixed_6a")
     monkeypatch.setattr(inception, "BLOCKS", {name: inception.BLOCKS[name] for name in wanted})

@@ -15,7 +15,7 @@ from mmcl_jax.pytorch.names import hdgcn_entries
 from mmcl_jax.pytorch.published import PUBLISHED, convert
 from mmcl_jax.run_log import RunLog, WorkdirError
 from tests.helpers import runs
-from tests.helpers.golden import filled_state_dict, load, require_golden
+from tests.helpers.golden import filled_state_dict, load
 from tests.helpers.torch_files import CLASSES, command, fails, random_state_dict, save, tensors
 
 
@@ -53,7 +53,6 @@ def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, ca
     assert_bit_for_bit(read(back), published[name])
 
 
-@require_golden
 @pytest.mark.parametrize(
     ("reference", "more"),
     [

@@ -128,7 +128,7 @@ def _load(weights: pathlib.Path):
     except ImportError as error:
         raise PreparationError(
             f"--boxes yolo needs ultralytics ({error}): `make setup-yolo`, or "
-            "`pip install -r data_prep/requirements-yolo.txt` into an environment of its own"
+            "`pip install 'mmcl_jax[yolo]'` into an environment of its own"
         ) from error
     with contextlib.ExitStack() as stack:
         # Under a name of ours: ultralytics replaces some names, such as yolov5n.pt, by others and downloads those.

@@ -69,7 +69,9 @@ def run(options: argparse.Namespace, report: Report) -> None:
             write_walks(records, options.clips)
         write_walks(seen, _SEEN_CLIPS, mosaics=True)
         _write_array(scratch / "feeder.npz", options.feeder_clips)
-        alternating = functools.partial(alternate, rounds=options.rounds, turn_seconds=options.turn_seconds)
+        alternating = functools.partial(
+            alternate, rounds=options.rounds, turn_seconds=options.turn_seconds, ready_within=options.ready_within
+        )
         timings = alternating([*streaming[: len(options.workers)], feeder])
         report.timings("Batches of 200 clips", timings, units=_BATCH, unit="clip")
         mosaics = alternating(streaming[len(options.workers) :])
@@ -172,16 +174,16 @@ def _config(records: pathlib.Path, **changes):
 
         from configs import ntu120
     except ImportError as error:
-        raise UnavailableError(f"{error.name} is missing: pip install -r requirements.txt") from error
+        raise UnavailableError(f"{error.name} is missing: pip install .") from error
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.update_from_flattened_dict({"data.records": str(records), **changes})
     return config.lock()
 
 
-def _batches(config, task):
+def _batches(task):
     from mmcl_jax.task import train_batches
 
-    return train_batches(task, config, (0, config.num_epochs * task.steps_per_epoch))
+    return train_batches(task, (0, task.num_steps))
 
 
 def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, ahead: int = 1) -> Program:
@@ -190,7 +192,7 @@ def _streaming(records: pathlib.Path, workers: int = 0, mosaics: bool = False, a
     from mmcl_jax.task import build_training_task
 
     task = build_training_task(config)
-    batches = _batches(config, task)
+    batches = _batches(task)
     details = {"clips": len(task.skeleton.records), "threads": config.data.threads, "workers": workers}
     return Program(lambda: next(batches), details=details, close=batches.close, ahead=ahead)
 
@@ -204,12 +206,12 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     from mmcl_jax.runtime import backend, sharding
     from mmcl_jax.task import build_training_task
 
-    backend.tune_cpu_compiler()
+    backend.tune_compiler()
     task = build_training_task(config)
-    batches = _batches(config, task)
+    batches = _batches(task)
     mesh = sharding.data_mesh(jax.devices()[:1])
     step = steps.compile_step(task.recipe, config.seed, mesh)
-    state = sharding.replicate(train.create_state(task, config), mesh)
+    state = sharding.replicate(train.create_state(task), mesh)
 
     def work() -> None:
         nonlocal state

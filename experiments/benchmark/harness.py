@@ -7,6 +7,7 @@ where both met the same machine, so other load on it moves the times more than t
 import dataclasses
 import multiprocessing
 import resource
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-_WAIT_SECONDS = 600  # for a contender to build itself (compilation) or to take its turn
+READY_WITHIN = 600.0  # seconds for all contenders to build themselves, compilation included
+_TURN_WITHIN = 600.0  # seconds for a turn
 
 
 class UnavailableError(RuntimeError):
@@ -58,6 +60,7 @@ class Contender:
 class Timing:
     """A contender's turns: `seconds` `[rounds]` a unit of work; empty, with `unavailable`, where it could not run.
 
+    `unavailable` is the reason in one line; `failed` tells an error from what a machine lacks (UnavailableError).
     `peak_memory` is the process's largest resident set in bytes, `worker_memory` the largest of the processes that it
     started and closed.
     """
@@ -68,6 +71,7 @@ class Timing:
     peak_memory: int = 0
     worker_memory: int = 0
     unavailable: str = ""
+    failed: bool = False
 
     @property
     def median(self) -> float:
@@ -81,117 +85,160 @@ class Timing:
 
 
 def alternate(
-    contenders: Sequence[Contender], *, rounds: int, turn_seconds: float = 0.5, tolerance: float | None = None
+    contenders: Sequence[Contender],
+    *,
+    rounds: int,
+    turn_seconds: float = 0.5,
+    tolerance: float | None = None,
+    ready_within: float = READY_WITHIN,
 ) -> list[Timing]:
-    """Times the contenders in turn.
+    """Times the contenders in turn. One that cannot run, fails or dies has a reason in place of times.
 
     Args:
-      contenders: the first is the one that the others' outputs are compared with.
+      contenders: their outputs are compared with those of the first that has any.
       rounds: turns of each.
       turn_seconds: a turn repeats the work for about as long, after as many repetitions, not timed, as it may be ahead.
       tolerance: bound of the relative difference (norm over norm) of outputs; None: outputs are not compared.
+      ready_within: seconds from the start; contenders that are not ready then are left out.
 
     Raises:
-      RuntimeError: a contender failed, or its outputs differ.
+      RuntimeError: the outputs of two contenders differ.
     """
     workers = [_Worker(contender) for contender in contenders]
     try:
-        ready = [worker.receive() for worker in workers]
-        _compare_outputs(contenders, [outputs for _, outputs, _ in ready], tolerance)
-        seconds: list[list[float]] = [[] for _ in workers]
+        deadline = time.monotonic() + ready_within
+        for worker in workers:
+            worker.get_ready(deadline, ready_within)
+        _compare_outputs([worker for worker in workers if worker.outputs is not None], tolerance)
         for _ in range(rounds):
-            for worker, (unavailable, _, _), turns in zip(workers, ready, seconds, strict=True):
-                if not unavailable:
-                    turns.append(worker.take_turn(turn_seconds))
-        return [
-            Timing(contender.name, np.array(turns), details, *worker.stop(), unavailable)
-            for contender, worker, turns, (unavailable, _, details) in zip(
-                contenders, workers, seconds, ready, strict=True
-            )
-        ]
+            for worker in workers:
+                worker.take_turn(turn_seconds)
+        return [worker.stop() for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
 
 
-def _compare_outputs(contenders: Sequence[Contender], outputs: list[np.ndarray | None], tolerance) -> None:
-    if tolerance is None:
+def _compare_outputs(workers: "list[_Worker]", tolerance: float | None) -> None:
+    if tolerance is None or not workers:
         return
-    expected = outputs[0].astype(np.float64)
-    for contender, other in zip(contenders, outputs, strict=True):
-        if other is None:
-            continue
-        difference = np.linalg.norm(other - expected) / np.linalg.norm(expected)
+    expected = workers[0].outputs.astype(np.float64)
+    for worker in workers[1:]:
+        difference = np.linalg.norm(worker.outputs - expected) / np.linalg.norm(expected)
         if not difference <= tolerance:
             raise RuntimeError(
-                f"{contender.name} computes something else than {contenders[0].name}: relative difference "
+                f"{worker.name} computes something else than {workers[0].name}: relative difference "
                 f"{difference:.2g}, at most {tolerance:.2g} expected; nothing was timed"
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    outputs: np.ndarray | None
+    details: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """Why a contender does not run, in one line; the traceback of an error."""
+
+    reason: str
+    traceback: str = ""
+
+
 class _Worker:
-    """The process of one contender."""
+    """The process of one contender. Once it failed it is asked nothing more."""
 
     def __init__(self, contender: Contender):
         context = multiprocessing.get_context("spawn")
-        self._name = contender.name
+        self.name = contender.name
+        self.outputs: np.ndarray | None = None
+        self._details: dict[str, Any] = {}
+        self._seconds: list[float] = []
+        self._unavailable, self._failed = "", False
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(contender, theirs))
         self._process.start()
         theirs.close()
 
-    def receive(self):
-        """The next answer. Raises: RuntimeError where the process failed, died or does not answer."""
-        try:
-            if not self._pipe.poll(_WAIT_SECONDS):
-                raise RuntimeError(f"{self._name}: no answer within {_WAIT_SECONDS} s")
-            answer = self._pipe.recv()
-        except EOFError:
-            raise RuntimeError(f"{self._name}: its process died (out of memory?)") from None
-        if isinstance(answer, _Failure):
-            raise RuntimeError(f"{self._name} failed:\n{answer.text}")
-        return answer
+    def get_ready(self, deadline: float, ready_within: float) -> None:
+        """Waits until the contender is built, until `deadline` (time.monotonic) at most."""
+        if not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+            self._give_up(f"not ready within {ready_within:.0f} s", failed=False)
+            return
+        ready = self._receive(_TURN_WITHIN)
+        if ready is not None:
+            self.outputs, self._details = ready.outputs, ready.details
 
-    def take_turn(self, seconds: float) -> float:
-        self._pipe.send(seconds)
-        return self.receive()
+    def take_turn(self, seconds: float) -> None:
+        if not self._unavailable:
+            took = self._ask(seconds)
+            if took is not None:
+                self._seconds.append(took)
 
-    def stop(self) -> tuple[int, int]:
-        """Ends the process; its peak memory in bytes, and the largest of those that it started."""
-        self._pipe.send(None)
-        return self.receive()
+    def stop(self) -> Timing:
+        """Ends the process. What it did."""
+        peaks = None if self._unavailable else self._ask(None)
+        if self._unavailable:
+            return Timing(self.name, np.array([]), self._details, unavailable=self._unavailable, failed=self._failed)
+        return Timing(self.name, np.array(self._seconds), self._details, *peaks)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.join()
         self._pipe.close()
 
+    def _ask(self, question: float | None) -> Any:
+        try:
+            self._pipe.send(question)
+        except OSError:  # it died since
+            self._give_up(self._how_it_died(), failed=True)
+            return None
+        return self._receive(_TURN_WITHIN)
 
-@dataclasses.dataclass(frozen=True)
-class _Failure:
-    text: str
+    def _receive(self, seconds: float) -> Any:
+        """The next answer; None where there is none, and then the reason is noted."""
+        try:
+            if not self._pipe.poll(seconds):
+                self._give_up(f"no answer within {seconds:.0f} s", failed=True)
+                return None
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._give_up(self._how_it_died(), failed=True)
+            return None
+        if isinstance(answer, _Failure):
+            print(answer.traceback, end="", file=sys.stderr, flush=True)
+            self._give_up(answer.reason, failed=bool(answer.traceback))
+            return None
+        return answer
+
+    def _how_it_died(self) -> str:
+        self._process.join(timeout=10)
+        return f"its process died, exit status {self._process.exitcode} (-9: perhaps for lack of memory)"
+
+    def _give_up(self, reason: str, *, failed: bool) -> None:
+        self._unavailable, self._failed, self.outputs = reason, failed, None
+        self._process.kill()  # the others are to have the machine for themselves
 
 
 def _serve(contender: Contender, pipe) -> None:
     """The life of a contender's process: build, say so, take turns until told to stop."""
     try:
-        try:
-            program = contender.make(**contender.options)
-        except UnavailableError as error:
-            pipe.send((str(error), None, {}))
-            pipe.recv()
-            pipe.send((0, 0))
-            return
+        program = contender.make(**contender.options)
         program.run()
-        pipe.send(("", program.outputs, program.details))
+        pipe.send(_Ready(program.outputs, program.details))
         while (seconds := pipe.recv()) is not None:
             pipe.send(_turn(program, seconds) / program.repeats)
         if program.close is not None:
             program.close()
         users = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
         pipe.send(tuple(resource.getrusage(user).ru_maxrss * 1024 for user in users))
-    except Exception:
-        pipe.send(_Failure(traceback.format_exc()))
+    except UnavailableError as error:
+        pipe.send(_Failure(str(error)))
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        pipe.send(_Failure(reason, f"{contender.name} failed:\n{traceback.format_exc()}"))
 
 
 def _turn(program: Program, seconds: float) -> float:

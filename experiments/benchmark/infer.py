@@ -3,8 +3,10 @@
 All have the same random weights, and their logits are compared before anything is timed. 'As released' is the order in
 which the published code computes; 'mean first' the same function in the order that is faster, which this library has
 too. PyTorch and ONNX Runtime always compute both bodies; the predictor those that are there (absent_body='zeros').
+On a GPU there are three precisions: 'float32', whose products are exact to float32's 23 bits in every contender,
+'TF32', whose operands are rounded to 10 bits (JAX's default), and 'bfloat16', PyTorch's autocast.
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
-own products and convolutions. ONNX Runtime needs `pip install -r experiments/requirements.txt`; it is left out without.
+own products and convolutions. ONNX Runtime needs `pip install '.[onnx]'`; it is left out without.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import io
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,23 +27,32 @@ from experiments.benchmark.harness import Contender, Program, UnavailableError, 
 from experiments.benchmark.report import Report
 from experiments.multiply_adds import multiply_adds
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.models import folded
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.graphs import spatial_adjacency
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.predictor import Predictor
 from mmcl_jax.pytorch.names import ctrgcn_entries
 from mmcl_jax.pytorch.state_dicts import to_torch
-from mmcl_jax.runtime.backend import HASTY, tune_cpu_compiler
+from mmcl_jax.runtime.backend import HASTY, tune_compiler
 from mmcl_jax.runtime.options import model_width, positive
 
 CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
 _LAYOUT = LAYOUTS["ntu"]
 _TWO_PEOPLE = 0.3  # share of a mixed batch
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
+_CASES = ("one", "two", "many")
+_TOLERANCE = {"float32": 1e-4, "TF32": 2e-2, "bfloat16": 1e-1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cases", nargs="+", choices=_CASES, default=list(_CASES), help="one clip of one person, of two, or many clips"
+    )
     parser.add_argument("--rounds", type=positive, default=9, help="turns of each contender (default %(default)s)")
+    parser.add_argument("--turn-seconds", type=float, default=0.5, help="length of a turn (default %(default)s)")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=_TOLERANCE, default=list(_TOLERANCE), help="on a GPU; default all, in turn"
+    )
     parser.add_argument(
         "--base-channels", type=model_width, default=64, help="width of the first blocks (default %(default)s)"
     )
@@ -50,50 +62,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
-    backend = machine.measured(machine.backend)
-    ceilings = report.ceilings()
+    backend = report.machine.backend
     variables = machine.measured(functools.partial(random_variables, options.base_channels))
-    for title, bodies, dtype in _cases(backend):
+    for title, bodies, precision in _cases(backend, options.cases, options.precisions):
         shared = {"bodies": bodies, "base_channels": options.base_channels, "variables": variables}
         timings = alternate(
-            _contenders(shared, dtype, backend, compiled=not options.no_compile),
+            _contenders(shared, precision, backend, compiled=not options.no_compile),
             rounds=options.rounds,
-            tolerance=_TOLERANCE[dtype],
+            turn_seconds=options.turn_seconds,
+            tolerance=_TOLERANCE[precision],
+            ready_within=options.ready_within,
         )
-        report.timings(
-            title, timings, units=len(bodies), unit="clip", ceiling=ceilings.products[dtype], real_bodies=sum(bodies)
-        )
+        ceiling = report.machine.ceilings.products[precision]
+        report.timings(title, timings, units=len(bodies), unit="clip", ceiling=ceiling, real_bodies=sum(bodies))
 
 
-def _cases(backend: str) -> list[tuple[str, tuple[int, ...], str]]:
-    """Title, number of people of each clip, type of the features."""
-    mixed = lambda count: tuple(2 if i < round(_TWO_PEOPLE * count) else 1 for i in range(count))  # noqa: E731
-    one, two = "One clip, one person", "One clip, two people"
+def _cases(backend: str, cases: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, tuple[int, ...], str]]:
+    """Title, number of people of each clip, precision."""
+    count = 32 if backend == "cpu" else 256
+    mixed = tuple(2 if i < round(_TWO_PEOPLE * count) else 1 for i in range(count))
+    known = {
+        "one": ("One clip, one person", (1,)),
+        "two": ("One clip, two people", (2,)),
+        "many": (f"{count} clips, {mixed.count(2)} of two people", mixed),
+    }
     if backend == "cpu":
-        batch = mixed(32)
-        return [
-            (one, (1,), "float32"),
-            (two, (2,), "float32"),
-            (f"32 clips, {batch.count(2)} of two people", batch, "float32"),
-        ]
-    batch = mixed(256)
-    cases = [(one, (1,)), (two, (2,)), (f"256 clips, {batch.count(2)} of two people", batch)]
-    return [(f"{title}, {dtype}", bodies, dtype) for dtype in ("float32", "bfloat16") for title, bodies in cases]
+        return [(*known[case], "float32") for case in cases]
+    return [(f"{known[case][0]}, {precision}", known[case][1], precision) for precision in precisions for case in cases]
 
 
-def _contenders(shared: dict[str, Any], dtype: str, backend: str, *, compiled: bool) -> list[Contender]:
-    contenders = [Contender("this library", jax_program, {**shared, "dtype": dtype})]
+def _contenders(shared: dict[str, Any], precision: str, backend: str, *, compiled: bool) -> list[Contender]:
+    contenders = [Contender("this library", jax_program, {**shared, "precision": precision})]
     for order, released in (("as released", True), ("mean first", False)):
-        torch_options = {**shared, "released": released}
-        contenders.append(
-            Contender(f"PyTorch eager, {order}", torch_program, {**torch_options, "dtype": dtype, "compiled": False})
-        )
+        ordered = {**shared, "released": released}
+        torch_options = {**ordered, "precision": precision}
+        contenders.append(Contender(f"PyTorch eager, {order}", torch_program, {**torch_options, "compiled": False}))
         if compiled:
-            contenders.append(
-                Contender(f"torch.compile, {order}", torch_program, {**torch_options, "dtype": dtype, "compiled": True})
-            )
+            contenders.append(Contender(f"torch.compile, {order}", torch_program, {**torch_options, "compiled": True}))
         if backend == "cpu":
-            contenders.append(Contender(f"ONNX Runtime, {order}", onnx_program, torch_options))
+            contenders.append(Contender(f"ONNX Runtime, {order}", onnx_program, ordered))
     return contenders
 
 
@@ -135,17 +142,19 @@ def random_clips(bodies: tuple[int, ...]) -> np.ndarray:
     return clips
 
 
-def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, dtype: str) -> Program:
+def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, precision: str) -> Program:
     """This library's predictor."""
-    tune_cpu_compiler()
+    tune_compiler()
+    if jax.default_backend() == "gpu":
+        jax.config.update("jax_default_matmul_precision", "highest" if precision == "float32" else "default")
     model = make_model(base_channels)
-    predictor = Predictor(model, skips_absent=True, dtype=None if dtype == "float32" else jnp.dtype(dtype))
+    predictor = Predictor(model, skips_absent=True, dtype=jnp.bfloat16 if precision == "bfloat16" else None)
     clips, there = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))
     prepare = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
     prepared = prepare(variables, clips.shape[1:])
     predict = jax.jit(predictor.logits)
     embedded = jax.ShapeDtypeStruct((CHANNELS, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
-    twin = functools.partial(model.clone(folded=True).apply, train=False, method="trunk")
+    twin = functools.partial(folded.twin_of(model).apply, train=False, method="trunk")
     one_body = 2 * multiply_adds(jax.make_jaxpr(twin)(prepared["variables"], embedded).jaxpr)
     return Program(
         lambda: jax.block_until_ready(predict(prepared, clips, there)),
@@ -177,7 +186,7 @@ def _torch_model(bodies: tuple[int, ...], base_channels: int, variables: dict, r
 
 
 def torch_program(
-    bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool, dtype: str, compiled: bool
+    bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool, precision: str, compiled: bool
 ) -> Program:
     """PyTorch, on the GPU where there is one; bfloat16 is its autocast."""
     import torch
@@ -185,13 +194,16 @@ def torch_program(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if compiled and device == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
         raise UnavailableError("torch.compile needs a C++ compiler on a CPU; install g++")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "TF32"
     model, clips, flops = _torch_model(bodies, base_channels, variables, released)
     model, clips = model.to(device), clips.to(device)
     function = torch.compile(model) if compiled else model
 
     @torch.inference_mode()
     def work() -> Any:
-        with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             logits = function(clips)
         if device == "cuda":
             torch.cuda.synchronize()
@@ -206,7 +218,7 @@ def onnx_program(bodies: tuple[int, ...], base_channels: int, variables: dict, r
         import onnx  # noqa: F401  (the exporter needs it)
         import onnxruntime
     except ImportError as error:
-        raise UnavailableError(f"no {error.name}; pip install -r experiments/requirements.txt") from error
+        raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
     import torch
 
     model, clips, flops = _torch_model(bodies, base_channels, variables, released)

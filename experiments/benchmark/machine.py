@@ -1,10 +1,11 @@
 """What a benchmark runs on, and what that can do at most: rates of a large matrix product and of a copy, measured.
 
-The caller's process never touches a device: `measured` asks in another, so that its memory is free again after.
+The caller's process never touches a device: `measured` asks in another, whose memory is free again afterwards.
 """
 
 import concurrent.futures
 import dataclasses
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -23,12 +24,29 @@ _COPIED_BYTES = {"cpu": 2**28, "gpu": 2**31}
 _REPEATS = 7
 
 
+# How a GPU multiplies: type of the operands, and JAX's precision. By default it rounds float32 to TF32, 10 bits.
+_GPU_PRODUCTS = {"float32": (jnp.float32, "highest"), "TF32": (jnp.float32, None), "bfloat16": (jnp.bfloat16, None)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Ceilings:
-    """`products`: FLOP/s (two a multiply-add) of a square matrix product by type; `copy`: bytes/s read and written."""
+    """`products`: FLOP/s (two a multiply-add) of a square matrix product; `copy`: bytes/s read and written.
+
+    Products of a CPU: 'float32'; of a GPU: 'float32', 'TF32' (float32 whose operands are rounded) and 'bfloat16'.
+    """
 
     products: dict[str, float]
     copy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Hardware and versions as a table's caption says them; 'cpu' or 'gpu', number of devices, and what they can do."""
+
+    description: dict[str, str]
+    backend: str
+    device_count: int
+    ceilings: Ceilings
 
 
 def measured(function: Callable[[], Any]) -> Any:
@@ -38,14 +56,9 @@ def measured(function: Callable[[], Any]) -> Any:
         return pool.submit(function).result()
 
 
-def backend() -> str:
-    """'cpu' or 'gpu', what the contenders will run on."""
-    return jax.default_backend()
-
-
-def device_count() -> int:
-    """How many devices there are."""
-    return jax.device_count()
+def survey() -> Machine:
+    """Everything about the machine that the contenders will run on."""
+    return Machine(describe(), jax.default_backend(), jax.device_count(), measure_ceilings())
 
 
 def describe() -> dict[str, str]:
@@ -74,9 +87,9 @@ def measure_ceilings() -> Ceilings:
     kind = "cpu" if jax.default_backend() == "cpu" else "gpu"
     side = _SIZES[kind]
     products = {}
-    for dtype in (jnp.float32,) if kind == "cpu" else (jnp.float32, jnp.bfloat16):
-        matrix = jnp.ones((side, side), dtype)
-        products[jnp.dtype(dtype).name] = 2 * side**3 / _best_seconds(jax.jit(jnp.matmul), matrix, matrix)
+    for name, (dtype, precision) in ({"float32": (jnp.float32, None)} if kind == "cpu" else _GPU_PRODUCTS).items():
+        matrix, product = jnp.ones((side, side), dtype), jax.jit(functools.partial(jnp.matmul, precision=precision))
+        products[name] = 2 * side**3 / _best_seconds(product, matrix, matrix)
     block = jnp.ones(_COPIED_BYTES[kind] // 4, jnp.float32)
     return Ceilings(products, 2 * block.nbytes / _best_seconds(jax.jit(lambda x: x + 1), block))
 

@@ -1,29 +1,45 @@
-"""What a benchmark prints: Markdown tables with their caption; and the same as JSON."""
+"""What a benchmark prints: Markdown tables with their caption, the same as JSON, and lines for scripts at the end."""
 
 import datetime
 import json
 import pathlib
-import subprocess
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.benchmark import machine
 from experiments.benchmark.harness import Timing
+from mmcl_jax.runtime.files import write_whole
+from mmcl_jax.runtime.version import commit
+
+_LONGEST_REASON = 200  # characters in a table
 
 
 class Report:
-    """Collects tables, prints each as it comes, and writes all of them as JSON at the end."""
+    """Prints tables as they come, the machine's ceilings first; after each, all of them are written as JSON.
 
-    def __init__(self, command: str):
+    Attributes:
+      machine: what the benchmark runs on.
+      failures: 'contender: reason' of each contender that failed.
+    """
+
+    def __init__(self, command: str, path: pathlib.Path | None = None):
+        self.machine = machine.measured(machine.survey)
+        self.failures: list[str] = []
+        self._path = path
+        self._ratios: list[str] = []
         self._contents: dict[str, Any] = {
             "command": command,
-            "commit": _commit(),
+            "commit": commit(),
             "date": datetime.date.today().isoformat(),
-            "machine": machine.measured(machine.describe),
+            "machine": self.machine.description,
             "tables": [],
         }
-        caption = ", ".join(f"{key} {value}" for key, value in self._contents["machine"].items())
+        caption = ", ".join(f"{key} {value}" for key, value in self.machine.description.items())
         print(f"`{command}`, commit {self._contents['commit']}, {self._contents['date']}; {caption}\n", flush=True)
+        ceilings = self.machine.ceilings
+        rates = [(name, f"{rate / 1e9:.0f} GFLOP/s") for name, rate in ceilings.products.items()]
+        self.table("Ceilings", ("what", "measured"), [*rates, ("copy", f"{ceilings.copy / 1e9:.1f} GB/s")])
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **figures: Any) -> None:
         """Prints a table; `figures` go into the JSON beside it."""
@@ -32,13 +48,8 @@ class Report:
         print("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n", flush=True)
         rows = [dict(zip(columns, row, strict=True)) for row in rows]
         self._contents["tables"].append({"title": title, "rows": rows, **figures})
-
-    def ceilings(self) -> machine.Ceilings:
-        """Measures what the machine can do at most, prints and returns it."""
-        ceilings = machine.measured(machine.measure_ceilings)
-        rates = [(name, f"{rate / 1e9:.0f} GFLOP/s") for name, rate in ceilings.products.items()]
-        self.table("Ceilings", ("what", "measured"), [*rates, ("copy", f"{ceilings.copy / 1e9:.1f} GB/s")])
-        return ceilings
+        if self._path is not None:
+            write_whole(self._path, json.dumps(self._contents, indent=1) + "\n")
 
     def timings(
         self,
@@ -69,12 +80,18 @@ class Report:
         rows = []
         for timing in timings:
             if timing.unavailable:
-                rows.append((timing.name, "-", "-", f"not run: {timing.unavailable}", *["-"] * len(ceilings)))
+                reason = timing.unavailable.replace("|", "/")[:_LONGEST_REASON]
+                rows.append((timing.name, "-", "-", f"not run: {reason}", *["-"] * len(ceilings)))
+                if timing.failed:
+                    self.failures.append(f"{timing.name}: {reason}")
                 continue
-            median, low, high = timing.ratio_to(first)
             amounts = [(timing.details.get(what), rate) for what, rate in ceilings.values()]
             fractions = [f"{amount / timing.median / rate:.0%}" if amount and rate else "-" for amount, rate in amounts]
-            ratio = "1" if timing is first else f"{median:.2f} ({low:.2f} to {high:.2f})"
+            ratio = "1" if timing is first else "-"
+            if timing is not first and not first.unavailable:
+                median, low, high = timing.ratio_to(first)
+                ratio = f"{median:.2f} ({low:.2f} to {high:.2f})"
+                self._ratios.append(f"ratio {_word(title)} {_word(timing.name)} {median:.4g} {low:.4g} {high:.4g}")
             seconds = timing.median
             rows.append((timing.name, f"{1e3 * seconds:.2f}", f"{units / seconds:.1f}", ratio, *fractions))
         ratio = f"times the time of {first.name} (quartiles)"
@@ -87,6 +104,7 @@ class Report:
                 "peak_memory": timing.peak_memory,
                 "worker_memory": timing.worker_memory,
                 "unavailable": timing.unavailable,
+                "failed": timing.failed,
             }
             for timing in timings
         ]
@@ -94,19 +112,13 @@ class Report:
             title, columns, rows, timings=stored, units=units, ceiling=ceiling, copy_ceiling=copy_ceiling, **figures
         )
 
-    def write(self, path: pathlib.Path) -> None:
-        """Writes everything as JSON."""
-        path.write_text(json.dumps(self._contents, indent=1) + "\n", encoding="utf-8")
-        print(f"written: {path}")
+    def close(self) -> None:
+        """Prints where the JSON is, and last a line for each ratio, `ratio CASE CONTENDER MEDIAN LOW HIGH`."""
+        if self._path is not None:
+            print(f"written: {self._path}")
+        print("\n".join(self._ratios), end="\n" if self._ratios else "", flush=True)
 
 
-def _commit() -> str:
-    """The checkout's commit, with a plus where files differ from it."""
-    folder = pathlib.Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"], cwd=folder, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
+def _word(name: str) -> str:
+    """A title or name in lower case, with hyphens in place of all but letters, digits, points and underscores."""
+    return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-")

@@ -33,6 +33,8 @@ import sys
 import jax
 
 from experiments.parity import references
+from mmcl_jax.runtime.backend import tune_gpu_compiler
+from mmcl_jax.runtime.errors import plain_errors
 
 
 def main() -> None:
@@ -47,7 +49,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.folder is None) == (not arguments.torch):
         parser.error("give either a folder of reference outputs or --torch")
-    with jax.default_matmul_precision("highest"):  # on GPUs, makes float32 as exact as on a CPU
+    tune_gpu_compiler()
+    with plain_errors("interrupted"), jax.default_matmul_precision("highest"):  # exact float32 on GPUs
         if arguments.torch:
             from experiments.parity import baselines  # needs torch
 

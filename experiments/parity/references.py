@@ -17,7 +17,6 @@ BOUNDS = {"eval": 1e-4, "train": 1e-3}
 # Names in MMCL's .npz -> our names; all other names are the same.
 ALIASES = {"refined": "train_refined", "contrastive": "train_contrastive", "total_loss": "train_loss"}
 CONTRASTIVE_BOUND = 1e-4
-ROUNDING_RUNS = 8
 
 
 def check_folder(folder: pathlib.Path) -> int:
@@ -109,7 +108,7 @@ def _check_gradients(name: str, reference: Mapping, gradients, inputs, program: 
         return
     beyond = sorted(key for key, error in errors.items() if error > golden.GRADIENT_TOLERANCE)
     if beyond:
-        rounding = program.rounding(inputs, gradients)
+        rounding = golden.measure_rounding(lambda moved: program(moved)[1], inputs, gradients)
         errors = golden.gradient_norm_errors(gradients, reference, rounding)
         for key in beyond:
             ours = np.linalg.norm(gradients[key]) if key in gradients else "none"
@@ -177,16 +176,3 @@ class Program:
         """Returns the wanted values that the family has, and the gradients by PyTorch name."""
         values, gradients = jax.device_get(self._compute(self._variables, inputs))
         return values, {} if gradients is None else to_torch({"params": gradients}, self.model.entries)
-
-    def rounding(self, inputs: tuple[np.ndarray, ...], gradients: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """The greatest change of the norm of each gradient when every input moves by one unit in the last place."""
-        random = np.random.default_rng(0)
-        furthest = dict.fromkeys(gradients, 0.0)
-        for _ in range(ROUNDING_RUNS):
-            moved = tuple(
-                np.nextafter(x, np.where(random.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype)) for x in inputs
-            )
-            for key, gradient in self(moved)[1].items():
-                distance = abs(float(np.linalg.norm(gradient)) - float(np.linalg.norm(gradients[key])))
-                furthest[key] = max(furthest[key], distance)
-        return furthest

@@ -11,9 +11,7 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments.report.page import COMMAND, make_page, notes, page_data
-from experiments.report.runs import ReportError, read_runs
-from experiments.scores import ScoresError
-from mmcl_jax.run_log import WorkdirError
+from experiments.report.runs import read_runs
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.options import positive
 from mmcl_jax.viewers import html_page
@@ -26,12 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=positive, default=24, help="number of hardest clips to show (default 24)")
     parser.add_argument("--records", type=pathlib.Path, help="the records, if they were moved after the training")
     options = parser.parse_args(arguments)
-    with plain_errors():
+    with plain_errors("interrupted"):
         html_page.check_replaceable(options.out, COMMAND)
-        try:
-            runs = read_runs(options.runs)
-        except (ReportError, ScoresError, WorkdirError) as error:
-            raise SystemExit(f"error: {error}") from error
+        runs = read_runs(options.runs)
         data = page_data(runs, options.clips, options.records)
         page = make_page(data)
         html_page.write(options.out, page)

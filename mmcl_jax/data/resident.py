@@ -1,7 +1,7 @@
-"""Clips that live on the devices: read once, then every batch is drawn there, and no clip crosses from the host again.
+"""Clips that stay on the devices: they are read once, then every batch is drawn there.
 
-Every device holds all of them, so that it can draw whatever clips its part of a batch asks for without a word to the
-others; and every process reads all of them. A run whose clips do not fit streams.
+Every device holds all clips, so that it can draw its part of any batch by itself, and every process reads all of them.
+If the clips do not fit, a run has to stream them.
 """
 
 import os
@@ -12,25 +12,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.data import input_pipeline
-from mmcl_jax.data.input_pipeline import Fields
+from mmcl_jax.data.input_pipeline import Fields, ReadOptions
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.sharding import Device
 
 
 def load(
     records: Records,
     rows: np.ndarray,
     fields: Fields,
+    options: ReadOptions,
     mesh: jax.sharding.Mesh,
     *,
     part_size: int,
-    **reading: int | None,
 ) -> dict[str, jax.Array]:
-    """The clips `rows`, in this order, on every device: a dict of arrays as a batch of all of them would have them.
+    """The clips `rows`, in this order, on every device: the dict of arrays of one batch of all clips.
 
-    They are read `part_size` at a time, so that the host never holds more; `reading` as `input_pipeline` takes it.
+    They are read `part_size` at a time, so that the host never holds more.
 
-    Raises: ValueError where the devices have no room.
+    Raises: ConfigError if the devices have no room.
     """
     from tqdm import tqdm
 
@@ -42,11 +44,11 @@ def load(
     try:
         clips = jax.block_until_ready(blank())
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(
+        raise ConfigError(
             f"{_no_room(_bytes(shapes), fields.storage)} ({str(error).strip().splitlines()[0]})"
         ) from error
     write = jax.jit(_write, donate_argnums=0, out_shardings=everywhere)
-    parts = input_pipeline.in_parts(records, rows, fields, size=part_size, **reading)
+    parts = input_pipeline.in_parts(records, rows, fields, options, size=part_size)
     bar = tqdm(total=len(rows), desc="clips to the devices", unit="clip", disable=jax.process_index() > 0)
     with bar:
         for begin, part in parts:
@@ -63,22 +65,22 @@ def _write(clips: dict[str, jax.Array], part: dict[str, jax.Array], begin: jax.A
 
 
 def size(records: Records, rows: np.ndarray, fields: Fields) -> dict[str, int]:
-    """Bytes of the clips `rows` on a device, by field."""
+    """Bytes that the clips `rows` take on a device, for each field."""
     return _bytes(_shapes(records, rows, fields))
 
 
 def check_room(sizes: dict[str, int], storage: str, mesh: jax.sharding.Mesh) -> None:
-    """Raises ValueError, saying what would help, where clips of these `sizes` do not fit this process's devices.
+    """Raises ConfigError, with the remedy, if clips of these `sizes` do not fit this process's devices.
 
-    A device that does not tell its memory is trusted; CPU devices share the machine's.
+    A device that does not report its memory is trusted; CPU devices share the machine's memory.
     """
     for device in mesh.local_devices:
         free = _free_memory(device)
         if free is not None and sum(sizes.values()) > free:
-            raise ValueError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
+            raise ConfigError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
 
 
-def _free_memory(device: jax.Device) -> int | None:
+def _free_memory(device: Device) -> int | None:
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

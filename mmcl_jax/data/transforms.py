@@ -1,9 +1,8 @@
 """Transforms of raw clips, run inside the jitted step: pure functions of one clip and a key, vmapped over the batch.
 
 A clip is `[M, T, V, C]`, padded with zeros to the longest clip of its records, with its real number of frames and
-bodies. Every transform returns `[M, window, V, C]`. The first two or three channels are coordinates. What may follow,
-a pose estimator's confidence, is cropped and resized in time with them and otherwise left as it is: never moved,
-turned, scaled or differenced.
+bodies. Every transform returns `[M, window, V, C]`. The first two or three channels are coordinates. A pose estimator's
+confidence may follow: it is cropped and resized in time, but never moved, rotated, scaled or differenced.
 """
 
 import dataclasses
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.data.layouts import Layout
+from mmcl_jax.runtime.errors import ConfigError
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 ABSENT_BODY = ("zeros", "copy")
@@ -33,12 +33,14 @@ class TransformOptions:
         of CTR-GCN: rotate, scale every axis to [-1, 1] over the clip, sample frames).
       window: frames of the result.
       crop_interval: least and largest fraction of a training clip that the crop keeps.
-      test_crop: fraction that the centred test crop keeps.
+      test_crop: fraction that the centered test crop keeps.
       rotation: bound of the random rotation in training; radians about each axis for 'crop_resize' (in the image plane
-        alone where joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
+        only, if joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
       centre: subtract the layout's centre joint in the first frame ('view_normalised' always does).
-      absent_body: 'zeros' or 'copy', what stands for the second body of a clip that has one.
+      absent_body: 'zeros' or 'copy' (of the first body), what replaces the second body of a one-person clip.
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
+
+    Raises: ConfigError for an unknown value.
     """
 
     sampling: str
@@ -57,11 +59,11 @@ class TransformOptions:
             ("stream", self.stream, STREAMS),
         ):
             if value not in known:
-                raise ValueError(f"{name} {value!r} is not one of {', '.join(known)}")
+                raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
 
 
 def absent_stays_zero(absent_body: str, sampling: str) -> bool:
-    """Whether a body that is not there is zero in every frame of a transformed test clip of any stream."""
+    """Whether an absent body is zero in every frame of a transformed test clip of any stream."""
     return absent_body == "zeros" and sampling == "crop_resize"  # 'view_normalised' moves zeros too
 
 
@@ -73,17 +75,17 @@ def make_transform(
     The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
     are coordinates, 2 (x, y) or 3.
 
-    Raises: ValueError for a recipe that 2-D joints cannot have.
+    Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D.
     """
     if options.sampling == "view_normalised" and coordinates != 3:
-        raise ValueError(
-            f"sampling 'view_normalised' turns clips about the x and y axes, but these have {coordinates} coordinates; "
-            "use 'crop_resize'"
+        raise ConfigError(
+            f"sampling 'view_normalised' rotates clips about the x and y axes, but these have {coordinates} "
+            "coordinates; use 'crop_resize'"
         )
     parents = layout.parents
 
     def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
-        clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for keeping clips, not for sums
+        clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for storing clips, not for sums
         if options.absent_body == "copy":
             clip = copy_first_body(clip, bodies)
         if options.centre or options.sampling == "view_normalised":
@@ -109,7 +111,7 @@ def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinate
     clip = crop_resize(clip, begin, length, options.window)
     angles = jax.random.uniform(rotation_key, (3,), minval=-options.rotation, maxval=options.rotation)
     if coordinates == 2:
-        angles = angles.at[:2].set(0.0)  # a picture turns about the axis that leads out of it
+        angles = angles.at[:2].set(0.0)  # a picture rotates about the axis perpendicular to it
     return rotate(clip, rotation_matrix(angles)[:coordinates, :coordinates])
 
 
@@ -143,7 +145,7 @@ def subtract_joint(clip, joint: int, frames, bodies, absent_body: str, coordinat
 
 
 def random_crop(key: jax.Array, frames: jax.Array, interval: tuple[float, float], window: int):
-    """Draws a crop: a fraction uniform in `interval`, at least `window` frames where there are so many, any start.
+    """Draws a crop: a fraction uniform in `interval`, at least `window` frames if the clip has as many, any start.
 
     Returns (begin, length), int32 scalars.
     """
@@ -159,7 +161,7 @@ def crop_length(fraction: jax.Array, frames: jax.Array, window: int) -> jax.Arra
 
 
 def centred_crop(frames: jax.Array, fraction: float):
-    """Returns (begin, length) of the centred test crop, as CTR-GCN rounds it."""
+    """Returns (begin, length) of the centered test crop, as CTR-GCN rounds it."""
     begin = jnp.floor((1 - fraction) * frames / 2).astype(jnp.int32)
     return begin, frames - 2 * begin
 

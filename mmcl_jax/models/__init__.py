@@ -1,24 +1,27 @@
 """The skeleton backbones.
 
-Contract: `BACKBONES[name](num_classes, layout, coordinates, options)` makes a Linen module with two methods,
+Contract: `BACKBONES[name](num_classes, layout, coordinates, options)` returns a Linen module. The first `coordinates`
+of a joint's C channels are its position; a confidence may follow. `options` is the `model` part of the config. The
+module has two methods,
 
-  features(x, train): clips `[N, M, T, V, C]` -> `[N, M, T', V, C']`, before pooling;
-  head(features, train): -> (logits `[N, num_classes]`, dict of auxiliary outputs);
+  features(x, train): clips `[N, M, T, V, C]` -> features before pooling, `[N, M, T', V, C']`;
+  head(features, train): -> logits `[N, num_classes]` and a dict of auxiliary outputs;
 
-an attribute `feature_width`, C', `__call__(x, train)`, which runs both, and its own loss in training,
-`classification_loss(logits, aux, labels)`, which needs no variables. To train in bfloat16 it has a field `dtype`, the
-type of the features (None: the clips'); parameters, statistics and logits are float32 all the same. Its collections are
-`params` and, if it keeps statistics, `batch_stats`; what it draws in training comes of the stream `dropout`. The first
-`coordinates` of a joint's C channels are its place, a confidence may follow; `options` is the `model` part of the
-config. Adding a backbone is one file, one line here and one test.
+an attribute `feature_width`, C'; `__call__(x, train)`, which runs both; and its training loss,
+`classification_loss(logits, aux, labels)`, which needs no variables. A module that can train in bfloat16 has a field
+`dtype`, the type of the features (None: that of the clips); its parameters, statistics and logits stay float32. Its
+collections are `params` and, if it keeps statistics, `batch_stats`; random numbers in training come from the stream
+`dropout`. Adding a backbone takes one file, one line here and one test.
 
-A backbone that has these as well is predicted with faster (`mmcl_jax.predictor`):
+Prediction (`mmcl_jax.predictor`) is faster with a backbone that has a twin without batch norms in
+`mmcl_jax.models.folded`. Such a backbone is a `blocks.Backbone`: its `features` are `trunk(embed(x))`, where
 
-  embed(x, train): clips -> `[C'', N, M, T, V]`, all that depends on which body of a clip it is;
-  trunk(embedded, train): -> the features of bodies, each by itself, from the variables `blocks_*` alone;
-  fold(variables): -> variables of `clone(folded=True)`, the same function in evaluation without batch norms.
+  embed(x, train): clips -> `[C'', N, M, T, V]`, everything that depends on which body of a clip it is;
+  trunk(embedded, train): -> the features of bodies, each computed by itself, only from the variables `blocks_*`;
 
-`features` is then the trunk of the embedding, and `head` sees the features through their mean over M, T' and V alone.
+and `head` uses only the mean of the features over M, T' and V.
+
+The file of each backbone, and `blocks`, say what the papers say; what exists only for speed is in `fast` and `folded`.
 """
 
 from collections.abc import Mapping
@@ -34,7 +37,7 @@ from mmcl_jax.models.infogcn import InfoGCN
 
 
 def _shared(num_classes: int, options) -> dict:
-    """What every backbone here is given alike."""
+    """Fields that every backbone here has."""
     return {
         "num_classes": num_classes,
         "base_channels": options.base_channels,
@@ -43,7 +46,7 @@ def _shared(num_classes: int, options) -> dict:
 
 
 def _ctrgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTRGCN:
-    del coordinates  # every channel is a feature to it
+    del coordinates  # every channel is a feature
     return CTRGCN(
         **_shared(num_classes, options),
         adjacency=graphs.GRAPHS[options.graph](layout, options.center_of_mass),
@@ -51,7 +54,7 @@ def _ctrgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTRG
 
 
 def _ctrsgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTRSGCN:
-    del coordinates  # every channel is a feature to it
+    del coordinates  # every channel is a feature
     return CTRSGCN(
         **_shared(num_classes, options),
         adjacency=np.stack([np.eye(layout.num_joints, dtype=np.float32)] * 3),
@@ -59,7 +62,7 @@ def _ctrsgcn(num_classes: int, layout: Layout, coordinates: int, options) -> CTR
 
 
 def _hdgcn(num_classes: int, layout: Layout, coordinates: int, options) -> HDGCN:
-    del coordinates  # every channel is a feature to it
+    del coordinates  # every channel is a feature
     return HDGCN(
         **_shared(num_classes, options),
         adjacency=graphs.hierarchical_adjacency(layout, options.center_of_mass),
@@ -79,7 +82,7 @@ def _infogcn(num_classes: int, layout: Layout, coordinates: int, options) -> Inf
 
 
 def count_classes(params: Mapping) -> int:
-    """Number of classes of a backbone with these parameters: the logits come of `decoder`, or else of `fc`."""
+    """Returns the number of classes of a backbone with these parameters: its last layer is `decoder` or else `fc`."""
     return params["decoder" if "decoder" in params else "fc"]["bias"].size
 
 

@@ -12,17 +12,18 @@ from mmcl_jax.models.small_cnn import SmallCNN
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and deviation of RGB in [0, 1]
 
 IMAGENET: Statistics = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# torchvision's trained Inception-v3 undoes ImageNet's statistics and takes pixels in [-1, 1].
+# torchvision's trained Inception-v3 undoes ImageNet's statistics and expects pixels in [-1, 1].
 UNIT: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 class ImageEncoder(NamedTuple):
-    """An encoder class, the images that it is meant for, and its published weights.
+    """An encoder class, and the images that it expects.
 
     Attributes:
       module: the class.
-      image_size: side of the square images, pixels.
-      torch_statistics: what torchvision's weights (`model.image_encoder_weights`) expect to be taken out of the images.
+      image_size: side of the square images, in pixels.
+      torch_statistics: mean and deviation by which torchvision's weights (`model.image_encoder_weights`) expect images
+        to be normalized.
     """
 
     module: Callable[..., nn.Module]
@@ -30,14 +31,14 @@ class ImageEncoder(NamedTuple):
     torch_statistics: Statistics = IMAGENET
 
     def statistics(self, weights: str) -> Statistics:
-        """What is taken out of the images; `weights` is the config's `model.image_encoder_weights`, '' for none."""
+        """Mean and deviation that normalize the images; `weights` is `model.image_encoder_weights`, '' for none."""
         return self.torch_statistics if weights else IMAGENET
 
 
-# The contract: `module(group_size=None, dtype=float32)` makes a Linen module with collections `params` and
-# `batch_stats`; calling it as `(images, train)` takes ImageNet-normalised float32 `[N, image_size, image_size, 3]` to
-# float32 `[N, D]`, computing in `dtype`. An rng named `dropout` is optional. Adding an encoder is one file, one line
-# here and one test.
+# The contract: `module(group_size=None, dtype=float32)` returns a Linen module with the collections `params` and
+# `batch_stats`. Called as `(images, train)`, it takes normalized images, float32 `[N, image_size, image_size, 3]`, to
+# float32 `[N, D]`, computing in `dtype`. A random stream named `dropout` is optional. Adding an encoder takes one file,
+# one line here and one test.
 IMAGE_ENCODERS = {
     "inception_v3": ImageEncoder(InceptionV3, 299, UNIT),
     "resnet34": ImageEncoder(ResNet34, 224),

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmcl_jax.models.layers import BatchNorm, linear_uniform
+from mmcl_jax.models.initializers import linear_uniform
+from mmcl_jax.models.layers import BatchNorm
 
 
 class Conv(NamedTuple):
@@ -38,7 +39,7 @@ def _block_5(pool_features: int) -> tuple:
 
 
 def _block_6(inner: int) -> tuple:
-    """17x17 grid, 7x7 convolutions factorised (torchvision's InceptionC)."""
+    """17x17 grid, 7x7 convolutions factorized (torchvision's InceptionC)."""
     return (
         (Conv("branch1x1", 192),),
         (Conv("branch7x7_1", inner), Conv("branch7x7_2", inner, (1, 7)), Conv("branch7x7_3", 192, (7, 1))),
@@ -53,7 +54,7 @@ def _block_6(inner: int) -> tuple:
     )
 
 
-# 8x8 grid (torchvision's InceptionE). A tuple inside a branch is a fork: its outputs are concatenated.
+# 8x8 grid (torchvision's InceptionE). A tuple inside a branch is a fork, whose outputs are concatenated.
 _BLOCK_7 = (
     (Conv("branch1x1", 320),),
     (Conv("branch3x3_1", 384), (Conv("branch3x3_2a", 384, (1, 3)), Conv("branch3x3_2b", 384, (3, 1)))),
@@ -75,7 +76,7 @@ STEM = (
     MAX_POOL,
 )
 
-# Name of each block -> its branches, side by side, concatenated along the channels; in torchvision's order.
+# Name of each block -> its branches, whose outputs are concatenated along the channels; in torchvision's order.
 BLOCKS = {
     "Mixed_5b": _block_5(32),
     "Mixed_5c": _block_5(64),
@@ -105,7 +106,7 @@ BLOCKS = {
 
 
 def convolutions(branch: tuple) -> list[Conv]:
-    """Returns the convolutions of a branch in order, forks opened and poolings left out."""
+    """Returns the convolutions of a branch in order, those of forks included."""
     found = []
     for step in branch:
         if isinstance(step, Conv):
@@ -168,14 +169,14 @@ class Branches(nn.Module):
 class InceptionV3(nn.Module):
     """Inception-v3 (Szegedy et al. 2016) with the layers and names of torchvision's `inception_v3`.
 
-    Input: ImageNet-normalised images `[N, H, W, 3]` float32, at least 75 pixels a side (the published input is
+    Input: ImageNet-normalized images `[N, H, W, 3]` float32, at least 75 pixels high and wide (the published input is
     299). Output: logits `[N, num_classes]` float32. The auxiliary head is not computed: the published MMCL
     discards its output. Dropout (rate 0.5, on the pooled features) acts when `train` is true and a `dropout`
     rng is given.
 
     Attributes:
       num_classes: width of the last layer.
-      group_size: clips a batch-norm group in training (see `BatchNorm`); None means the whole batch.
+      group_size: clips in a batch-norm group in training (see `BatchNorm`); None means the whole batch.
       dtype: type of convolutions and activations; parameters and batch-norm statistics stay float32.
     """
 
@@ -199,5 +200,5 @@ class InceptionV3(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=torchvision_init, bias_init=bias_init, name="fc")(x)
 
 
-# torchvision draws a normal of deviation 0.1 cut at +-2, that is at 20 deviations: no cut at all in practice.
+# torchvision draws from a normal of deviation 0.1 cut at +-2, at 20 deviations, which never happens in practice.
 torchvision_init = nn.initializers.normal(0.1)

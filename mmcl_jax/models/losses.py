@@ -1,6 +1,6 @@
-"""The three losses of the paper: classification, contrast between skeleton and image (eq. 4-6), refinement (eq. 9).
+"""The losses of the MMCL paper: classification, contrast of skeleton and image (eq. 4-6), refinement (eq. 9).
 
-And what Info-GCN classifies with: label smoothing, and two terms that shape its latent vectors.
+And those of Info-GCN: cross entropy with label smoothing, and two terms that shape its latent vectors.
 """
 
 import jax
@@ -8,34 +8,41 @@ import jax.numpy as jnp
 import optax
 
 from mmcl_jax.models.groups import group_count
+from mmcl_jax.runtime.errors import ConfigError
 
 CONTRASTIVE = ("released", "paper")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross entropy of `[N, K]` logits and int `[N]` labels; L_cls, and on refined scores L_R (eq. 9)."""
+    """Mean cross entropy of logits `[N, K]` and labels, int `[N]`: L_cls and, on refined scores, L_R (eq. 9)."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Mean cross entropy of `[N, K]` logits with targets that give `smoothing` to all K classes in equal parts.
+def cross_entropy_of_logits(logits: jax.Array, aux: dict[str, jax.Array], labels: jax.Array) -> jax.Array:
+    """`cross_entropy` as the `classification_loss` of a backbone, whose auxiliary outputs it does not need."""
+    del aux
+    return cross_entropy(logits, labels)
 
-    The rest goes to the label, int `[N]`; a smoothing of 0 is `cross_entropy`.
+
+def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Mean cross entropy of logits `[N, K]` with targets that give all K classes equal parts of `smoothing`.
+
+    The rest of each target goes to the label, int `[N]`; with a smoothing of 0 this is `cross_entropy`.
     """
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean()
 
 
 def class_prior_distance(latent: jax.Array, prior: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean squared distance between the classes' mean latent vectors and their priors (Info-GCN, conditional MMD).
+    """Mean squared distance of the classes' mean latent vectors from their priors (Info-GCN's conditional MMD).
 
     Args:
-      latent: `[N, D]`.
-      prior: `[K, D]`, where the latent vectors of each class should lie.
+      latent: latent vectors, `[N, D]`.
+      prior: `[K, D]`, where the latent vectors of each class should be on average.
       labels: int `[N]`.
 
     Returns:
-      A scalar: the mean over D and over those classes that the labels have.
+      A scalar: the mean over D and over the classes that occur in `labels`.
     """
     members = jax.nn.one_hot(labels, prior.shape[0], dtype=latent.dtype)
     counts = members.sum(axis=0)
@@ -46,32 +53,32 @@ def class_prior_distance(latent: jax.Array, prior: jax.Array, labels: jax.Array)
 
 
 def mean_norm(latent: jax.Array) -> jax.Array:
-    """Euclidean norm of the mean of `[N, D]` latent vectors (Info-GCN, marginal MMD). Its gradient at 0 is 0."""
+    """Euclidean norm of the mean of `[N, D]` latent vectors (Info-GCN's marginal MMD). Its gradient at 0 is 0."""
     return optax.safe_norm(latent.mean(axis=0), 0.0)
 
 
 def contrastive(
     a: jax.Array, b: jax.Array, *, temperature: float, variant: str = "released", group_size: int | None = None
 ) -> jax.Array:
-    """Symmetric contrastive loss between two modalities' features (eq. 4).
+    """Symmetric contrastive loss between the features of two modalities (eq. 4).
 
     Args:
       a: `[N, D]` features of one modality.
       b: `[N, D]` features of the other; row i belongs to the same clip as `a[i]`.
       temperature: tau.
-      variant: 'released': the released code's (GRACE), whose negatives are the other clips of both modalities, seen
-        from one of them; 'paper': eq. 6, whose negatives are across modalities in both directions. Both have the minus
-        sign that eq. 5 lacks.
-      group_size: clips contrasted with each other, N must be a multiple of it; None means the whole batch.
+      variant: 'released': that of the released code (GRACE), whose negatives are the other clips in both modalities,
+        compared to one modality; 'paper': eq. 6, whose negatives are across modalities in both directions. Both have
+        the minus sign that eq. 5 lacks.
+      group_size: clips that are contrasted with each other, a divisor of N; None means the whole batch.
 
     Returns:
       A scalar, the mean over clips and directions.
 
     Raises:
-      ValueError: an unknown variant, or a group size that does not divide N.
+      ConfigError: the variant is unknown, or the group size does not divide N.
     """
     if variant not in CONTRASTIVE:
-        raise ValueError(f"contrastive variant {variant!r} is not one of {', '.join(CONTRASTIVE)}")
+        raise ConfigError(f"contrastive variant {variant!r} is not one of {', '.join(CONTRASTIVE)}")
     groups = group_count(a.shape[0], group_size)
     loss = _released if variant == "released" else _paper
     grouped = (x.reshape(groups, -1, x.shape[-1]) for x in (_unit(a), _unit(b)))

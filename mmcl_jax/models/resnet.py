@@ -6,9 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmcl_jax.models.layers import BatchNorm, linear_uniform, wide
+from mmcl_jax.models.initializers import linear_uniform
+from mmcl_jax.models.layers import BatchNorm
+from mmcl_jax.models.precision import at_least_float32
 
-BLOCKS = (3, 4, 6, 3)  # of each stage; torchvision's layer1 to layer4
+BLOCKS = (3, 4, 6, 3)  # in each stage; torchvision's layer1 to layer4
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -18,7 +20,7 @@ def downsamples(stage: int, block: int) -> bool:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a residual: `[N, H, W, C]` -> `[N, H', W', features]`, half the size if downsampled."""
+    """Two 3x3 convolutions and a residual: `[N, H, W, C]` -> `[N, H', W', features]`, half the size if `downsample`."""
 
     features: int
     downsample: bool
@@ -42,12 +44,12 @@ class BasicBlock(nn.Module):
 class ResNet34(nn.Module):
     """ResNet-34 (He et al. 2016) with the layers of torchvision's `resnet34`.
 
-    Input: ImageNet-normalised images `[N, H, W, 3]` float32 of any size (the published input is 224). Output: logits
+    Input: ImageNet-normalized images `[N, H, W, 3]` float32 of any size (the published input is 224). Output: logits
     `[N, num_classes]` float32.
 
     Attributes:
       num_classes: width of the last layer.
-      group_size: clips a batch-norm group in training (see `BatchNorm`); None means the whole batch.
+      group_size: clips in a batch-norm group in training (see `BatchNorm`); None means the whole batch.
       dtype: type of convolutions and activations; parameters and batch-norm statistics stay float32.
     """
 
@@ -59,18 +61,18 @@ class ResNet34(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = _conv(WIDTHS[0], 7, 2, "conv1", self.dtype)(images)  # [N, H, W, C] throughout
         x = nn.relu(BatchNorm(self.group_size, name="bn1")(x, train))
-        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
         for stage, (features, count) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
             for block in range(count):
                 name = f"layer{stage + 1}_{block}"
                 x = BasicBlock(features, downsamples(stage, block), self.group_size, self.dtype, name=name)(x, train)
-        x = wide(x).mean(axis=(1, 2))
+        x = at_least_float32(x).mean(axis=(1, 2))
         init = linear_uniform(x.shape[-1])
         return nn.Dense(self.num_classes, kernel_init=init, bias_init=init, name="fc")(x)
 
 
 def _conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> nn.Conv:
-    """A square convolution without bias, padded alike on all sides: Flax's 'SAME' is not, where the stride is 2."""
+    """A square convolution without bias, padded equally on all sides, which Flax's 'SAME' is not with a stride of 2."""
     return nn.Conv(
         features,
         (size, size),

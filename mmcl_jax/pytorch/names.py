@@ -1,8 +1,9 @@
-"""Which PyTorch key is which Flax leaf, for every model: lists of `state_dicts.Entry` in PyTorch's order."""
+"""Which Flax leaf each PyTorch key is, for every model: lists of `state_dicts.Entry` in PyTorch's order."""
 
 from collections.abc import Callable
 
-from mmcl_jax.models import blocks, inception, infogcn, resnet
+from mmcl_jax.models import inception, infogcn, resnet
+from mmcl_jax.models.blocks import DILATIONS, TEN_STAGES, Stages
 from mmcl_jax.pytorch.state_dicts import (
     IGNORED,
     Entry,
@@ -50,29 +51,30 @@ def resnet34_entries() -> list[Entry]:
     return entries + linear_entries("fc", ("fc",))
 
 
-# torchvision's weights of the encoders in `mmcl_jax.models.image_encoders`; the others have none.
+# Encoders in `mmcl_jax.models.image_encoders` that torchvision has weights of.
 IMAGE_ENCODER_ENTRIES = {"inception_v3": inception_entries, "resnet34": resnet34_entries}
 
 
-def ctrgcn_entries(base_channels: int = 64) -> list[Entry]:
-    """Returns the mapping of the published CTR-GCN to `CTRGCN(base_channels=base_channels)`."""
-    return _ten_block_entries(base_channels, _ctr_graph_entries, _temporal_entries)
+def ctrgcn_entries(base_channels: int = 64, stages: Stages = TEN_STAGES) -> list[Entry]:
+    """Returns the mapping of the published CTR-GCN to `CTRGCN` with these fields."""
+    return _block_entries(base_channels, stages, _ctr_graph_entries, _temporal_entries)
 
 
-def ctrsgcn_entries(base_channels: int = 64) -> list[Entry]:
-    """Returns the mapping of the published CTRS-GCN to `CTRSGCN(base_channels=base_channels)`."""
-    return _ten_block_entries(base_channels, _static_graph_entries, _plain_temporal_entries)
+def ctrsgcn_entries(base_channels: int = 64, stages: Stages = TEN_STAGES) -> list[Entry]:
+    """Returns the mapping of the published CTRS-GCN to `CTRSGCN` with these fields."""
+    return _block_entries(base_channels, stages, _static_graph_entries, _plain_temporal_entries)
 
 
-def hdgcn_entries(base_channels: int = 64, num_layers: int = 6) -> list[Entry]:
-    """Returns the mapping of the published HD-GCN to `HDGCN(base_channels=base_channels)`.
+def hdgcn_entries(base_channels: int = 64, num_layers: int = 6, stages: Stages = TEN_STAGES) -> list[Entry]:
+    """Returns the mapping of the published HD-GCN to `HDGCN` with these fields.
 
-    The published class leaves its last layer's convolutions in an attribute of their own, `gcn1.conv_d`: a second name
+    The published class keeps its last layer's convolutions in a second attribute, `gcn1.conv_d`, which is another name
     of `gcn1.conv.5` in its state dict.
 
     Args:
       base_channels: channels of the first blocks.
       num_layers: layers of the hierarchy (6 for NTU), `len(graphs.hierarchical_adjacency(...))`.
+      stages: channels and stride of each block.
     """
 
     def graph(number: int, name: str, path: tuple[str, ...], channels: int) -> list[Entry]:
@@ -80,18 +82,21 @@ def hdgcn_entries(base_channels: int = 64, num_layers: int = 6) -> list[Entry]:
         return entries + (_layer_attention_entries(f"{name}.aha", (*path, "attention")) if number > 1 else [])
 
     def temporal(name: str, path: tuple[str, ...], channels: int) -> list[Entry]:
-        return _temporal_entries(name, path, channels, bias_of_its_own=True)
+        return _temporal_entries(name, path, channels, separate_bias=True)
 
-    return _ten_block_entries(base_channels, graph, temporal)
+    return _block_entries(base_channels, stages, graph, temporal)
 
 
-def _ten_block_entries(
-    base_channels: int, graph_entries: Callable[..., list[Entry]], temporal_entries: Callable[..., list[Entry]]
+def _block_entries(
+    base_channels: int,
+    stages: Stages,
+    graph_entries: Callable[..., list[Entry]],
+    temporal_entries: Callable[..., list[Entry]],
 ) -> list[Entry]:
-    """The mapping of a `TenBlocks`; `graph_entries` gives a graph convolution's without its residual."""
+    """The mapping of a `TenBlocks`; `graph_entries` returns those of a graph convolution without its residual."""
     entries = batch_norm_entries("data_bn", ("data_bn",))
     channels_in = None
-    for number, (width, stride) in enumerate(zip(blocks.WIDTHS, blocks.STRIDES, strict=True), start=1):
+    for number, (width, stride) in enumerate(stages, start=1):
         channels = width * base_channels
         name, path = f"l{number}", (f"blocks_{number - 1}",)
         entries += graph_entries(number, f"{name}.gcn1", (*path, "gcn"), channels)
@@ -135,7 +140,7 @@ def _static_graph_entries(number: int, name: str, path: tuple[str, ...], channel
 
 
 def _hierarchical_graph_entries(name: str, path: tuple[str, ...], width: int, num_layers: int) -> list[Entry]:
-    """Of each layer, `conv.l.0` to `2` are the convolutions of the subsets, 3 the edge convolution."""
+    """In layer l, `conv.l.0` to `conv.l.2` are the convolutions of the subsets, `conv.l.3` is the edge convolution."""
     entries = [array_entry(f"{name}.PA", (*path, "PA"), 4)]
     every = slice(None)
     for layer in range(num_layers):
@@ -175,10 +180,10 @@ def _plain_temporal_entries(name: str, path: tuple[str, ...], channels: int) -> 
     return convolution + batch_norm_entries(f"{name}.bn", (*path, "bn"))
 
 
-def _temporal_entries(name: str, path: tuple[str, ...], channels: int, *, bias_of_its_own: bool = False) -> list[Entry]:
-    """Branches 0 and 1 are the dilated convolutions, 2 the max pool, 3 the 1x1 convolution.
+def _temporal_entries(name: str, path: tuple[str, ...], channels: int, *, separate_bias: bool = False) -> list[Entry]:
+    """Branches 0 and 1 are the dilated convolutions, 2 is the max pool, 3 the 1x1 convolution.
 
-    Where it has a `bias_of_its_own`, a dilated convolution's bias is `[1, C, 1, 1]`, beside the layer.
+    With `separate_bias`, the bias of a dilated convolution is a parameter `[1, C, 1, 1]` next to the layer.
     """
     entries, width = [], channels // 4
     for branch in range(4):
@@ -189,20 +194,20 @@ def _temporal_entries(name: str, path: tuple[str, ...], channels: int, *, bias_o
             continue
         entries += batch_norm_entries(f"{prefix}.1", (*path, "reduce_bn"), index=(part,))
         last = f"{prefix}.4"
-        if branch < len(blocks.DILATIONS):
-            convolution = (*path, f"conv_dilation_{blocks.DILATIONS[branch]}")
-            if bias_of_its_own:
+        if branch < len(DILATIONS):
+            convolution = (*path, f"conv_dilation_{DILATIONS[branch]}")
+            if separate_bias:
                 entries.append(Entry(f"{prefix}.3.bias", "params", (*convolution, "bias"), (1,), 4))
-            entries += conv_entries(f"{prefix}.3.conv", convolution, axes=(2, 1, 0), bias=not bias_of_its_own)
+            entries += conv_entries(f"{prefix}.3.conv", convolution, axes=(2, 1, 0), bias=not separate_bias)
             last = f"{prefix}.3.bn"
         entries += batch_norm_entries(last, (*path, "out_bn"), index=(part,))
     return entries
 
 
-def infogcn_entries(base_channels: int = 64) -> list[Entry]:
-    """Returns the mapping of the published Info-GCN to `InfoGCN(base_channels=base_channels)`.
+def infogcn_entries(base_channels: int = 64, stages: Stages = infogcn.NINE_STAGES) -> list[Entry]:
+    """Returns the mapping of the published Info-GCN to `InfoGCN` with these fields.
 
-    Published state dicts do not hold the prior `z_prior` of the latent vectors: a template must.
+    Published state dicts do not hold the prior `z_prior` of the latent vectors: the template must.
     """
     entries = [
         Entry("pos_embedding", "params", ("embedding", "position"), (1, 2), 3),
@@ -210,7 +215,7 @@ def infogcn_entries(base_channels: int = 64) -> list[Entry]:
         *linear_entries("to_joint_embedding", ("embedding", "joint")),
     ]
     channels_in = base_channels
-    for number, (width, stride) in enumerate(zip(infogcn.WIDTHS, infogcn.STRIDES, strict=True), start=1):
+    for number, (width, stride) in enumerate(stages, start=1):
         channels = width * base_channels
         name, path = f"l{number}", (f"blocks_{number - 1}",)
         entries += _attention_conv_entries(f"{name}.agcn", (*path, "gcn"), down=channels != channels_in)
@@ -241,15 +246,15 @@ def _attention_conv_entries(name: str, path: tuple[str, ...], *, down: bool) -> 
     ]
 
 
-def mmcl_entries(base_channels: int = 64) -> list[Entry]:
-    """Returns the mapping of the released MMCL model (CTR-GCN, FAM's MLP, two-term FRM) to `MMCL`'s variables.
+def mmcl_entries(base_channels: int = 64, stages: Stages = TEN_STAGES) -> list[Entry]:
+    """Returns the mapping of the released MMCL model (CTR-GCN, FAM's MLP, FRM with two terms) to variables of `MMCL`.
 
-    The image encoder is not part of it: the released code keeps the CNN apart (`inception_entries`).
+    The image encoder is not part of it: the released code keeps the CNN in a model of its own (`inception_entries`).
     """
     entries = [
         array_entry("PosMatrix", ("refinement", "matrices"), 1, (0,)),
         array_entry("NegMatrix", ("refinement", "matrices"), 1, (1,)),
-        *nested(ctrgcn_entries(base_channels), "", ("backbone",)),
+        *nested(ctrgcn_entries(base_channels, stages), "", ("backbone",)),
     ]
     for name, path in (
         ("mlp.0", ("refinement", "phi_hidden")),

@@ -1,4 +1,4 @@
-"""The published PyTorch models: which one a state dict is, its sizes, and the Flax variables that it becomes."""
+"""The published PyTorch models: recognizes which one a state dict is, measures it, and converts it to Flax."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from mmcl_jax.models.ctrgcn import CTRGCN
 from mmcl_jax.models.ctrsgcn import CTRSGCN
@@ -23,10 +23,10 @@ from mmcl_jax.pytorch.names import (
     infogcn_entries,
     mmcl_entries,
 )
-from mmcl_jax.pytorch.state_dicts import Entry, TorchWeightsError, to_flax
+from mmcl_jax.pytorch.state_dicts import Entry, TorchWeightsError, flat, to_flax
 
 Sizes = Mapping[str, int]
-_FRAMES = 64  # of the clip that the variables' shapes are traced with; they do not depend on it
+_FRAMES = 64  # of the clip that shapes are traced with; the variables do not depend on it
 _COUNTER_SUFFIX = ".num_batches_tracked"
 
 
@@ -37,11 +37,11 @@ class Published(NamedTuple):
       backbone: its key in `mmcl_jax.models.BACKBONES`.
       entries: mapping of its names, a function of the sizes in `arguments`.
       arguments: names of sizes.
-      sizes: size -> (PyTorch key, axis) whose length it is. Wanted of all: `num_classes`, `joints`, `channels` of a
-        clip, `base_channels`; `bodies` follows from them and the length of `data_bn`.
+      sizes: size -> (PyTorch key, axis) whose length it is. Every model has `num_classes`, `joints`, `channels` of a
+        clip and `base_channels`; `bodies` follows from them and the length of `data_bn`.
       module: makes the Linen module from the sizes.
-      inputs: sizes that are widths of inputs `[N, width]` beside the clips; a model with some is an `MMCL`.
-      normalised: the size that is the number of `data_bn`'s channels for each joint of each body.
+      inputs: sizes that are widths of further inputs `[N, width]`; a model that has some is an `MMCL`.
+      normalized: the size that counts the channels of `data_bn` for each joint of each body.
     """
 
     backbone: str
@@ -50,7 +50,7 @@ class Published(NamedTuple):
     sizes: Mapping[str, tuple[str, int]]
     module: Callable[[Sizes], nn.Module]
     inputs: tuple[str, ...] = ()
-    normalised: str = "channels"
+    normalized: str = "channels"
 
 
 class Recognised(NamedTuple):
@@ -60,7 +60,7 @@ class Recognised(NamedTuple):
       name: key of `PUBLISHED`.
       sizes: by the names of `Published.sizes`, and `bodies`.
       entries: the mapping.
-      variables: of `MMCL`: `params` and `batch_stats`, the skeleton model's under `BACKBONE`.
+      variables: `params` and `batch_stats` of `MMCL`; those of the skeleton model are under `BACKBONE`.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _mmcl(sizes: Sizes) -> MMCL:
     return MMCL(backbone, alignment=FeatureAlignment(backbone.feature_width), refinement=FeatureRefinement())
 
 
-# Vectors and square matrices where there are some: a transposed matrix is then seen as what it is.
+# Vectors and square matrices, if a model has them: a transposed matrix does not change these sizes.
 _TEN_BLOCKS = {
     "num_classes": ("fc.bias", 0),
     "joints": ("l1.gcn1.PA", -1),
@@ -117,7 +117,7 @@ PUBLISHED = {
         _TEN_BLOCKS | {"num_layers": ("l1.gcn1.PA", 0)},
         _hdgcn,
     ),
-    "infogcn": Published("infogcn", infogcn_entries, _WIDTH, _NINE_BLOCKS, _infogcn, normalised="base_channels"),
+    "infogcn": Published("infogcn", infogcn_entries, _WIDTH, _NINE_BLOCKS, _infogcn, normalized="base_channels"),
     "mmcl": Published("ctrgcn", mmcl_entries, _WIDTH, _TEN_BLOCKS | _MODULES, _mmcl, tuple(_MODULES)),
 }
 
@@ -127,10 +127,10 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str | None = None) -> Re
 
     Args:
       state_dict: name -> array, without wrappers' prefixes (`state_dicts.unwrapped`).
-      name: key of `PUBLISHED`; None: it is recognised by its keys.
+      name: key of `PUBLISHED`; None: the model is recognized by the keys.
 
     Raises:
-      TorchWeightsError: it is none of the models, or does not fit the one that it is or is said to be.
+      TorchWeightsError: the state dict is none of the models, or does not fit its model.
     """
     name = name or recognise(state_dict)
     if name in IMAGE_ENCODER_ENTRIES:
@@ -150,14 +150,14 @@ def convert(state_dict: Mapping[str, np.ndarray], name: str | None = None) -> Re
 
 
 def entries_of(name: str, variables: Mapping) -> list[Entry]:
-    """The mapping that fits variables of `PUBLISHED[name]`: those of `MMCL` or of a backbone alone.
+    """The mapping that fits variables of `PUBLISHED[name]`: those of `MMCL` or only of a backbone.
 
     Raises:
-      TorchWeightsError: the variables lack a leaf that tells a size.
+      TorchWeightsError: the variables lack a leaf that a size is measured by.
     """
     model = PUBLISHED[name]
     entries = {entry.key: entry for entry in model.entries()}
-    leaves = flatten_dict(dict(variables))
+    leaves = flat(variables)
     sizes = {}
     for size in model.arguments:
         key, axis = model.sizes[size]
@@ -170,7 +170,7 @@ def entries_of(name: str, variables: Mapping) -> list[Entry]:
 
 
 def recognise(state_dict: Mapping[str, Any]) -> str:
-    """The model that shares most names with the state dict, at least half of both.
+    """Returns the model that shares most names with the state dict, at least half of their union.
 
     Args:
       state_dict: name -> anything with a shape.
@@ -198,14 +198,14 @@ def recognise(state_dict: Mapping[str, Any]) -> str:
 
 
 def measure(name: str, state_dict: Mapping[str, Any]) -> tuple[dict[str, int], list[Entry]]:
-    """The sizes of `PUBLISHED[name]`, as in `Recognised`, and its mapping, told by shapes alone.
+    """Returns the sizes of `PUBLISHED[name]`, as in `Recognised`, and its mapping; only shapes are used.
 
     Args:
       name: key of `PUBLISHED`.
       state_dict: name -> anything with a shape.
 
     Raises:
-      TorchWeightsError: a key is missing, or its length makes no model.
+      TorchWeightsError: a key is missing, or its length fits no model.
     """
     model = PUBLISHED[name]
     sizes = _sizes(model, state_dict)
@@ -230,26 +230,26 @@ def _entries(model: Published, sizes: Sizes) -> list[Entry]:
 
 
 def _lengths(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
-    """Those of the model's sizes that the state dict tells."""
+    """Returns those of the model's sizes that the state dict has keys for."""
     shapes = {name: state_dict[key].shape for name, (key, _) in model.sizes.items() if key in state_dict}
     axes = {name: axis for name, (_, axis) in model.sizes.items()}
     return {name: shape[axes[name]] for name, shape in shapes.items() if -len(shape) <= axes[name] < len(shape)}
 
 
 def _sizes(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
-    """All sizes, `bodies` too. Raises: TorchWeightsError where a key is missing or its length makes no model."""
+    """Returns all sizes, also `bodies`. Raises: TorchWeightsError if a key is missing or its length fits no model."""
     sizes = _lengths(model, state_dict)
     wanted = {name: key for name, (key, _) in model.sizes.items()}
-    normalised = state_dict["data_bn.weight"].shape if "data_bn.weight" in state_dict else ()
+    normalized = state_dict["data_bn.weight"].shape if "data_bn.weight" in state_dict else ()
     problems = [f"missing: {key}, which tells {name}" for name, key in wanted.items() if name not in sizes]
     problems += [f"empty: {wanted[name]}, which tells {name}" for name, length in sizes.items() if not length]
+    length, each = math.prod(normalized), 0
     if not problems:
-        each = sizes["joints"] * sizes[model.normalised]
-        length = math.prod(normalised)
-        if len(normalised) != 1 or not length or length % each:
+        each = sizes["joints"] * sizes[model.normalized]
+        if len(normalized) != 1 or not length or length % each:
             problems.append(
-                f"misshapen: data_bn.weight, seen {tuple(normalised)}, expected a multiple of {each}: "
-                + " x ".join(f"{sizes[name]} {name} ({wanted[name]})" for name in ("joints", model.normalised))
+                f"misshapen: data_bn.weight, seen {tuple(normalized)}, expected a multiple of {each}: "
+                + " x ".join(f"{sizes[name]} {name} ({wanted[name]})" for name in ("joints", model.normalized))
             )
         width = sizes["base_channels"]
         if width < 4 or width % 4:
@@ -262,12 +262,12 @@ def _sizes(model: Published, state_dict: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _template(model: Published, sizes: Sizes, entries: list[Entry]) -> dict:
-    """Shapes of the module's variables; zeros where PyTorch does not store them: training alone would need them."""
+    """Shapes of the module's variables; zeros for those that PyTorch does not store, which only training needs."""
     clip = jax.ShapeDtypeStruct((1, sizes["bodies"], _FRAMES, sizes["joints"], sizes["channels"]), jnp.float32)
     others = [jax.ShapeDtypeStruct((1, sizes[name]), jnp.float32) for name in model.inputs]
     module = model.module(sizes)
     shapes = jax.eval_shape(lambda *inputs: module.init(jax.random.key(0), *inputs, train=False), clip, *others)
-    leaves = flatten_dict(dict(shapes))
+    leaves = flat(shapes)
     for entry in entries:
         if not entry.stored:
             path = (entry.collection, *entry.path)

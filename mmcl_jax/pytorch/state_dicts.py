@@ -1,10 +1,11 @@
-"""PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strict both ways, without torch.
+"""Converts PyTorch state dicts (dicts of numpy arrays) to Flax variables and back, strictly, without torch.
 
-A model is described by a list of `Entry`, one for each PyTorch key, in PyTorch's order. Every PyTorch tensor is one
-Flax leaf, or one slice of a leaf in which several tensors are stacked; or it is another name of a tensor before it.
-Leaves that PyTorch does not store have an entry that says so.
+A list of `Entry`, one for each PyTorch key, in PyTorch's order, describes a model. Every PyTorch tensor is a Flax leaf,
+or a slice of a leaf in which several tensors are stacked, or another name of a tensor before it. Leaves that PyTorch
+does not store have an entry that says so.
 """
 
+import dataclasses
 import math
 import pathlib
 import pickle
@@ -12,7 +13,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -29,23 +30,24 @@ class TorchWeightsError(MMCLError, ValueError):
     """A state dict does not fit the model, or the entries do not fit the Flax variables. Lists every problem."""
 
 
-class Entry(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Entry:
     """Where one PyTorch tensor lives in the Flax variables.
 
-    `leaf[index] == transpose(tensor, axes)`, after dropping those axes of the tensor that `axes` leaves out; they
-    have length 1 (a 1x1 convolution's kernel area). Shapes follow from the Flax leaf.
+    `leaf[index] == transpose(tensor, axes)`, after those axes of the tensor are dropped that `axes` leaves out; they
+    have length 1 (height and width of a 1x1 convolution's kernel). Shapes follow from the Flax leaf.
 
     Attributes:
       key: PyTorch's name.
       collection: 'params' or 'batch_stats'; or `COUNTER`, a batch norm's `num_batches_tracked`, which Flax does not
         keep: optional on import, exported as 0; or `IGNORED`, a weight that the model does not use: optional on
-        import, never exported; or `ALIAS`, a second name of the tensor `original`: both have to be there, and equal.
+        import, never exported; or `ALIAS`, a second name of the tensor `original`: both must be present and equal.
       path: names that lead to the Flax leaf within the collection.
       axes: for each axis of `leaf[index]`, the axis of the tensor.
       ndim: number of axes of the tensor.
       index: integers and slices that select a part of the leaf; () is the whole leaf.
-      original: of an alias, the key of an entry before it.
-      stored: False where PyTorch's state dict leaves the value out: it is taken from the template on import, never
+      original: for an alias, the key of an entry before it.
+      stored: False if PyTorch's state dict leaves the value out: it is then taken from the template on import and never
         exported, and `key` only names it.
     """
 
@@ -72,10 +74,10 @@ def conv_entries(
     Args:
       name: PyTorch's name of the layer; `.weight` and `.bias` are appended.
       path: path of the Flax layer.
-      bias: whether there is one.
+      bias: whether the layer has one.
       axes: `(1, 0)` for a 1x1 convolution kept as a matrix `[I, O]`, `(2, 1, 0)` for an (H, 1) one kept `[H, I, O]`.
       kernel: the kernel's name in Flax; the bias's name is the same with 'kernel' replaced by 'bias'.
-      index: part of the kernel leaf, where layers are stacked.
+      index: part of the kernel leaf, if layers are stacked.
       bias_index: part of the bias leaf; None means `index` without its first item (the input channels).
     """
     path = tuple(path)
@@ -109,11 +111,17 @@ def batch_norm_entries(name: str, path: Iterable[str], *, index: tuple = ()) -> 
     return [*entries, Entry(f"{name}.num_batches_tracked", COUNTER)]
 
 
+def flat(tree: Mapping) -> dict[tuple[str, ...], Any]:
+    """Returns the leaves of nested dicts by their paths."""
+    return {path: leaf for path, leaf in flatten_dict(dict(tree)).items()}
+
+
 def nested(entries: Iterable[Entry], prefix: str, path: Iterable[str]) -> list[Entry]:
     """Returns the entries of a model inside another: `prefix` before each key, `path` before each Flax path."""
     path = tuple(path)
     return [
-        entry._replace(
+        dataclasses.replace(
+            entry,
             key=prefix + entry.key,
             path=(*path, *entry.path),
             original=prefix + entry.original if entry.collection == ALIAS else "",
@@ -126,7 +134,7 @@ def alias_entries(entries: Iterable[Entry], prefix: str, alias: str) -> list[Ent
     """Returns the entries of a PyTorch module's second name.
 
     Args:
-      entries: of the model; those whose key begins with `prefix` count.
+      entries: of the model; those whose keys begin with `prefix` are used.
       prefix: the module's first name.
       alias: its second name.
     """
@@ -142,8 +150,9 @@ def alias_entries(entries: Iterable[Entry], prefix: str, alias: str) -> list[Ent
 def resolve_aliases(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry]) -> dict[str, np.ndarray]:
     """Returns the state dict with the values that PyTorch's `load_state_dict` would leave in the model.
 
-    It copies in order, so that of two names of one tensor the later wins. For state dicts that no model saved (values
-    made by name, say); in a saved one both are equal, and `to_flax` refuses others.
+    `load_state_dict` copies in order, so that the later of two names of one tensor wins. This is for state dicts that
+    no model saved (whose values were made from their names, for example): in a saved one both are equal, and `to_flax`
+    refuses a state dict in which they are not.
     """
     later = {entry.original: entry.key for entry in entries if entry.collection == ALIAS}
     return {key: state_dict[later.get(key, key)] for key in state_dict}
@@ -155,9 +164,9 @@ def read_state_dict(path: pathlib.Path, note: Callable[[str], None] = logging.in
     No code from the file runs: pickles are refused (`allow_pickle=False`, `weights_only=True`).
 
     Args:
-      path: the file; any suffix but `.npz` is read as PyTorch's. The state dict may lie in dicts of other things
-        ('state_dict', 'model', ...), as long as it is the only dict of tensors there.
-      note: told what was done to the contents: which dict was taken, which types became float32.
+      path: the file; any suffix but `.npz` is read as PyTorch's. The state dict may be nested in other dicts
+        ('state_dict', 'model', ...), as long as it is the only dict of tensors in the file.
+      note: called with what was done to the contents: which dict was taken, which types became float32.
 
     Returns:
       name -> array; floats of any width are float32.
@@ -179,14 +188,14 @@ def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, str]
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except Exception as error:  # numpy and zipfile raise many kinds on a file that is none of theirs
+    except Exception as error:  # numpy and zipfile raise many kinds for other files
         raise _unreadable(path, error) from error
-    strangers = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
-    if strangers or not arrays:
-        found = f"its member {strangers[0]!r} is no array" if strangers else "it is empty"
+    unknown = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if unknown or not arrays:
+        found = f"its member {unknown[0]!r} is no array" if unknown else "it is empty"
         raise _unreadable(path, ValueError(f"{found}; a file of torch.save is named .pt or .pth"))
     types = {key: str(value.dtype) for key, value in arrays.items()}
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, which `to_flax` refuses by name
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, which `to_flax` refuses
         floats = {k: v.astype(np.float32) for k, v in arrays.items() if np.issubdtype(v.dtype, np.floating)}
     return {**arrays, **floats}, types
 
@@ -198,7 +207,7 @@ def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[s
         raise TorchWeightsError(f"{path}: reading it needs PyTorch; pip install torch, or save it as .npz") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch wonders about in a strange file; an error follows, or nothing
+            warnings.simplefilter("ignore")  # about a foreign file; if it matters, an error follows
             stored = torch.load(path, map_location="cpu", weights_only=True)
         found = dict(_dicts_of(torch.Tensor, stored))
     except pickle.UnpicklingError as error:
@@ -206,14 +215,14 @@ def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[s
         reason = f"it refers to {refused[1]}" if refused else "its pickle is damaged"
         raise TorchWeightsError(
             f"{path}: holds more than tensors, or is damaged ({reason}); nothing in it was run. Load it where you "
-            "trust it and save the tensors alone: torch.save(model.state_dict(), FILE)"
+            "trust it and save only the tensors: torch.save(model.state_dict(), FILE)"
         ) from error
-    except Exception as error:  # torch and zipfile raise many kinds on a file that is none of theirs
+    except Exception as error:  # torch and zipfile raise many kinds for other files
         raise _unreadable(path, error) from error
     if len(found) != 1:
         names = f", under {', '.join(map(repr, found))}" if found else ""
         raise TorchWeightsError(
-            f"{path}: {len(found)} dicts of tensors{names}, where one is expected. Save the model's alone: "
+            f"{path}: {len(found)} dicts of tensors{names}, where one is expected. Save only that of the model: "
             "torch.save(model.state_dict(), FILE)"
         )
     ((name, tensors),) = found.items()
@@ -223,7 +232,7 @@ def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[s
     try:
         arrays = {k: (v.float() if v.is_floating_point() else v).detach().numpy() for k, v in tensors.items()}
     except (TypeError, RuntimeError) as error:
-        raise TorchWeightsError(f"{path}: holds sparse or quantised tensors ({error}); save dense ones") from error
+        raise TorchWeightsError(f"{path}: holds sparse or quantized tensors ({error}); save dense ones") from error
     return arrays, types
 
 
@@ -253,10 +262,10 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Drops what wrappers put before every name, in any order.
+    """Drops the prefixes that wrappers put before every name, in any order.
 
-    DataParallel puts `module.`, `torch.compile` `_orig_mod.`, Lightning, where the model is an attribute of another,
-    `model.`.
+    DataParallel adds `module.`, `torch.compile` adds `_orig_mod.`, and Lightning adds `model.` if the model is an
+    attribute of another.
     """
     state_dict = dict(state_dict)
     while state_dict:
@@ -273,20 +282,21 @@ def to_flax(state_dict: Mapping[str, np.ndarray], entries: Iterable[Entry], temp
     Args:
       state_dict: name -> array. Wrappers' prefixes are dropped (`unwrapped`).
       entries: the model's mapping.
-      template: the model's variables, `{'params': ..., 'batch_stats': ...}`; only shapes and types are used, so
-        the result of `jax.eval_shape(model.init, ...)` does. But leaves that PyTorch does not store are taken from it.
+      template: the model's variables, `{'params': ..., 'batch_stats': ...}`. Only shapes and types are used, so that
+        the result of `jax.eval_shape(model.init, ...)` is enough, but for leaves that PyTorch does not store: their
+        values are taken from it.
 
     Returns:
       The variables with the template's structure, as numpy arrays of the template's types.
 
     Raises:
-      TorchWeightsError: a key is missing, extra, misshapen or not finite, two names of one tensor have different
-        values, a leaf that PyTorch does not store has no value in the template, or the entries do not cover the
-        template exactly. The message lists every such key with the shapes seen and expected.
+      TorchWeightsError: a key is missing or extra, or its value is misshapen or not finite; two names of one tensor
+        have different values; a leaf that PyTorch does not store has no value in the template; or the entries do not
+        cover the template exactly. The message lists every such key with the shapes seen and expected.
     """
     entries = list(entries)
     state_dict = unwrapped(state_dict)
-    leaves = flatten_dict(dict(template))
+    leaves = flat(template)
     _check_mapping(entries, leaves)
 
     problems = []
@@ -353,7 +363,7 @@ def to_torch(variables: Mapping, entries: Iterable[Entry]) -> dict[str, np.ndarr
         for entry in entries
         if entry.collection in variables or (entry.collection in (COUNTER, ALIAS) and "batch_stats" in variables)
     ]
-    leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(variables)).items()}
+    leaves = {path: np.asarray(leaf) for path, leaf in flat(variables).items()}
     _check_mapping(entries, leaves)
     state_dict = {}
     for entry in entries:

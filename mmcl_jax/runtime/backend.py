@@ -1,4 +1,4 @@
-"""Settings of the XLA compiler and of memory on a CPU, made before the first device is used, and a program cache."""
+"""Settings of the XLA compiler and of memory, made before the first device is used, and a program cache."""
 
 import ctypes
 import importlib.util
@@ -7,8 +7,11 @@ import pathlib
 
 import jax
 
-# XLA's YNNPACK kernels are good at matrix products and slow at reductions: use them for the former alone.
-_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+# XLA's YNNPACK kernels are good at matrix products and slow at reductions: use them only for the products.
+_CPU_FLAG, _CPU_VALUE = "--xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_DOT"
+# XLA of jaxlib 0.11.2 ends the process while it tiles the training step's products for Triton ("Check failed:
+# subdim_size_accumulator == dim_size" in triton_tiling_propagation.cc, seen on an H100). cuBLAS computes them instead.
+_GPU_FLAG, _GPU_VALUE = "--xla_gpu_enable_triton_gemm", "false"
 # Plugins through which JAX reaches other devices than CPUs.
 _ACCELERATORS = ("jax_plugins", "libtpu")
 # Of glibc's malloc.h.
@@ -18,11 +21,35 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 HASTY = {"xla_backend_optimization_level": 0}
 
 
-def tune_cpu_compiler() -> None:
-    """Adds to XLA_FLAGS what makes training faster on a CPU, unless the user set the same flag. No effect elsewhere."""
+def tune_compiler() -> None:
+    """Sets what XLA needs to compile the training step well, on a CPU, and at all, on a GPU (`tune_gpu_compiler`).
+
+    Call it before the first device is used. A flag that the user set in XLA_FLAGS stays as it is.
+    """
+    _add_flag(_CPU_FLAG, _CPU_VALUE)
+    tune_gpu_compiler()
+
+
+def tune_gpu_compiler() -> None:
+    """Keeps XLA from products by Triton, where JAX may use a GPU and unless the user set the same flag.
+
+    Where JAX can only use CPUs nothing changes: a program that was compiled with other flags is not found again.
+    """
+    if not _cpu_only() and importlib.util.find_spec("jax_plugins"):
+        _add_flag(_GPU_FLAG, _GPU_VALUE)
+
+
+def gpu_compiler_options() -> dict[str, bool]:
+    """What `tune_gpu_compiler` sets, as options of `jax.jit`: for a process that has used a GPU already. Else empty."""
+    if jax.default_backend() != "gpu" or _GPU_FLAG in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    return {_GPU_FLAG.removeprefix("--"): False}
+
+
+def _add_flag(name: str, value: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
-    if _FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}=LIBRARY_FUSION_TYPE_DOT".strip()
+    if name not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {name}={value}".strip()
 
 
 def keep_compiled_programs(folder: pathlib.Path | None) -> None:
@@ -55,12 +82,12 @@ def keep_memory() -> None:
     them to the system after each, and half a million page faults bring them back: a sixth of the step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and _cpu_alone():
+    if mallopt is not None and _cpu_only():
         mallopt(_M_ARENA_MAX, 1)  # a thread's own arena maps what is large whatever the next line says
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def _cpu_alone() -> bool:
+def _cpu_only() -> bool:
     platforms = os.environ.get("JAX_PLATFORMS")
     return platforms == "cpu" if platforms else not any(importlib.util.find_spec(name) for name in _ACCELERATORS)

@@ -1,22 +1,33 @@
-"""Errors that users can fix: commands print them without a traceback. All others keep theirs."""
+"""Errors that users can fix, and how a command ends on one: a message, no traceback. All others keep theirs.
+
+An error that one module raises is defined there. Here are the base class and those that several rooms raise.
+"""
 
 import contextlib
+from collections.abc import Iterator
 
 
 class MMCLError(Exception):
     """The base class of every error that a user can fix. The message names the file, the value seen and the remedy."""
 
 
+class ConfigError(MMCLError, ValueError):
+    """A config value, or an argument in its place, that does not fit the rest. Names the key and values that would."""
+
+
 class PreparationError(MMCLError):
-    """A preparation that cannot go on. Names file or folder and remedy; commands print it without a traceback."""
+    """A preparation that cannot go on. The message names the file or folder and the remedy."""
 
 
 @contextlib.contextmanager
-def plain_errors():
-    """Ends a command on a PreparationError, or on Ctrl-C, with a message alone."""
+def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Iterator[None]:
+    """Runs the body of a command; it ends with status 1 and a message on an error that a user can fix, or on Ctrl-C.
+
+    Those errors are `MMCLError` and OSError. Any other exception is a mistake in the program and keeps its traceback.
+    """
     try:
         yield
-    except PreparationError as error:
+    except (MMCLError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt as error:
-        raise SystemExit("interrupted; nothing was changed") from error
+        raise SystemExit(interrupted) from error

@@ -8,11 +8,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mmcl_jax.runtime.errors import ConfigError
 
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh of `devices` (None: all of all processes), its one axis named `data`.
+Device = Any  # jax.Device, which is a variable to type checkers
 
-    The devices of a process are neighbours, in the order of the processes: so its slice of a batch is contiguous.
+
+def data_mesh(devices: Sequence[Device] | None = None) -> Mesh:
+    """Returns the mesh of `devices` (None: all of all processes), whose one axis is named `data`.
+
+    The devices of a process are neighbors, in the order of the processes: so its slice of a batch is contiguous.
     """
     devices = jax.devices() if devices is None else devices
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))
@@ -20,7 +24,7 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of arrays that every device holds whole: parameters, optimiser state, metrics."""
+    """The sharding of arrays that every device holds whole: parameters, optimizer state, metrics."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -36,7 +40,7 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, stacked: bool = Fal
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Places a tree of arrays on every device of all processes; process 0's values count."""
+    """Places process 0's tree of arrays on every device of all processes."""
     if jax.process_count() == 1:
         return jax.device_put(tree, replicated(mesh))
     tree = multihost_utils.broadcast_one_to_all(tree)
@@ -45,7 +49,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def real_rows(values: jax.Array | np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """All processes' rows of a batch, fillers left out; the same in every process.
+    """All processes' rows of a batch, without fillers; the same in every process.
 
     Args:
       values: `[N, ...]`: a global array, or this process's slice of one.
@@ -57,15 +61,15 @@ def real_rows(values: jax.Array | np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def check_batch_size(name: str, size: int) -> None:
-    """Raises ValueError, proposing the nearest sizes, unless the devices divide a global batch of `size`.
+    """Raises ConfigError, proposing the nearest sizes, unless the devices divide a global batch of `size`.
 
-    So do processes with unequal numbers of devices, which could not share it evenly.
+    Also raises it if the processes have different numbers of devices, as they could not share the batch evenly.
     """
     devices = jax.device_count()
     if devices != jax.local_device_count() * jax.process_count():
         counts = np.bincount([device.process_index for device in jax.devices()]).tolist()
-        raise ValueError(f"the processes have {counts} devices; start them with the same number each")
+        raise ConfigError(f"the processes have {counts} devices; start them with the same number each")
     if size < 1 or size % devices:
         lower, upper = size // devices * devices, (size // devices + 1) * devices
         nearest = f"{lower} or {upper}" if lower > 0 else f"{upper}"
-        raise ValueError(f"{name}={size} is not divisible by {devices} devices; the nearest sizes are {nearest}")
+        raise ConfigError(f"{name}={size} is not divisible by {devices} devices; the nearest sizes are {nearest}")

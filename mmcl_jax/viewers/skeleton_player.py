@@ -75,7 +75,7 @@ def encode(skeleton: np.ndarray, info: records.DatasetInfo, most_values: int | N
     every = -(-num_frames // frames)
     shown = skeleton[:, ::every].astype(np.float64)
     joints = shown[..., : info.num_coordinates]
-    present = joints.any(axis=(2, 3))  # a body that is not tracked is all zeros
+    present = np.asarray(joints.any(axis=(2, 3)))  # a body that is not tracked is all zeros
     found = np.broadcast_to(present[:, :, np.newaxis], joints.shape[:3])
     if info.num_coordinates < skeleton.shape[-1]:
         confidence = shown[..., info.num_coordinates].clip(0, 1)
@@ -107,7 +107,7 @@ def _pack(values: np.ndarray) -> str:
     """Encodes whole numbers as base64; small numbers are short."""
     values = values.ravel()
     zigzag = np.where(values < 0, -2 * values - 1, 2 * values)
-    size = sum((zigzag >> bits > 0).astype(np.int64) for bits in (7, 14, 21, 28)) + 1
+    size = np.asarray(sum((zigzag >> bits > 0).astype(np.int64) for bits in (7, 14, 21, 28)) + 1)
     end = np.cumsum(size)
     packed = np.zeros(end[-1], np.uint8)
     for place in range(int(size.max())):

@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from mmcl_jax.data import input_pipeline
-from mmcl_jax.data.input_pipeline import Fields, clip_order, eval_batches, read_ahead, steps_per_epoch, train_batches
+from mmcl_jax.data.input_pipeline import (
+    Fields,
+    ReadOptions,
+    clip_order,
+    eval_batches,
+    read_ahead,
+    steps_per_epoch,
+    train_batches,
+)
 from mmcl_jax.data.records import Records
 
 TEXT_SET = "stand_in/holding/token_ids"
@@ -27,13 +35,12 @@ def _batches(records, start, end, *, seed=0, threads=2, prefetch=8, repeats=1, b
             records,
             ROWS,
             fields,
+            ReadOptions(threads=threads, prefetch=prefetch),
             seed=seed,
             batch_size=batch_size,
             repeats=repeats,
             start_step=start,
             end_step=end,
-            threads=threads,
-            prefetch=prefetch,
         )
     )
 
@@ -116,10 +123,9 @@ def test_a_run_on_skeletons_decodes_no_image(records, monkeypatch):
     opened = []
     real = Image.open
     monkeypatch.setattr(Image, "open", lambda file: (opened.append(file), real(file))[1])
-    shared = {"batch_size": 8, "threads": 2, "prefetch": 8}
-    batches = functools.partial(train_batches, seed=0, repeats=1, start_step=0, end_step=3, **shared)
+    batches = functools.partial(train_batches, seed=0, batch_size=8, repeats=1, start_step=0, end_step=3)
     (*_,) = batches(records, ROWS, Fields(text=TEXT_SET))
-    (*_,) = eval_batches(records, ROWS, **shared)
+    (*_,) = eval_batches(records, ROWS, batch_size=8)
     assert not opened
     (*_,) = batches(records, ROWS, Fields(image=functools.partial(records.image, size=8)))
     assert len(opened) == 24
@@ -127,7 +133,7 @@ def test_a_run_on_skeletons_decodes_no_image(records, monkeypatch):
 
 def test_a_run_on_skeletons_opens_no_other_dataset(tiny_records):
     records = Records(tiny_records)
-    (*_,) = eval_batches(records, ROWS, batch_size=8, threads=2, prefetch=8)
+    (*_,) = eval_batches(records, ROWS, batch_size=8)
     assert not records._joined
     assert set(records._skeletons.read(0)) == {"name", "skeleton"}
 
@@ -146,17 +152,17 @@ def test_what_is_read_ahead_fits_the_memory():
 
 
 def test_a_batch_does_not_depend_on_the_memory(records):
-    shared = {"seed": 0, "batch_size": 8, "repeats": 1, "start_step": 0, "end_step": 3, "threads": 2, "prefetch": 64}
+    shared = {"seed": 0, "batch_size": 8, "repeats": 1, "start_step": 0, "end_step": 3}
     expected = list(train_batches(records, ROWS, Fields(), **shared))
     size = sum(value.nbytes for value in expected[0].values()) / 8
     little = int(-(-25 * size // 10**6))
-    _assert_same(list(train_batches(records, ROWS, Fields(), host_memory_mb=little, **shared)), expected)
+    _assert_same(list(train_batches(records, ROWS, Fields(), ReadOptions(host_memory_mb=little), **shared)), expected)
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 10, 24, 64])
 def test_evaluation_covers_every_row_once_and_in_order(records, batch_size):
     fields = Fields(image=lambda row: np.array([row], np.float32))
-    batches = list(eval_batches(records, ROWS, batch_size=batch_size, threads=2, prefetch=4, fields=fields))
+    batches = list(eval_batches(records, ROWS, fields, batch_size=batch_size))
     assert all(len(batch["label"]) == batch_size for batch in batches)
     mask = np.concatenate([batch["mask"] for batch in batches])
     rows = np.concatenate([batch["image"][:, 0] for batch in batches]).astype(int)

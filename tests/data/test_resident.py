@@ -20,9 +20,9 @@ def _batches(config, span, image_features=None):
     """Batches as a step sees them."""
     task = build_training_task(config)
     mesh = sharding.data_mesh()
-    clips = resident_clips(task, config, mesh, image_features)
+    clips = resident_clips(task, mesh, image_features)
     draw = jax.jit(steps.draw)
-    for batch in train_batches(task, config, span, image_features):
+    for batch in train_batches(task, span, image_features):
         yield jax.tree.map(np.asarray, draw(sharding.place_batch(batch, mesh), clips))
 
 
@@ -86,21 +86,21 @@ class _Mesh:
 
 
 def test_clips_that_do_not_fit_are_refused_before_they_are_read(tiny_records):
-    config = tiny_config(tiny_records, data__device_resident=True)
-    task = build_training_task(config)
+    task = build_training_task(tiny_config(tiny_records, data__device_resident=True))
     records = task.skeleton.records
     clip = records.max_bodies * records.max_frames * 25 * 3 * 4
-    sizes = resident.size(records, task.rows, fields(task, config, None))
+    sizes = resident.size(records, task.rows, fields(task))
     assert sizes["skeleton"] == 24 * clip and sizes["image"] == 24 * 96 * 96 * 3
     rows = records.select("xsub", "test")
     needed = sum(sizes.values()) + len(rows) * (clip + 12)
-    check = functools.partial(check_room, task, rows, config)
+    check = functools.partial(check_room, task, rows)
     check(_Mesh([_Device({"bytes_limit": needed + 5, "bytes_in_use": 5}), _Device(None)]))
     with pytest.raises(ValueError, match=r"device_resident: the clips, .* GB \(skeleton .* do not fit") as caught:
         check(_Mesh([_Device({"bytes_limit": needed + 5, "bytes_in_use": 6})]))
     assert "--config.data.storage=float16" in str(caught.value)
     assert "--config.data.device_resident=False" in str(caught.value)
-    config.data.storage = "float16"  # half of it fits, but no half of that
+    half = build_training_task(tiny_config(tiny_records, data__device_resident=True, data__storage="float16"))
+    check = functools.partial(check_room, half, rows)
     check(_Mesh([_Device({"bytes_limit": needed - 24 * clip // 2})]))
     with pytest.raises(ValueError, match="do not fit") as caught:
         check(_Mesh([_Device({"bytes_limit": 1000})]))

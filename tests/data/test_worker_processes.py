@@ -1,6 +1,7 @@
 """Processes that read batches: the same ones in the same order, what they are, and how they and their errors end."""
 
 import contextlib
+import dataclasses
 import functools
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from mmcl_jax import task as tasks
 from mmcl_jax.data import worker_processes
-from mmcl_jax.data.input_pipeline import Fields, train_batches, train_order
+from mmcl_jax.data.input_pipeline import Fields, ReadOptions, train_batches, train_order
 from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.evaluate import Evaluator
 from mmcl_jax.runtime.sharding import data_mesh
@@ -26,7 +27,7 @@ from tests.helpers import runs
 pytestmark = pytest.mark.slow
 TEXT_SET = "stand_in/holding/token_ids"
 ROWS = np.arange(3, 27)
-TRAINING = {"seed": 3, "batch_size": 10, "repeats": 2, "threads": 2, "prefetch": 8}
+TRAINING = {"seed": 3, "batch_size": 10, "repeats": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_training_batches_from_the_middle_of_an_epoch_on(records, mosaics, worke
     mmcl = Fields(image=functools.partial(records.image, size=24), text=TEXT_SET, storage="float16")
     fields = mmcl if mosaics else Fields()
     batches = functools.partial(train_batches, records, ROWS, fields, start_step=2, end_step=9, **TRAINING)
-    _assert_same(list(batches(workers=workers)), list(batches()))  # an epoch has four
+    _assert_same(list(batches(options=ReadOptions(workers=workers))), list(batches()))  # an epoch has four
 
 
 def _tell(number: int) -> dict[str, np.ndarray]:
@@ -109,8 +110,9 @@ def test_a_damaged_record_is_the_error_that_it_is_without_workers(tiny_records, 
     )
     messages = []
     for workers in (0, 1):
-        config = runs.tiny_config(damaged, data__workers=workers)
-        batches = tasks.train_batches(task, config, (0, runs.STEPS))
+        data = dataclasses.replace(task.config.data, workers=workers)
+        config = dataclasses.replace(task.config, data=data)
+        batches = tasks.train_batches(dataclasses.replace(task, config=config), (0, runs.STEPS))
         next(batches)
         with pytest.raises(RecordsError, match="the index says another; prepare again") as raised:
             next(batches)
@@ -136,7 +138,7 @@ def test_evaluations_share_their_workers_until_closed(tiny_records):
 def _hold(pipe) -> None:
     batches = worker_processes.read(_tell, 10, 1)
     pipe.send(next(batches)["process"].item())
-    time.sleep(600)
+    time.sleep(runs.PATIENCE)
 
 
 def test_workers_end_with_a_run_that_is_killed():
@@ -148,7 +150,7 @@ def test_workers_end_with_a_run_that_is_killed():
     assert worker.exists()
     run.kill()
     run.join()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + runs.PATIENCE
     while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":  # a zombie waits for init alone
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -175,7 +177,8 @@ def test_workers_need_room(monkeypatch):
 
 def test_memory_bounds_workers_too(records):
     with pytest.raises(ValueError, match=r"data\.host_memory_mb 1 is too little for data\.workers 2"):
-        train_batches(records, ROWS, Fields(), start_step=0, end_step=2, workers=2, host_memory_mb=1, **TRAINING)
+        options = ReadOptions(workers=2, host_memory_mb=1)
+        train_batches(records, ROWS, Fields(), options, start_step=0, end_step=2, **TRAINING)
 
 
 def test_a_negative_number_is_an_error(tiny_records):

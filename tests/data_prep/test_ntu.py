@@ -10,9 +10,9 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests.helpers import golden, ntu_files, ntu_reference
 
-av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -171,7 +171,7 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
     config.model.batch_norm_group_size = config.loss.contrastive_group_size = None
     task = build_training_task(config)
     assert task.skeleton.num_classes == num_classes
-    batch = next(input_pipeline.eval_batches(task.skeleton.records, task.rows[:1], batch_size=1, threads=1, prefetch=1))
+    batch = next(input_pipeline.eval_batches(task.skeleton.records, task.rows[:1], batch_size=1))
     arguments = (batch["skeleton"][0], batch["frames"][0], batch["bodies"][0], jax.random.key(0))
     clip = np.asarray(jax.jit(task.skeleton.transform)(*arguments))
     assert clip.shape == (2, 8, 25, 3)
@@ -180,19 +180,14 @@ def test_the_absent_body_and_the_classes_are_the_config_s(prepared, module, num_
 
 
 def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tmp_path):
-    command = [sys.executable, "-m", "data_prep.ntu", f"--out={tmp_path / 'ntu'}"]
-    command += [f"--{kind}={source / kind}" for kind in ("skeletons", "videos")]
-    start = functools.partial(subprocess.Popen, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    killed = start()
-    while killed.poll() is None and not list((tmp_path / "ntu.images").glob("*.jpg")):
-        time.sleep(0.01)
-    killed.kill()
-    killed.communicate()
+    arguments = [f"--out={tmp_path / 'ntu'}", *(f"--{kind}={source / kind}" for kind in ("skeletons", "videos"))]
+    run = functools.partial(subprocess.run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = run([sys.executable, "-m", "tests.helpers.interrupted", "mosaics", "1", *arguments])
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
     assert not (tmp_path / "ntu").exists()
-    finished = start()
-    output = finished.communicate()[0].decode()
-    assert finished.returncode == 0, output
-    assert re.search(r"[12] of 2 mosaics are present", output)
+    finished = run([sys.executable, "-m", "data_prep.ntu", *arguments])
+    assert finished.returncode == 0, finished.stdout
+    assert re.search(r"[12] of 2 mosaics are present", finished.stdout)
     assert contents(tmp_path / "ntu") == contents(prepared)
 
 

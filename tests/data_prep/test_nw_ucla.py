@@ -216,7 +216,7 @@ def rectangles(skeleton: np.ndarray, num_frames: int) -> list[tuple[int, int, in
 @pytest.fixture
 def filmed(tmp_path) -> pathlib.Path:
     """Skeletons, and videos in both forms of distribution and a third: a red rectangle is the person."""
-    pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+    pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
     (tmp_path / "json").mkdir()
     for name in SEEN:
         text = clip_json(name, skeletons=walk().tolist())

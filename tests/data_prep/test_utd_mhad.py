@@ -219,7 +219,7 @@ def test_no_clip_at_all(tmp_path):
 @pytest.fixture
 def filmed(source) -> pathlib.Path:
     """The source with RGB videos of two of its clips, one with half as many frames: a red rectangle is the person."""
-    pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+    pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
     folder = source.with_name("RGB")
     folder.mkdir()
     pixels = kinect_v1.COLOR.project(make_skeleton())

@@ -74,7 +74,7 @@ def save(number, frame):
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
 (proof / "ready").touch()
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -98,7 +98,7 @@ def test_a_signal_to_stop_reaches_the_run_once(tmp_path, monkeypatch):
 
 def test_a_run_that_is_stopped_before_it_listens_has_not_failed(tmp_path, monkeypatch):
     """Else the next run of a sweep would start after a signal to stop."""
-    script = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
+    script = f"import pathlib, time; pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(3600)"
     monkeypatch.setattr(Run, "arguments", ["-c", script])
     thread = threading.Thread(target=_interrupt_when, args=(tmp_path / "ready",))
     thread.start()

@@ -1,4 +1,4 @@
-"""The table of models: multiply-adds counted by hand, and that the README's table is what the code gives."""
+"""The table of models: multiply-adds counted by hand, and that the documents' table is what the code gives."""
 
 import pathlib
 
@@ -9,8 +9,9 @@ import pytest
 from experiments import model_table
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
+from mmcl_jax.runtime.errors import MMCLError
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def count(function, *shapes) -> int:
@@ -46,12 +47,12 @@ def test_a_loop_of_unknown_length_is_refused():
         count(lambda x: jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ x, x), (2, 2))
 
 
-def test_the_readme_has_the_table_that_the_code_gives():
-    _, _, rest = README.read_text(encoding="utf-8").partition(model_table.BEGIN)
+def test_the_page_has_the_table_that_the_code_gives():
+    _, _, rest = PAGE.read_text(encoding="utf-8").partition(model_table.BEGIN)
     written, end, _ = rest.partition(model_table.END)
     expected = model_table.markdown()
     assert end and model_table.BEGIN + written + end == expected, (
-        "run python -m experiments.model_table --update README.md"
+        "run python -m experiments.model_table --update docs/performance.md"
     )
     for name in (*BACKBONES, *IMAGE_ENCODERS):
         assert f"\n| {name} " in expected
@@ -66,6 +67,6 @@ def test_update_replaces_the_table_alone(tmp_path, monkeypatch):
     model_table.update(path)
     assert path.read_text() == f"before\n{model_table.BEGIN}\nnew\n{model_table.END}\nafter\n"
     path.write_text("no table\n")
-    with pytest.raises(SystemExit, match="are missing"):
+    with pytest.raises(MMCLError, match="are missing"):
         model_table.update(path)
     assert path.read_text() == "no table\n"

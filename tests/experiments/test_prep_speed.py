@@ -7,7 +7,7 @@ import pytest
 from experiments import prep_speed
 from tests.helpers import ntu_files
 
-pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def clip(tmp_path_factory):
 
 
 def test_every_step_is_measured_and_extrapolated(clip, tmp_path, capsys):
-    pytest.importorskip("transformers", reason="needs data_prep/requirements-text.txt")
+    pytest.importorskip("transformers", reason="needs transformers (the extra `text`)")
     from tests.helpers import tiny_vqa
 
     prep_speed.main([*clip, f"--vqa_model={tiny_vqa.save_blip(tmp_path / 'blip')}", "--repeats=2"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmcl_jax import train
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.backend import tune_cpu_compiler
+from mmcl_jax.runtime.backend import tune_compiler
 from mmcl_jax.steps import compile_step, empty_totals
 from mmcl_jax.task import build_training_task, train_batches
 from tests.helpers.runs import tiny_config
@@ -29,10 +29,10 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     make_shallow()
     config = tiny_config(records, batch_size=16, model__batch_norm_group_size=8, loss__contrastive_group_size=8)
     task = build_training_task(config)
-    batches = train_batches(task, config, (0, steps))
+    batches = train_batches(task, (0, steps))
     meshes = {"one": sharding.data_mesh(jax.devices()[:1]), "eight": sharding.data_mesh(jax.devices())}
     step = {name: compile_step(task.recipe, config.seed, mesh) for name, mesh in meshes.items()}
-    state = jax.tree.map(np.asarray, train.create_state(task, config))
+    state = jax.tree.map(np.asarray, train.create_state(task))
     results = {"one": [], "eight": [], "update error": []}
     for batch in batches:
         before, after = state.replace(totals=jax.tree.map(np.asarray, empty_totals())), {}
@@ -51,5 +51,5 @@ def _flat(params) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tune_cpu_compiler()
+    tune_compiler()
     print(json.dumps(compare(sys.argv[1], int(sys.argv[2]))))

@@ -3,7 +3,7 @@
 python -m tests.helpers.free_losses RECORDS STEPS [COORDINATOR PROCESS PROCESSES]
 
 In float32 and at the recipe's learning rate two runs part within a few steps whatever the devices: differences grow ten
-times and more a step (see experiments/README.md). Here they start at 1e-16, and a small learning rate lets them grow
+times and more a step (see docs/equivalence.md). Here they start at 1e-16, and a small learning rate lets them grow
 less. Nor do biases start at 0: what is constant in all clips would sit on ReLU's kink, where the sign of a rounding
 error decides a gradient in any precision.
 """
@@ -38,10 +38,10 @@ def losses(records: str, steps: int) -> list[float]:
     )
     task = build_training_task(config)
     mesh = sharding.data_mesh()
-    batches = train_batches(task, config, (0, steps))
+    batches = train_batches(task, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
     train.jax.jit = functools.partial(train.jax.jit, compiler_options=HASTY)
-    state = jax.tree.map(np.array, train.create_state(task, config))
+    state = jax.tree.map(np.array, train.create_state(task))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree_util.tree_map_with_path(functools.partial(_off_the_kink, rng), state.params))
     with jax.enable_x64(True):

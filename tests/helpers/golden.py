@@ -1,4 +1,8 @@
-"""Reading the reference outputs of the published models, where `MMCL_TEST_DATA` names their folder."""
+"""Reading the reference outputs of the published code.
+
+Those of random inputs are in `tests/golden`, for everybody. Those that derive from a data set are read from the folder
+that `MMCL_TEST_DATA` names.
+"""
 
 import os
 from pathlib import Path
@@ -10,6 +14,8 @@ from experiments.parity import golden
 from experiments.parity.golden import gradient_norm_mismatches, relative_error
 
 __all__ = [
+    "COMPACT",
+    "TRANSFORMED_FRAMES",
     "filled_state_dict",
     "golden_folder",
     "gradient_norm_mismatches",
@@ -20,20 +26,23 @@ __all__ = [
     "standard_input",
 ]
 
+COMPACT = Path(__file__).parent.parent / "golden"
+TRANSFORMED_FRAMES = [*range(0, 64, 4), 63]  # which frames of transformed clips are in `COMPACT`
+
 require_golden = pytest.mark.skipif(
     not os.environ.get("MMCL_TEST_DATA"),
-    reason="set MMCL_TEST_DATA to the folder that holds golden/ (reference outputs of the published models)",
+    reason="set MMCL_TEST_DATA to the folder that holds golden/ (references that derive from data sets)",
 )
 
 
 def golden_folder() -> Path:
-    """Returns the folder of reference outputs."""
+    """Returns the folder of the references that derive from data sets."""
     return Path(os.environ["MMCL_TEST_DATA"]) / "golden"
 
 
 def load(name: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns `name.json` and the arrays of `name.npz`."""
-    return golden.read(golden_folder() / f"{name}.json")
+    """Returns `name.json` and the arrays of `name.npz` of a model."""
+    return golden.read(COMPACT / f"{name}.json")
 
 
 def filled_state_dict(reference: dict) -> dict[str, np.ndarray]:

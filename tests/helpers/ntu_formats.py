@@ -13,7 +13,7 @@ from data_prep import ntu
 from data_prep.formats import ntu_skeletons
 from mmcl_jax import train
 from mmcl_jax.data import input_pipeline, records
-from tests.helpers import golden, ntu_files, readme, runs
+from tests.helpers import documents, golden, ntu_files, runs
 
 PADDED = 110  # frames that arrays are padded to; 300 as published would only take longer
 
@@ -84,12 +84,12 @@ def set_aside(out: pathlib.Path) -> dict[str, str]:
 def first_batch(opened: records.Records, protocol: str) -> dict[str, np.ndarray]:
     """All training clips in order, as batches hold them."""
     rows = opened.select(protocol, "train")
-    return next(input_pipeline.eval_batches(opened, rows, batch_size=len(rows), threads=1, prefetch=1))
+    return next(input_pipeline.eval_batches(opened, rows, batch_size=len(rows)))
 
 
 def train_two_steps(opened: records.Records, workdir: pathlib.Path, patch: pytest.MonkeyPatch) -> None:
-    """Trains by configs/ntu60.py, but with the README's backbone, which compiles in no time; and evaluates."""
-    readme.add_backbone(patch)
+    """Trains and evaluates by configs/ntu60.py, but with the backbone of docs/own-backbone.md: it compiles fast."""
+    documents.add_backbone(patch)
     config = ntu60.get_config("xsub,joint,skeleton_only").unlock()
     count = len(opened.select("ntu60_xsub", "train"))
     tiny = {"data.records": str(opened.root), "data.window": 8, "model.backbone": "tiny_gcn", "model.base_channels": 4}

@@ -1,12 +1,13 @@
 """Tiny runs: a config that trains in seconds, the command in a process of its own, and reading what a run left."""
 
+import contextlib
 import csv
+import itertools
 import os
 import pathlib
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -36,7 +37,9 @@ TINY = {
 STEPS_PER_EPOCH = 12
 STEPS = 24
 UNOPTIMISED = "--xla_backend_optimization_level=0"  # programs compile faster than they would run fast
+PATIENCE = 3600  # seconds after which a process hangs; no test takes a noticeable part of it
 TIMES = ("seconds", "clips_per_second", "first_step_seconds")  # columns of metrics.csv that differ from run to run
+_PORTS = itertools.count()
 
 
 class MeanColour(nn.Module):
@@ -117,6 +120,8 @@ def start(
     if devices > 1:
         # Threads of the CPU client. With one a device, collectives that run at once can wait for each other for ever.
         environment["NPROC"] = str(8 * devices)
+        # A device that waits for the others ends the process after 40 s, which a busy machine may take.
+        environment["XLA_FLAGS"] += f" --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}"
     with log.open("a") as output:
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
@@ -128,17 +133,24 @@ def run(
     already = log.stat().st_size if log.exists() else 0
     process = start(arguments, cache, log, devices, hasty)
     try:
-        status = process.wait(timeout=900)
+        status = process.wait(timeout=PATIENCE)
     finally:
         process.kill()
     return status, log.read_bytes()[already:].decode()
 
 
 def free_address() -> str:
-    """host:port on this machine that nobody uses yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """host:port on this machine that nobody uses yet.
+
+    The port is below those that systems give to programs that ask for any, and tests of another process begin to look
+    elsewhere: nobody takes it before it is used.
+    """
+    for number in range(10_000):
+        port = 20_000 + (97 * os.getpid() + next(_PORTS) + number) % 10_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
+    raise OSError("no port of 10,000 is free")
 
 
 def start_two(commands: Sequence[list[str]], cache: pathlib.Path, folder: pathlib.Path) -> list[subprocess.Popen]:
@@ -154,15 +166,6 @@ def start_two(commands: Sequence[list[str]], cache: pathlib.Path, folder: pathli
 def saved_steps(workdir: pathlib.Path) -> list[int]:
     """Steps of the complete checkpoints of a run."""
     return sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
-
-
-def wait_for_checkpoint(process: subprocess.Popen, workdir: pathlib.Path, step: int, log: pathlib.Path) -> None:
-    """Waits until a checkpoint at or after `step` is complete."""
-    deadline = time.monotonic() + 600
-    while not any(saved >= step for saved in saved_steps(workdir)):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
 
 
 def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:

@@ -5,17 +5,22 @@
 is the command, `mmcl_jax.main`, with such backbones.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
-from mmcl_jax.models import blocks, infogcn
+from mmcl_jax.models import BACKBONES
+
+# One block of each kind: the first, one that keeps its input's shape, one that does not.
+STAGES = ((1, 1), (1, 1), (2, 2))
 
 
-def make_shallow(set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
-    """Makes the backbones of one block of each kind: the first, one that keeps its input's shape, one that does not."""
-    for module in (blocks, infogcn):
-        set_attribute(module, "WIDTHS", (1, 1, 2))
-        set_attribute(module, "STRIDES", (1, 1, 2))
+def make_shallow(
+    set_item: Callable[[dict, str, Any], None] = operator.setitem, stages: tuple[tuple[int, int], ...] = STAGES
+) -> None:
+    """Replaces the published backbones in `BACKBONES` by those of fewer blocks."""
+    for name, make in list(BACKBONES.items()):
+        set_item(BACKBONES, name, lambda *args, make=make: make(*args).clone(stages=stages))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.pytorch.names import inception_entries
 from mmcl_jax.pytorch.state_dicts import to_flax
-from tests.helpers.golden import filled_state_dict, load, model_input, relative_error, require_golden
+from tests.helpers.golden import filled_state_dict, load, model_input, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,6 @@ def test_group_size_keeps_the_structure_and_encoders_are_built_alike(shapes):
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
 
 
-@require_golden
 def test_published_logits(shapes):
     reference, expected = load("inception_v3")
     variables = to_flax(filled_state_dict(reference), inception_entries(), shapes)

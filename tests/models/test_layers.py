@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmcl_jax.models.fast.frames import max_pool_frames
 from mmcl_jax.models.groups import group_count
-from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv, frames_max_pool
+from mmcl_jax.models.layers import BatchNorm, Conv1x1, TemporalConv
 
 CLIPS, FRAMES, CHANNELS = 6, 5, 4
 
@@ -151,11 +152,11 @@ def test_temporal_conv(frames, kernel_size, stride, dilation):
 
 @pytest.mark.parametrize("frames", [1, 5, 8])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_frames_max_pool(frames, stride):
+def test_max_pool_frames(frames, stride):
     # All negative, so that a padding of zeros would be seen.
     x = -np.random.default_rng(0).uniform(1, 2, (2, 3, 1, frames, 4)).astype(np.float32)
     expected = [x[..., max(t - 1, 0) : t + 2, :].max(axis=-2) for t in range(0, frames, stride)]
-    np.testing.assert_array_equal(frames_max_pool(x, stride), np.stack(expected, axis=-2))
+    np.testing.assert_array_equal(max_pool_frames(x, stride), np.stack(expected, axis=-2))
 
 
 def test_conv1x1_and_its_start():

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import image_features, train
+from mmcl_jax import image_features, steps, train
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.resnet import BasicBlock, ResNet34
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES, resnet34_entries
 from mmcl_jax.task import build_training_task
-from tests.helpers.golden import filled_state_dict, load, model_input, relative_error, require_golden
+from tests.helpers.golden import filled_state_dict, load, model_input, relative_error
 from tests.helpers.runs import tiny_config
 
 
@@ -60,7 +60,6 @@ def test_initial_parameters_are_torchvisions():
     assert float(params["downsample"]["kernel"].std()) == pytest.approx((2 / 256) ** 0.5, rel=0.03)
 
 
-@require_golden
 def test_published_logits(shapes):
     reference, expected = load("resnet34")
     state_dict = filled_state_dict(reference)
@@ -96,19 +95,17 @@ def test_published_weights_are_read(name, suffix, tiny_records, tmp_path):
 
 
 def test_a_run_starts_from_the_weights_file(tiny_records, tmp_path, shapes, monkeypatch):
-    random_state = train.random_state
-
-    def zeros(task, config):  # drawing the numbers that the file replaces would take most of a minute to compile
-        state = jax.eval_shape(functools.partial(random_state, task, config))
+    def zeros(*arguments):  # drawing the numbers that the file replaces would take most of a minute to compile
+        state = jax.eval_shape(functools.partial(steps.random_state, *arguments))
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
 
-    monkeypatch.setattr(train, "random_state", zeros)
+    monkeypatch.setattr(steps, "draw_state", zeros)
     state_dict = random_state_dict("resnet34")
     weights = save(state_dict, tmp_path / "resnet34.pth")
     config = tiny_config(tiny_records, model__image_encoder="resnet34", model__image_encoder_weights=weights)
     task = build_training_task(config)
     assert task.image_size == 224
-    state = train.create_state(task, config)
+    state = train.create_state(task)
     started = {kind: getattr(state, kind)["image_encoder"] for kind in ("params", "batch_stats")}
     jax.tree.map(np.testing.assert_array_equal, started, state_dicts.to_flax(state_dict, resnet34_entries(), shapes))
     assert state.params["alignment"]["hidden"]["kernel"].shape[0] == 1000  # FAM reads the encoder's logits

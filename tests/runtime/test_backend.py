@@ -1,4 +1,4 @@
-"""Compiled programs: kept where asked, read back with the same bits, and no trouble where they are damaged."""
+"""Compiler flags by device; compiled programs: kept where asked, read back with the same bits, or replaced."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from mmcl_jax.runtime.backend import keep_compiled_programs
+from mmcl_jax.runtime.backend import gpu_compiler_options, keep_compiled_programs, tune_compiler, tune_gpu_compiler
 from tests.helpers import runs
 
 
@@ -33,6 +33,58 @@ def test_a_folder_that_cannot_be_is_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     keep_compiled_programs(tmp_path / "file" / "folder")
     assert not jax.config.jax_enable_compilation_cache
+
+
+_CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
+_GPU_FLAG = "--xla_gpu_enable_triton_gemm=false"
+
+
+@pytest.fixture
+def gpu_plugin(tmp_path, monkeypatch):
+    """A plugin's package, as those of CUDA and ROCm install it."""
+    (tmp_path / "jax_plugins" / "xla_cuda13").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "")
+
+
+def test_gpus_do_without_triton_s_products(gpu_plugin, monkeypatch):
+    tune_compiler()
+    tune_compiler()
+    assert os.environ["XLA_FLAGS"] == f"{_CPU_FLAG} {_GPU_FLAG}"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    tune_gpu_compiler()
+    assert os.environ["XLA_FLAGS"] == _GPU_FLAG
+
+
+def test_a_flag_that_the_user_set_stays(gpu_plugin, monkeypatch):
+    chosen = "--xla_gpu_enable_triton_gemm=true --xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_REDUCE"
+    monkeypatch.setenv("XLA_FLAGS", chosen)
+    tune_compiler()
+    assert os.environ["XLA_FLAGS"] == chosen
+
+
+def test_programs_for_cpus_are_compiled_without_flags_for_gpus(gpu_plugin, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    tune_compiler()
+    assert os.environ["XLA_FLAGS"] == _CPU_FLAG
+
+
+def test_cpus_accept_the_flag_for_gpus():
+    command = [sys.executable, "-c", "import jax; print(float(jax.jit(lambda x: x @ x)(jax.numpy.ones((2, 2)))[0, 0]))"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": _GPU_FLAG}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "2.0\n"
+
+
+def test_programs_of_a_process_that_uses_a_gpu_already_have_it_as_an_option(monkeypatch):
+    assert gpu_compiler_options() == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    options = gpu_compiler_options()
+    assert options == {"xla_gpu_enable_triton_gemm": False}
+    assert jax.jit(lambda x: 2 * x, compiler_options=options)(1.5) == 3  # XLA knows the option
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=true")
+    assert gpu_compiler_options() == {}
 
 
 _PAGE_FAULTS = """
@@ -72,7 +124,7 @@ def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_rec
         command = runs.command(tiny_records, workdir, program="tests.helpers.shallow", **changes)
         command.append(f"--compilation_cache={folder}")
         process = runs.start(command, tmp_path, tmp_path / f"{name}.log", hasty=True)
-        assert process.wait(timeout=900) == 0, (tmp_path / f"{name}.log").read_text()
+        assert process.wait(timeout=runs.PATIENCE) == 0, (tmp_path / f"{name}.log").read_text()
         return (tmp_path / f"{name}.log").read_text()
 
     def programs() -> dict:

@@ -1,20 +1,90 @@
-"""Every error class that users see has one base."""
+"""Errors that users can fix end a command with a message; all others keep their traceback."""
 
 import ast
 import pathlib
 
+import pytest
+
+from data_prep import synthetic
+from experiments import ensemble
+from mmcl_jax import torch_weights
+from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.records import RecordsError
+from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, plain_errors
+from tests.helpers.internal_error import broken
+
 ROOT = pathlib.Path(__file__).parents[2]
 # Not for users: a benchmark catches it and leaves that contender out.
 INTERNAL = {"UnavailableError"}
+# Commands that do not use `plain_errors`: main ends on errors by itself.
+OWN = {"mmcl_jax/main.py", "experiments/benchmark/scale.py"}
+
+
+def _sources():
+    for package in ("mmcl_jax", "data_prep", "experiments"):
+        yield from (ROOT / package).rglob("*.py")
 
 
 def test_every_error_class_derives_from_the_base():
     found = {}
-    for package in ("mmcl_jax", "data_prep", "experiments"):
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
-                    found[node.name] = [base.id for base in node.bases]
-    assert {"MMCLError", "PreparationError", "RecordsError", "ScoresError"} <= found.keys()
+    for path in _sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                found[node.name] = [base.id for base in node.bases]
+    assert {"MMCLError", "ConfigError", "PreparationError", "RecordsError", "ScoresError"} <= found.keys()
     stray = [name for name, bases in found.items() if "MMCLError" not in bases]
     assert set(stray) == {"MMCLError", *INTERNAL}
+
+
+def test_every_command_ends_plainly_on_errors_that_users_can_fix():
+    commands = {path for path in _sources() if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    assert len(commands) > 15
+    lacking = {str(path.relative_to(ROOT)) for path in commands if "with plain_errors(" not in path.read_text()}
+    assert lacking == OWN
+
+
+@pytest.mark.parametrize(
+    "error", [MMCLError("no"), ConfigError("no"), PreparationError("no"), RecordsError("no"), FileNotFoundError("no")]
+)
+def test_a_user_s_error_is_a_message_and_a_status(error):
+    with pytest.raises(SystemExit) as ended, plain_errors():
+        raise error
+    assert ended.value.code == "error: no"  # which Python prints, without a traceback, and ends with status 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, TypeError, AssertionError])
+def test_another_error_stays_what_it_is(error):
+    with pytest.raises(error, match="internal"), plain_errors():
+        raise error("internal")
+
+
+def test_ctrl_c_is_a_message():
+    with pytest.raises(SystemExit, match=r"^interrupted; nothing was changed$"), plain_errors():
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit, match=r"^stopped$"), plain_errors("stopped"):
+        raise KeyboardInterrupt
+
+
+# Commands of each package. For main, see tests/test_main.py.
+def test_an_internal_error_of_a_preparation_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "make_clips", broken)
+    with pytest.raises(ValueError, match="cannot reshape array"):
+        synthetic.main([f"--out={tmp_path / 'out'}"])
+
+
+def test_an_internal_error_of_an_experiment_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble.scores, "read_together", broken)
+    with pytest.raises(ValueError, match="cannot reshape array"):
+        ensemble.main(["a.npz", "b.npz"])
+
+
+def test_an_internal_error_of_torch_weights_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_weights, "import_checkpoint", broken)
+    with pytest.raises(ValueError, match="cannot reshape array"):
+        torch_weights.main(["import", "a.pt", str(tmp_path / "run")])
+
+
+def test_errors_about_config_and_layout_are_value_errors_too():
+    with pytest.raises(ValueError, match="center_of_mass 3 is not one of"):
+        LAYOUTS["ntu"].center_of_mass(3)
+    assert issubclass(ConfigError, ValueError)

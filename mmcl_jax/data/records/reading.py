@@ -9,6 +9,7 @@ import json
 import pathlib
 import threading
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -28,17 +29,23 @@ from mmcl_jax.data.records.schema import (
 
 
 class Records:
-    """Random access to one records folder. Reads are lazy and thread-safe; pickling stores the path alone.
+    """Random access to one records folder. Reads are lazy and thread-safe; pickling stores only the path.
 
-    Attributes: `info` (DatasetInfo); `index`, name -> array with one entry per clip (`name` is str, the rest int64), in
-    the row order of the skeletons; `max_frames`, `max_bodies`, `num_joints`, `num_channels`; `has_images`; `text_sets`.
+    Attributes:
+      root: the folder.
+      info: DatasetInfo.
+      index: name -> array with one entry per clip (`name` is str, the rest int64), in the row order of the skeletons.
+      max_frames, max_bodies: T of the longest clip, M of the clip with most bodies.
+      num_joints, num_channels: V and C of every clip.
+      has_images: whether there are mosaics.
+      text_sets: names 'model/question/feature' of the text sets.
     """
 
     def __init__(self, root):
         """Opens the folder `root`.
 
-        Raises: RecordsError, naming file, value and remedy, where the folder is missing, is no records folder, is of
-        another records version, its index is corrupt, its skeletons are missing, or the two disagree in length.
+        Raises: RecordsError, naming file, value and remedy, if the folder is missing, is not a records folder, has
+        another records version, its index is corrupt, its skeletons are missing, or the two differ in length.
         """
         self.root = pathlib.Path(root)
         stored = _read_info(self.root)
@@ -60,10 +67,10 @@ class Records:
         return len(self.index["name"])
 
     def fingerprint(self) -> str:
-        """A digest of the clips' names, labels and lengths, in order: other clips, another fingerprint.
+        """A digest of the clips' names, labels and lengths, in order: other clips have another fingerprint.
 
-        A layout of the records' own, or other channels than x, y, z, are part of it. (Where there are none it is as it
-        was before records could have them, so that earlier runs resume.)
+        It covers a layout of the records' own, and channels other than x, y, z. (Without these it is the same as before
+        records could have them, so that earlier runs resume.)
         """
         digest = hashlib.sha256()
         for field in ("name", "label", "subject", "camera", "num_frames"):
@@ -78,7 +85,7 @@ class Records:
         return {**PROTOCOLS.get(self.info.dataset, {}), **self.info.protocols}
 
     def protocol(self, name: str) -> Protocol:
-        """The protocol `name` of this dataset. Raises: RecordsError listing those that there are."""
+        """The protocol `name` of this dataset. Raises: RecordsError, listing the known ones."""
         known = self.protocols
         if name not in known:
             raise RecordsError(
@@ -87,7 +94,7 @@ class Records:
         return known[name]
 
     def class_names(self, protocol: str) -> tuple[str, ...]:
-        """Names of the classes that a protocol tells apart, by label. Raises: RecordsError for an unknown protocol."""
+        """Names of a protocol's classes, in the order of the labels. Raises: RecordsError for an unknown protocol."""
         return self.info.class_names[: self.protocol(protocol).num_classes]
 
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
@@ -98,16 +105,16 @@ class Records:
           part: 'train', 'validation' or 'test'.
           validation_subjects: training subjects whose training clips are validation instead (empty: no such part).
 
-        Raises: RecordsError for an unknown protocol or part, for a validation subject that is none of the training
-        subjects, and for an empty training or test part.
+        Raises: RecordsError for an unknown protocol or part, for a validation subject that is not a training subject,
+        and for an empty training or test part.
         """
         division = self.protocol(protocol)
         train, test = division.masks(self.index)
         subjects = set(self.index["subject"][train].tolist())
-        strangers = sorted(set(validation_subjects) - subjects)
-        if strangers:
+        unknown = sorted(set(validation_subjects) - subjects)
+        if unknown:
             raise RecordsError(
-                f"{self.root}: validation subjects {strangers} are not among the training subjects {sorted(subjects)} "
+                f"{self.root}: validation subjects {unknown} are not among the training subjects {sorted(subjects)} "
                 f"of protocol {protocol!r}; choose some of those"
             )
         held_out = np.isin(self.index["subject"], list(validation_subjects))
@@ -124,14 +131,14 @@ class Records:
         return rows
 
     def skeleton(self, row: int) -> np.ndarray:
-        """The skeleton of clip `row`: float32 [M, T, V, C], M the bodies that are there, T its own length."""
+        """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length."""
         clip = self._skeletons.read(int(row))["skeleton"]
         return np.ascontiguousarray(clip.transpose(1, 0, 2, 3))
 
     def image(self, row: int, size: int) -> np.ndarray:
-        """The mosaic of clip `row`: uint8 RGB [H, W, 3], the shorter side resized to `size` (bilinear, antialiased).
+        """The mosaic of clip `row`: uint8 RGB `[H, W, 3]`, the shorter side resized to `size` (bilinear, antialiased).
 
-        Raises: RecordsError naming the clips that have no image where this one has none, or where its JPEG is broken.
+        Raises: RecordsError if the clip has no image, naming all clips without, or if its JPEG is broken.
         """
         from PIL import Image
 
@@ -148,19 +155,19 @@ class Records:
         return np.array(resized)
 
     def image_file(self, row: int) -> bytes:
-        """The JPEG file of clip `row`'s mosaic, as it was stored. Raises: RecordsError where this clip has none."""
+        """The JPEG file of clip `row`'s mosaic, as it was stored. Raises: RecordsError if the clip has none."""
         return self._dataset(IMAGES).read(self._joined_row(row, IMAGES))["image"]
 
     def text(self, row: int, text_set: str) -> np.ndarray:
-        """The text feature of clip `row`: float32 [D].
+        """The text feature of clip `row`: float32 `[D]`.
 
-        Raises: RecordsError for an unknown set, or naming the clips that have no such feature where this one has none.
+        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without.
         """
         joined = self._joined_row(row, text_set)
         return self._dataset(text_set).read(joined)["feature"]
 
     def answer(self, row: int, text_set: str) -> str | None:
-        """What the model said of clip `row`; None where the set keeps no answers. Raises: RecordsError, as `text`."""
+        """The model's answer for clip `row`; None if the set keeps no answers. Raises: RecordsError, as `text`."""
         joined = self._joined_row(row, text_set)
         stored = self._dataset(text_set).read(joined).get("answer")
         return None if stored is None else stored.decode()
@@ -205,7 +212,7 @@ class Records:
         elif kind in self.text_sets:
             folder = self.root / TEXT / kind
         else:
-            raise RecordsError(f"{self.root / TEXT}: no text set {kind!r}; there are {list(self.text_sets) or 'none'}")
+            raise RecordsError(f"{self.root / TEXT}: no text set {kind!r}; known: {list(self.text_sets) or 'none'}")
         return _NamedDataset(folder, _read_names(folder / "names.npy"))
 
 
@@ -215,7 +222,7 @@ class _NamedDataset:
     def __init__(self, folder: pathlib.Path, names: np.ndarray, decoded: tuple[str, ...] | None = None):
         """Opens `folder`; `read` decodes the features `decoded` (None: all).
 
-        Raises: RecordsError where it is missing, unreadable or not as long as `names`.
+        Raises: RecordsError if it is missing, unreadable or not as long as `names`.
         """
         import tensorflow_datasets as tfds
 
@@ -225,25 +232,24 @@ class _NamedDataset:
         self.names = names
         self.rows = {name: row for row, name in enumerate(names.tolist())}
         try:
-            builder = tfds.builder_from_directory(folder)
+            builder: Any = tfds.builder_from_directory(folder)
             self.features = builder.info.features
             # Not tfds.decode.PartialDecoding, which needs TensorFlow.
             self._decoded = tfds.features.FeaturesDict({name: self.features[name] for name in decoded or self.features})
             self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
             self._source = builder.as_data_source(SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
             counted = count_rows(folder)
-        except (
-            Exception
-        ) as error:  # TFDS and ArrayRecord raise anything from KeyError to RuntimeError on a damaged file
+        # TFDS and ArrayRecord raise anything from KeyError to RuntimeError on a damaged file.
+        except Exception as error:
             raise RecordsError(f"{folder}: cannot be opened ({error}); prepare again") from error
         if counted != len(names) or len(self._source) != len(names):
             raise RecordsError(f"{folder}: {counted} rows, but the index has {len(names)} clips; prepare again")
 
     def read(self, row: int) -> dict:
-        """The example in `row`. Raises: RecordsError where it is damaged or belongs to another clip."""
+        """The example in `row`. Raises: RecordsError if it is damaged or belongs to another clip."""
         name = str(self.names[row])
         try:
-            example = self._decoded.deserialize_example_np(self._source[row], decoders=self._decoders)
+            example: Any = self._decoded.deserialize_example_np(self._source[row], decoders=self._decoders)
         except Exception as error:  # as above
             raise RecordsError(
                 f"{self.folder}: row {row} (clip {name}) cannot be read ({error}); prepare again"
@@ -255,8 +261,8 @@ class _NamedDataset:
 
 
 def count_rows(folder: pathlib.Path) -> int:
-    """Rows that the ArrayRecord files of the TFDS dataset in `folder` really hold."""
-    from array_record.python import array_record_module
+    """Number of rows that the ArrayRecord files of the TFDS dataset in `folder` really hold."""
+    from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]  compiled
 
     total = 0
     for path in sorted(folder.glob(f"*-{SPLIT}.array_record-*")):
@@ -301,7 +307,7 @@ def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
             index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
-    index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier program have none
+    index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier version have none
     lengths = {field: len(values) for field, values in index.items()}
     if len(set(lengths.values())) != 1 or not lengths["name"]:
         raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")
@@ -316,7 +322,7 @@ def _read_names(path: pathlib.Path) -> np.ndarray:
 
 
 def _text_sets(root: pathlib.Path) -> tuple[str, ...]:
-    """Names '<model>/<question>/<feature>' of the text datasets beneath `root`."""
+    """Names '<model>/<question>/<feature>' of the text datasets below `root`."""
     found = (root / TEXT).glob("*/*/*/dataset_info.json")
     return tuple(sorted(path.parent.relative_to(root / TEXT).as_posix() for path in found))
 

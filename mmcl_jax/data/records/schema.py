@@ -10,6 +10,7 @@ ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, 
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +26,17 @@ TEXT = "text"
 
 
 class RecordsError(MMCLError, ValueError):
-    """A records folder, or a question asked of it, that cannot be used. Names the file, the value and the remedy."""
+    """A records folder, a description of one or a query that cannot be used. Names the file, value and remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """A train/test division: clips whose index field `field` is one of `train` train the model, all others test it.
 
-    With `test`, only clips whose field is one of those test it, and the rest takes no part. With `num_classes`, only
-    the clips of the first so many classes take part, and the model knows no others.
+    With `test`, only clips whose field is one of those test it, and the others are not used. With `num_classes`, only
+    the clips of the first `num_classes` classes are used, and the model knows no others.
+
+    Raises: RecordsError if the field is unknown, or clips would both train and test.
     """
 
     field: str
@@ -43,10 +46,10 @@ class Protocol:
 
     def __post_init__(self):
         if self.field not in INDEX_FIELDS:
-            raise ValueError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
+            raise RecordsError(f"protocol: field {self.field!r} is not one of {', '.join(INDEX_FIELDS)}")
         both = sorted(set(self.train) & set(self.test or ()))
         if both:
-            raise ValueError(f"protocol: clips of {self.field} {both} would both train and test")
+            raise RecordsError(f"protocol: clips of {self.field} {both} would both train and test")
 
     def masks(self, index: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Which clips of an index train and which test: bool [clips] each."""
@@ -56,37 +59,37 @@ class Protocol:
         return inside & train, inside & test
 
 
-# What a joint may consist of: two or three coordinates, then a pose estimator's confidence, which is none.
+# The channels of a joint: two or three coordinates, and perhaps a pose estimator's confidence.
 CONFIDENCE = "confidence"
 CHANNELS = (("x", "y", "z"), ("x", "y"), ("x", "y", CONFIDENCE), ("x", "y", "z", CONFIDENCE))
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """What a records folder holds; stored in `info.json` and in the metadata of every TFDS dataset beside it.
+    """What a records folder holds; stored in `info.json` and in the metadata of each of its TFDS datasets.
 
-    Raises: ValueError where layout or channels are none that this program knows.
+    Raises: RecordsError if the layout or the channels are unknown.
     """
 
     dataset: str  # its name; key of PROTOCOLS, unless it brings its own
     layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
     units: str  # of the coordinates
     class_names: tuple[str, ...]  # by label
-    image_source: str | None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
-    preprocessing: str  # one line: what was done to the raw data
+    image_source: str | None = None  # what the mosaics were made from ('rgb', 'depth', 'drawn'); None: no images
+    preprocessing: str = "none"  # one line: what was done to the raw data
     channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
     protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
 
     def __post_init__(self):
         if isinstance(self.layout, str) and self.layout not in LAYOUTS:
-            raise ValueError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}, and not a Layout")
+            raise RecordsError(f"layout {self.layout!r} is not one of {', '.join(LAYOUTS)}, and not a Layout")
         if self.channels not in CHANNELS:
             known = ", ".join(str(channels) for channels in CHANNELS)
-            raise ValueError(f"channels {self.channels!r} are not one of {known}")
+            raise RecordsError(f"channels {self.channels!r} are not one of {known}")
 
     @property
     def skeleton_layout(self) -> Layout:
-        """The layout, its own or the one that is called so."""
+        """The layout, its own or the known one of that name."""
         return LAYOUTS[self.layout] if isinstance(self.layout, str) else self.layout
 
     @property
@@ -100,24 +103,25 @@ class DatasetInfo:
         return self.skeleton_layout.num_joints, len(self.channels)
 
     def to_json(self) -> dict:
-        """What `from_json` reads; lists for tuples."""
+        """The dict that `from_json` reads, with lists for tuples."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, stored: dict) -> "DatasetInfo":
-        """Reads `to_json`'s dict. Raises: KeyError, TypeError, ValueError."""
+        """Reads the dict of `to_json`. Raises: KeyError, TypeError, RecordsError, LayoutError."""
         stored = {**stored, "class_names": tuple(stored["class_names"])}
         if isinstance(stored["layout"], dict):
             own = dict(stored["layout"])
             pairs = {name: tuple(map(tuple, own.pop(name, ()))) for name in ("bones", "links")}
             stored["layout"] = Layout(joints=tuple(own.pop("joints")), **pairs, **own)
-        if "channels" in stored:  # records of an earlier program have neither this nor protocols
+        if "channels" in stored:  # records of an earlier version have neither this nor protocols
             stored["channels"] = tuple(stored["channels"])
         protocols = stored.get("protocols", {}).items()
         stored["protocols"] = {name: _protocol(own) for name, own in protocols}
         return cls(**stored)
 
 
-def _protocol(stored: dict) -> Protocol:
+def _protocol(stored: dict[str, Any]) -> Protocol:
     """A protocol from its JSON, in which tuples are lists."""
-    return Protocol(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    fields: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in stored.items()}
+    return Protocol(**fields)

@@ -297,7 +297,7 @@ def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
     if skeleton.shape[2:] != info.joint_shape:
         return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
     with np.errstate(over="ignore"):
-        finite = np.isfinite(np.asarray(skeleton, dtype=np.float32)).all(axis=(1, 2, 3))
+        finite = np.asarray(np.isfinite(skeleton.astype(np.float32)).all(axis=(1, 2, 3)))
     if not finite.all():
         return f"NaN or infinite values in {np.sum(~finite)} of {len(finite)} frames"
     if not skeleton[..., : info.num_coordinates].any():

@@ -97,7 +97,7 @@ def test_texts_are_joined_by_name(prepared):
     assert opened.text(4, TEXT_SET).tolist() == [4.0, 5.0, 6.0]
     with pytest.raises(records.RecordsError, match=r"clip05 is not in it"):
         opened.text(5, TEXT_SET)
-    with pytest.raises(records.RecordsError, match=r"no text set 'blip/x/y'; there are \['blip/holding/token_ids'\]"):
+    with pytest.raises(records.RecordsError, match=r"no text set 'blip/x/y'; known: \['blip/holding/token_ids'\]"):
         opened.text(4, "blip/x/y")
 
 

@@ -278,4 +278,4 @@ def test_crafted_memory_bombs_take_no_memory():
         "grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024\n"
         "assert grown < 50, f'{grown} MB'\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[3], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[3], check=True)

@@ -11,7 +11,7 @@ from data_prep.formats import sources
 from data_prep.images import videos
 from tests.helpers import ntu_files
 
-av = pytest.importorskip("av", reason="PyAV is not installed (data_prep/requirements.txt)")
+av = pytest.importorskip("av", reason="PyAV is not installed (the extra `video`)")
 
 
 @pytest.fixture(scope="module")

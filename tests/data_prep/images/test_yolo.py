@@ -5,9 +5,9 @@ import json
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -246,18 +246,14 @@ def test_records(prepared, weights):
 
 
 def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, weights, prepared, tmp_path):
-    command = [sys.executable, "-m", "data_prep.ntu", *arguments(source, weights, f"--out={tmp_path / 'ntu'}")]
-    start = functools.partial(subprocess.Popen, command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    killed = start()
-    while killed.poll() is None and not mosaics_in(tmp_path / "ntu.images"):
-        time.sleep(0.01)
-    killed.kill()
-    killed.communicate()
-    assert 0 < len(mosaics_in(tmp_path / "ntu.images")) < 10
-    finished = start()
-    output = finished.communicate()[0].decode()
-    assert finished.returncode == 0, output
-    assert "of 11 mosaics are there" in output
+    given = arguments(source, weights, f"--out={tmp_path / 'ntu'}")
+    run = functools.partial(subprocess.run, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    killed = run([sys.executable, "-m", "tests.helpers.interrupted", "mosaics", "3", *given])
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    assert 0 < len(mosaics_in(tmp_path / "ntu.images")) <= 3
+    finished = run([sys.executable, "-m", "data_prep.ntu", *given])
+    assert finished.returncode == 0, finished.stdout
+    assert " of 11 mosaics are there" in finished.stdout
     assert mosaics_in(tmp_path / "ntu.images") == mosaics_in(prepared.with_name("ntu.images"))
 
 

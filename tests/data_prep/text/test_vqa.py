@@ -33,13 +33,15 @@ def _offline():
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Saved tiny models by kind, each made when first asked for."""
-    pytest.importorskip("transformers", reason="needs data_prep/requirements-text.txt")
+    pytest.importorskip("transformers", reason="needs transformers (the extra `text`)")
     import torch
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads of tiny models wait for each other more than they compute
     root = tmp_path_factory.mktemp("models")
     made: dict[str, pathlib.Path] = {}
-    return lambda kind: made[kind] if kind in made else made.setdefault(kind, SAVERS[kind](root / kind))
+    yield lambda kind: made[kind] if kind in made else made.setdefault(kind, SAVERS[kind](root / kind))
+    torch.set_num_threads(threads)  # other tests compare rounding, which depends on them
 
 
 def noise_pictures(count: int) -> list[Image.Image]:

@@ -18,7 +18,7 @@ from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, mmcl_loss
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.pytorch import published as published_models
 from mmcl_jax.pytorch.state_dicts import batch_norm_entries, linear_entries
-from tests.helpers.golden import golden_folder, require_golden
+from tests.helpers.golden import COMPACT
 from tests.helpers.runs import ROOT
 
 
@@ -267,28 +267,16 @@ def test_convolutions_are_scaled_where_the_note_says_so():
     np.testing.assert_array_equal(scaled["b.weight"], plain["b.weight"])
 
 
-@require_golden
 def test_fill_and_inputs_are_the_formats():
-    source = {}
-    exec((golden_folder() / "weights.py").read_text(), source)
-    for key, shape in {
-        "l1.gcn1.PA": (3, 5, 5),
-        "alpha": (1,),
-        "bn.running_var": (7,),
-        "bn.running_mean": (7,),
-        "bn.num_batches_tracked": (),
-        "bn.weight": (7,),
-        "fc.weight": (4, 3),
-        "conv.weight": (4, 3, 5, 1),
-        "fc.bias": (4,),
-        "PosMatrix": (9,),
-        "pos_embedding": (1, 5, 4),
-    }.items():
-        for seed in (0, 5):
-            ours, expected = golden.fill(key, shape, seed), source["fill"](key, shape, seed)
-            assert ours.dtype == expected.dtype and ours.shape == expected.shape
-            np.testing.assert_array_equal(ours, expected)
-    np.testing.assert_array_equal(golden.inputs("x", (3, 4), 5), source["inputs"]("x", (3, 4), 5))
+    with np.load(COMPACT / "weights.npz") as stored:
+        expected = dict(stored)
+    np.testing.assert_array_equal(golden.inputs("x", (3, 4), 5), expected.pop("5/input"))
+    assert len(expected) == 22
+    for name, values in expected.items():
+        seed, _, key = name.partition("/")
+        ours = golden.fill(key, values.shape, int(seed))
+        assert ours.dtype == values.dtype
+        np.testing.assert_array_equal(ours, values)
 
 
 def test_our_models_train_like_the_baselines_and_a_mistake_is_seen(capsys, monkeypatch):

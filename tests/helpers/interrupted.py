@@ -1,0 +1,65 @@
+"""Commands that are interrupted at a known place: when a signal from outside arrives depends on how busy a machine is.
+
+    python -m tests.helpers.interrupted training SIGTERM:7 --config=configs/demo.py --workdir=DIR
+    python -m tests.helpers.interrupted mosaics 1 --skeletons=DIR --videos=DIR --out=DIR
+
+The first is `mmcl_jax.main`, which sends itself a signal after a step, before a checkpoint of that step is saved. The
+second is `data_prep.ntu`, killed when so many mosaics are stored.
+"""
+
+import signal
+import sys
+import time
+
+
+def training(command: list[str], name: str, step: int) -> list[str]:
+    """The command of a run (`runs.command`) that sends itself the signal `name` after `step`."""
+    python, _, _, *arguments = command
+    return [python, "-m", "tests.helpers.interrupted", "training", f"{name}:{step}", *arguments]
+
+
+def _signal_at(number: signal.Signals, at: int) -> None:
+    from mmcl_jax.runtime.signals import StopSignal
+
+    stops, sent = StopSignal.stops, []
+
+    def interrupted(self: StopSignal, steps) -> bool:
+        steps = list(steps)
+        if at in steps:
+            signal.raise_signal(number)
+            sent.append(at)
+        stopping = stops(self, steps)
+        if sent and not stopping:  # one of several processes: JAX looks for a signal once a second, and steps are short
+            time.sleep(5)
+        return stopping
+
+    StopSignal.stops = interrupted
+
+
+def _kill_after_mosaics(number: int) -> None:
+    from data_prep.images import mosaics
+
+    def progress(results, **_):
+        for made, result in enumerate(results, start=1):
+            yield result
+            if made == number:
+                signal.raise_signal(signal.SIGKILL)
+
+    mosaics.tqdm = progress
+
+
+if __name__ == "__main__":
+    kind, place = sys.argv.pop(1), sys.argv.pop(1)
+    if kind == "training":
+        from absl import app
+
+        from mmcl_jax import main  # which defines flags: not where tests import this file
+
+        name, _, step = place.partition(":")
+        _signal_at(signal.Signals[name], int(step))
+        app.run(main.main, flags_parser=main._parse_flags)
+    else:
+        from data_prep import ntu
+
+        _kill_after_mosaics(int(place))
+        ntu.main(sys.argv[1:])

@@ -1,0 +1,33 @@
+"""Benchmarks of shallow models, which compile in no time: for tests of what surrounds a benchmark.
+
+    python -m tests.helpers.shallow_benchmark {train,infer,...} [OPTION ...]
+
+is `experiments.benchmark` with such models, ours and PyTorch's. Contenders' processes import this file too.
+"""
+
+import functools
+import importlib.util
+
+from experiments.benchmark import __main__ as command
+from experiments.benchmark import infer, train
+from mmcl_jax.models import inception
+
+
+def make_shallow() -> None:
+    """Graph convolutional networks of two blocks on 16 frames; Inception-v3 of its stem and one block."""
+    for module in (infer, train):
+        for name in {"CTRGCN", "ctrgcn_entries", "mmcl_entries"} & set(vars(module)):
+            setattr(module, name, functools.partial(getattr(module, name), stages=((1, 1), (2, 2))))
+    if importlib.util.find_spec("torch") is not None:
+        from experiments.pytorch_baselines import gcn
+
+        gcn.WIDTHS, gcn.STRIDES = (1, 2), (1, 2)
+    for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
+        del inception.BLOCKS[name]
+    train.WINDOW = 16
+
+
+if __name__ in ("__main__", "__mp_main__"):
+    make_shallow()
+if __name__ == "__main__":
+    command.main()
