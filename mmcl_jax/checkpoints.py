@@ -303,9 +303,9 @@ def _explained(manager: ocp.CheckpointManager, error: Exception) -> CheckpointEr
 
 def _unreadable(path: pathlib.Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path}: the checkpoint cannot be restored ({_brief(error)}), and no older one can. If it was written with another "
-        "model or records, use that config or another --workdir; if it is damaged, restore it from a copy, or remove "
-        f"the folder {path.parent} and train again"
+        f"{path}: the checkpoint cannot be restored ({_brief(error)}), and no older one can. If it was written with "
+        "another model or records, use that config or another --workdir; if it is damaged, restore it from a copy, or "
+        f"remove the folder {path.parent} and train again"
     )
 
 

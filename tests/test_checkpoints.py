@@ -1,5 +1,6 @@
 """Checkpoints: bit-identical, whole or absent, and clear about what does not fit."""
 
+import contextlib
 import json
 import shutil
 
@@ -271,3 +272,36 @@ def test_a_checkpoint_older_than_digests_is_restored_with_a_note(tmp_path, caplo
     assert "older than the digests of checkpoints" in caplog.text
     _save(tmp_path, _state(2))
     _assert_same(_restore(tmp_path, _state(0)), _state(2))
+
+
+def test_no_module_that_a_checkpoint_names_is_imported(two_checkpoints, tmp_path, monkeypatch):
+    modules, ran, workdir = tmp_path / "modules", tmp_path / "ran", tmp_path / "run"
+    modules.mkdir()
+    (modules / "stranger.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(modules))
+    shutil.copytree(two_checkpoints, workdir)
+
+    def renamed(value):
+        if isinstance(value, dict):
+            return {key: renamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [renamed(inner) for inner in value]
+        return "stranger.Handler" if isinstance(value, str) and ("." in value or "array" in value.lower()) else value
+
+    changed = 0
+    for path in checkpoints.folder(workdir).rglob("*METADATA"):
+        original = path.read_text()
+        path.write_text(json.dumps(renamed(json.loads(original))))
+        changed += "stranger" in path.read_text()
+        template = _state(0, width=50)
+        with contextlib.suppress(CheckpointError):
+            checkpoints.restore_skeleton(workdir, _backbone(template))
+        with contextlib.suppress(CheckpointError):
+            checkpoints.read_variables(workdir)
+        copy = tmp_path / f"copy{changed}"
+        shutil.copytree(workdir, copy)
+        with contextlib.suppress(CheckpointError):
+            _restore(copy, template)
+        path.write_text(original)
+    assert changed >= 3
+    assert not ran.exists()
