@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import shutil
 import tarfile
 import threading
 import zipfile
@@ -19,7 +18,8 @@ from tqdm import tqdm
 from data_prep.formats import tar_stream
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import MMCLError, PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
+from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
+from mmcl_jax.runtime.scratch import scratch_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 _LARGEST_FILE = 1 << 31  # bytes; a few compressed bytes may declare any number
@@ -43,7 +43,8 @@ def open_source(
       source: archive or folder; the files may be anywhere beneath it.
       suffix: end of the data files' names, such as '.json'. All other files, and hidden ones, are ignored and never
         opened.
-      scratch: folder into which an archive is unpacked while the context is open; removed afterwards.
+      scratch: prefix of the folder into which an archive is unpacked while the context is open (see
+        `mmcl_jax.runtime.scratch`).
       name_of: the name of a file, from its path beneath `source`; by default the stem of the file name.
 
     Yields: the files by name, sorted, and what was set aside: members that lead outside the archive, links, duplicates.
@@ -55,14 +56,11 @@ def open_source(
         return
     if not source.is_file():
         raise PreparationError(f"{source}: no such file or folder; give the archive, or the folder that it unpacks to")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with clear_disk_errors(scratch):
-            make_folder(scratch)
-            set_aside = _unpack(source, suffix, scratch)
-        yield _files_beneath(scratch, source, suffix, name_of, set_aside)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with clear_disk_errors(scratch), scratch_folder(scratch) as folder:
+        unpacked = folder / "files"
+        unpacked.mkdir()
+        set_aside = _unpack(source, suffix, unpacked)
+        yield _files_beneath(unpacked, source, suffix, name_of, set_aside)
 
 
 def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
