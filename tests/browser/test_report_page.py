@@ -94,7 +94,7 @@ def test_curves_are_drawn(opened):
     window, data = opened
     charts = window.page.locator("#curves svg")
     assert [chart.get_attribute("aria-label") for chart in charts.all()] == [
-        f"{name} by epoch" for name in ("Loss", "Top-1", "Learning rate")
+        f"{name} per epoch" for name in ("Loss", "Top-1", "Learning rate")
     ]
     for lines in charts.all()[:2]:
         assert lines.locator("path").count() == 2 * len(data["runs"])
