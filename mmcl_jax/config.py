@@ -113,7 +113,8 @@ class Config:
     def of(cls, config: "AnyConfig") -> "Config":
         """The typed form of a ConfigDict; a Config is returned as it is.
 
-        Raises: ConfigError, naming a key that is missing or unknown, or has too few or too many values.
+        Raises: ConfigError, naming a key that is missing or unknown, has too few or too many values, or has a number
+        that no run can compute with: infinite, NaN, or too large.
         """
         return config if isinstance(config, Config) else _typed(cls, config, "")
 
@@ -157,7 +158,23 @@ def _typed(kind: type, config: ml_collections.ConfigDict, prefix: str) -> Any:
             expected = typing.get_args(types[key])
             if ... not in expected and len(value) != len(expected):
                 raise ConfigError(f"{prefix}{key} {values[key]} has {len(value)} values, expected {len(expected)}")
+        for number in values[key] if isinstance(values[key], tuple) else (values[key],):
+            _check_number(f"{prefix}{key}", number)
     return kind(**values)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, int):
+        largest = _LARGEST_SEED if name == "seed" else _LARGEST_INTEGER
+        if abs(value) > largest:
+            raise ConfigError(f"{name} has {len(f'{abs(value):x}') * 4} bits; numbers end at {largest}")
+    elif isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT:
+        raise ConfigError(f"{name} {value} is not a finite number of float32, which ends at {_LARGEST_FLOAT:.3g}")
+
+
+_LARGEST_INTEGER = 2**31 - 1  # steps and rows are int32 on the devices
+_LARGEST_SEED = 2**63 - 1
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
 
 
 def _with_lists(value: Any) -> Any:

@@ -228,6 +228,18 @@ def _check_values(config: Config) -> None:
     if config.checkpoint_every_steps < 0:
         raise ConfigError(f"checkpoint_every_steps {config.checkpoint_every_steps} is negative; 0: after epochs only")
     for name, value in (
+        ("learning_rate", config.learning_rate),
+        ("warmup_epochs", config.warmup_epochs),
+        ("drop_factor", config.drop_factor),
+        ("weight_decay", config.weight_decay),
+        ("data.prefetch", data.prefetch),
+        *(("drop_epochs", epoch) for epoch in config.drop_epochs),
+    ):
+        if value < 0:
+            raise ConfigError(f"{name} {value} is negative; it is 0 or more")
+    if not 0 <= config.momentum < 1:
+        raise ConfigError(f"momentum {config.momentum} is not within 0 and 1; 1 would never forget a gradient")
+    for name, value in (
         ("loss.contrastive_weight", loss.contrastive_weight),
         ("loss.refinement_weight", loss.refinement_weight),
     ):

@@ -117,9 +117,12 @@ def test_clips_that_are_not_the_models_are_refused(shape, bodies, message):
         full_predictor()(np.zeros((1, *shape), np.float32), bodies)
 
 
-def test_no_clips_are_refused():
-    with pytest.raises(ValueError, match="N > 0"):
-        full_predictor()(np.zeros((0, 2, FRAMES, 25, 3), np.float32))
+@pytest.mark.parametrize("axis", range(5))
+def test_no_clips_bodies_frames_joints_or_channels_are_refused(axis):
+    shape = [1, 2, FRAMES, 25, 3]
+    shape[axis] = 0
+    with pytest.raises(ValueError, match=r"expected \[N, M, T, V, C\] with N > 0, M > 0, T > 0"):
+        full_predictor()(np.zeros(shape, np.float32))
 
 
 def test_weights_of_another_model_are_refused():

@@ -165,3 +165,69 @@ def test_a_broken_config_file_and_checkpoints_without_one_are_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(WorkdirError, match="checkpoints but no config"):
         RunLog(tmp_path, tiny_config("records"), "clips")
+
+
+_HEADER = "epoch,step,train_loss\n"
+
+
+@pytest.mark.parametrize(
+    ("contents", "sound"),
+    [
+        (_HEADER + "1,10,0.5\n2,20\n", ["10"]),
+        (_HEADER + "1,10,0.5\n2\n3,30,0.25\n", ["10", "30"]),
+        (_HEADER + "1,10,0.5,7,8\n2,20,0.25\n", ["20"]),
+        (_HEADER + "one,10,0.5\n2,20,0.x\n3,30,\n", ["30"]),
+        (_HEADER + "1," + "9" * 5000 + ",0.5\n", []),
+        (_HEADER + "1,10,0.5\n\0\0\0\0\n", ["10"]),
+        (_HEADER + '1,10,0.5\n"' + "x" * 200_000, ["10"]),
+        ("<html>\n</html>\n", []),
+        ("epoch,train_loss\n1,0.5\n", []),
+        (b"\xff\xfe\x00\n1\n", []),
+    ],
+)
+def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog, contents, sound):
+    contents = contents.encode() if isinstance(contents, str) else contents
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "metrics.csv").write_bytes(contents)
+    log.resume(40)
+    log.epoch(5, 50, {"train_loss": 0.1, "test_top1": 0.5})
+    log.close()
+    assert [row["step"] for row in _rows(tmp_path)] == [*sound, "50"]
+    assert (tmp_path / "metrics.csv.damaged1").read_bytes() == contents
+    assert f"{tmp_path / 'metrics.csv'}: damaged" in caplog.text
+
+
+@pytest.mark.parametrize("contents", ['{"starts": null}', '{"starts": 3}', "[]", "null", "{}", "[" * 100_000, "{"])
+def test_a_version_file_that_lists_no_starts_is_an_error_with_the_remedy(tmp_path, contents):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "version.json").write_text(contents)
+    with pytest.raises(WorkdirError, match=r"version\.json: unreadable .*restore or remove it"):
+        log.resume(0)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "[]",
+        "null",
+        "3",
+        '"config"',
+        '{"name": "of another program"}',
+        '{"data": [], "model": {}}',
+        '{"data": {"records": "a"}, "model": {"backbone": 3}}',
+        "[" * 100_000,
+        '{"a":' * 900 + "0" + "}" * 900,
+        '{"seed": ' + "9" * 5000 + "}",
+    ],
+)
+def test_a_config_file_of_something_else_is_refused_and_kept(tmp_path, contents):
+    path = tmp_path / "config.json"
+    path.write_text(contents)
+    for check in (lambda: RunLog(tmp_path, tiny_config("records"), "clips"), lambda: _evaluated(tmp_path)):
+        with pytest.raises(WorkdirError, match=r"config\.json: (unreadable|holds no config)"):
+            check()
+    assert path.read_text() == contents
+
+
+def _evaluated(workdir):
+    check_evaluation(workdir, tiny_config("records"))

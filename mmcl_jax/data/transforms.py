@@ -40,7 +40,7 @@ class TransformOptions:
       absent_body: 'zeros' or 'copy' (of the first body), what replaces the second body of a one-person clip.
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
 
-    Raises: ConfigError for an unknown value.
+    Raises: ConfigError for an unknown value, or a number outside its range.
     """
 
     sampling: str
@@ -60,6 +60,13 @@ class TransformOptions:
         ):
             if value not in known:
                 raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
+        least, largest = self.crop_interval
+        if not 0 < least <= largest <= 1:
+            raise ConfigError(f"crop_interval {self.crop_interval} is not two fractions, 0 < least <= largest <= 1")
+        if not 0 < self.test_crop <= 1:
+            raise ConfigError(f"test_crop {self.test_crop} is not a fraction, more than 0 and at most 1")
+        if not 0 <= self.rotation <= 360:
+            raise ConfigError(f"rotation {self.rotation} is not an angle between 0 and 360; 0 switches it off")
 
 
 def absent_stays_zero(absent_body: str, sampling: str) -> bool:
