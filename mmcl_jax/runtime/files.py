@@ -1,4 +1,4 @@
-"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk."""
+"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk and unusual names."""
 
 import contextlib
 import errno
@@ -40,6 +40,11 @@ def make_folder(folder: pathlib.Path) -> None:
         if is_disk_full(error):
             raise
         raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+def printable(text: str) -> str:
+    """`text` with what is not Unicode (in names of files that are not UTF-8) as escapes, so that it can be stored."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.protocols import PROTOCOLS
 from mmcl_jax.data.records.schema import (
     CHANNELS,
@@ -35,6 +36,7 @@ _CLASSES = frozenset(
 # The keys whose value is a class ('type' in files of old versions), and those whose value is JSON within a string.
 _NAMES_A_CLASS = ("pythonClassName", "python_class_name", "type")
 _HIDES_CLASSES = ("jsonFeature", "json_feature")
+_LARGEST_INDEX = 1 << 31  # bytes; a few compressed bytes may declare any number
 
 
 class Records:
@@ -60,7 +62,7 @@ class Records:
         stored = _read_info(self.root)
         self.info = DatasetInfo.from_json(stored["info"])
         self.num_joints, self.num_channels = self.info.joint_shape
-        self.index = _read_index(self.root / "index.npz")
+        self.index = _read_index(self.root / "index.npz", self.info)
         self.max_frames = int(self.index["num_frames"].max())
         self.max_bodies = int(self.index["num_bodies"].max())
         self.has_images = (self.root / IMAGES).is_dir()
@@ -140,8 +142,16 @@ class Records:
         return rows
 
     def skeleton(self, row: int) -> np.ndarray:
-        """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length."""
+        """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length.
+
+        Raises: RecordsError if it is damaged, or holds a value that no skeleton has.
+        """
         clip = self._skeletons.read(int(row))["skeleton"]
+        fault = checks.skeleton_fault(clip, self.info)
+        if fault is not None:
+            raise RecordsError(
+                f"{self._skeletons.folder}: row {row} (clip {self.index['name'][row]}): {fault}; prepare again"
+            )
         return np.ascontiguousarray(clip.transpose(1, 0, 2, 3))
 
     def image(self, row: int, size: int) -> np.ndarray:
@@ -292,9 +302,9 @@ def _read_info(root: pathlib.Path) -> dict:
             f"{root}: not a records folder (no info.json); prepare one with python -m data_prep.<dataset>"
         )
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         version = stored["records_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordsError(f"{path}: unreadable ({error!r}); prepare again") from error
     if version != RECORDS_VERSION:
         raise RecordsError(
@@ -310,18 +320,22 @@ def _read_info(root: pathlib.Path) -> dict:
     return stored
 
 
-def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_index(path: pathlib.Path, info: DatasetInfo) -> dict[str, np.ndarray]:
     """Contents of `index.npz`, checked."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        if declared > _LARGEST_INDEX:
+            raise ValueError(f"{declared:,} bytes declared")
         with np.load(path, allow_pickle=False) as stored:
             index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise anything from KeyError to NotImplementedError
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
     index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier version have none
-    lengths = {field: len(values) for field, values in index.items()}
-    if len(set(lengths.values())) != 1 or not lengths["name"]:
-        raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")
-    return index
+    fault = checks.index_fault(index, info)
+    if fault is not None:
+        raise RecordsError(f"{path}: corrupt, {fault}; prepare again")
+    return {field: values if field == "name" else values.astype(np.int64) for field, values in index.items()}
 
 
 def _check_classes(folder: pathlib.Path) -> None:
@@ -351,9 +365,12 @@ def _check_classes(folder: pathlib.Path) -> None:
 
 def _read_names(path: pathlib.Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        names = np.load(path, allow_pickle=False)
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise ValueError(f"{names.dtype} of shape {names.shape}, expected a list of names")
+    except Exception as error:  # as above
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
+    return names
 
 
 def _text_sets(root: pathlib.Path) -> tuple[str, ...]:

@@ -16,15 +16,26 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.reading import count_rows
-from mmcl_jax.data.records.schema import IMAGES, INDEX_FIELDS, RECORDS_VERSION, SKELETONS, SPLIT, TEXT, DatasetInfo
+from mmcl_jax.data.records.schema import (
+    IMAGES,
+    INDEX_FIELDS,
+    RECORDS_VERSION,
+    SKELETONS,
+    SPLIT,
+    TEXT,
+    DatasetInfo,
+    name_fault,
+)
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, make_folder
+from mmcl_jax.runtime.files import clear_disk_errors, make_folder, printable
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.scratch import leftovers, remove_leftovers, scratch_folder
 
 _EXAMPLES_PER_SHARD = 16384
 _JPEG_START = b"\xff\xd8\xff"
+_CLIP_FIELDS = INDEX_FIELDS[:-2]  # the others are counted
 _TEXT_SET = re.compile(r"(?!.*(^|/)\.)[\w.-]+/[\w.-]+/[\w.-]+")
 _LONGEST_NAME = 180  # bytes of the destination's name; those of the lock and the scratch folder are longer
 _NEW, _REPLACED = "records", "replaced"  # beneath the scratch folder
@@ -53,6 +64,10 @@ class SetAside:
 
     name: str
     reason: str
+
+    def __post_init__(self):
+        for field in ("name", "reason"):  # a file name that is not UTF-8 could not be stored
+            object.__setattr__(self, field, printable(str(getattr(self, field))))
 
 
 def write_records(
@@ -160,7 +175,7 @@ class DatasetWriter:
         )
         description = dataset_info.DatasetInfo(
             builder=identity,
-            description=f"{info.dataset}: {info.preprocessing}",
+            description=printable(f"{info.dataset}: {info.preprocessing}"),
             features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **features}),
             metadata=tfds.core.MetadataDict(info.to_json()),
         )
@@ -247,7 +262,7 @@ class _RecordsWriter:
         """Why a clip must not be stored, or None."""
         return (
             _identity_fault(clip, self.info, self.names)
-            or _skeleton_fault(clip.skeleton, self.info)
+            or checks.skeleton_fault(clip.skeleton, self.info)
             or ("the image is not a JPEG" if clip.image is not None and clip.image[:3] != _JPEG_START else None)
             or _text_fault(clip.texts, self.widths)
         )
@@ -258,8 +273,7 @@ class _RecordsWriter:
 
         self.names.add(clip.name)
         num_frames, num_bodies = clip.skeleton.shape[:2]
-        fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, clip.fold)
-        fields += (num_bodies, num_frames)
+        fields = (*(int(getattr(clip, field)) for field in _CLIP_FIELDS), num_bodies, num_frames)
         self._index.append(fields)
         shape = (None, None, *self.info.joint_shape)
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
@@ -300,29 +314,10 @@ class _RecordsWriter:
 
 
 def _identity_fault(clip: Clip, info: DatasetInfo, names: set[str]) -> str | None:
-    if not clip.name:
-        return "a clip without a name"
-    if clip.name in names:
-        return "duplicate: a clip of this name came before"
-    if not 0 <= clip.label < len(info.class_names):
-        return f"label {clip.label}, expected 0 to {len(info.class_names) - 1}"
-    return None
-
-
-def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
-    if skeleton.ndim != 4 or 0 in skeleton.shape[1:]:
-        return f"skeleton of shape {skeleton.shape}, expected (frames, bodies, joints, channels)"
-    if not len(skeleton):
-        return "a skeleton of zero frames"
-    if skeleton.shape[2:] != info.joint_shape:
-        return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
-    with np.errstate(over="ignore"):
-        finite = np.asarray(np.isfinite(skeleton.astype(np.float32)).all(axis=(1, 2, 3)))
-    if not finite.all():
-        return f"NaN or infinite values in {np.sum(~finite)} of {len(finite)} frames"
-    if not skeleton[..., : info.num_coordinates].any():
-        return "every joint of every frame is zero"
-    return None
+    fault = name_fault(clip.name)
+    if fault is None and clip.name in names:
+        fault = "duplicate: a clip of this name came before"
+    return fault or checks.fields_fault({field: getattr(clip, field) for field in _CLIP_FIELDS}, info)
 
 
 def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | None:
@@ -374,4 +369,5 @@ def _scratch(out: pathlib.Path) -> pathlib.Path:
 
 
 def _write_json(path: pathlib.Path, value) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON's escape of a lone surrogate

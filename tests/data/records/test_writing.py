@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax.data import records
-from mmcl_jax.data.records import writing
+from mmcl_jax.data.records import checks, writing
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.locks import LockedError, exclusive
 from mmcl_jax.runtime.scratch import MARK
@@ -81,6 +81,20 @@ def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
         ),
         ({"label": 3}, "label 3, expected 0 to 2"),
         ({"label": -1}, "label -1"),
+        ({"label": 1.0}, "label '1.0', expected a whole number"),
+        ({"label": "1"}, "label '1', expected a whole number"),
+        ({"camera": True}, "camera 'True', expected"),
+        ({"subject": 2**63}, "subject beyond 64 bits"),
+        (
+            {"skeleton": spoilt_skeleton(1e30)},
+            r"a coordinate of 1e\+30 \(frame 2, joint 6\), more than 100; units: metres",
+        ),
+        ({"skeleton": spoilt_skeleton(-101)}, "a coordinate of 101 "),
+        ({"skeleton": np.full((4, 1, 20, 3), "1")}, "a skeleton of <U1, expected an array of numbers"),
+        ({"skeleton": [[1]]}, "a skeleton of list"),
+        ({"name": "clip\0"}, "a NUL character in its name"),
+        ({"name": "a\0b"}, "a NUL character in its name"),
+        ({"name": 5}, "a name that is no text but int"),
         ({"name": "clip01"}, "duplicate"),
         ({"name": ""}, "without a name"),
         ({"image": b"GIF89a"}, "not a JPEG"),
@@ -94,9 +108,49 @@ def test_a_bad_clip_is_set_aside_and_stops_nothing(tmp_path, capsys, changes, re
     write(tmp_path / "out", [make_clip(0), make_clip(1), bad, make_clip(5)])
     assert records.Records(tmp_path / "out").index["name"].tolist() == ["clip00", "clip01", "clip05"]
     (listed,) = json.loads((tmp_path / "out" / "set_aside.json").read_text())
-    assert listed["name"] == bad.name
+    assert listed["name"] == str(bad.name)
     assert re.search(reason, listed["reason"])
     assert "set aside: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "\ud800", "a\udcff\udcfe.json"])
+def test_a_name_that_is_not_unicode_costs_only_its_clip(tmp_path, capsys, name):
+    clips = [make_clip(0), make_clip(1, name=name), records.SetAside(name, f"{name}: broken"), make_clip(2)]
+    write(tmp_path / "out", clips, set_aside=[records.SetAside(name, "outside")])
+    assert records.Records(tmp_path / "out").index["name"].tolist() == ["clip00", "clip02"]
+    listed = json.loads((tmp_path / "out" / "set_aside.json").read_text(encoding="utf-8"))
+    assert [item["name"] for item in listed] == [name.encode("utf-8", "backslashreplace").decode()] * 3
+    assert "not UTF-8; rename it" in listed[1]["reason"]
+    assert "set aside: 3" in capsys.readouterr().out
+
+
+def test_a_dataset_named_after_a_file_that_is_not_unicode(tmp_path):
+    info = make_info(dataset="mine_\udce9", preprocessing="from caf\udce9.pkl")
+    records.write_records(tmp_path / "out", info, [make_clip(0)])
+    assert records.Records(tmp_path / "out").info == info
+
+
+@pytest.mark.parametrize("class_names", [(), ("a", 1), ("a", "b\udce9"), ("a", "")])
+def test_class_names_that_are_none(class_names):
+    with pytest.raises(records.RecordsError, match=r"class names: .*, expected one text"):
+        make_info(class_names=class_names)
+
+
+@pytest.mark.parametrize(
+    ("units", "sound", "beyond"),
+    [
+        ("meters", 99, 101),
+        ("millimeters", 99_000, 101_000),
+        ("pixels", 65_000, 101_000),
+        ("halves of the picture's width", 99, 101),
+        ("feet", 9e5, 2e6),
+    ],
+)
+def test_the_bound_of_coordinates_depends_on_their_unit(units, sound, beyond):
+    info = make_info(units=units)
+    assert checks.skeleton_fault(spoilt_skeleton(sound), info) is None
+    assert "more than" in checks.skeleton_fault(spoilt_skeleton(beyond), info)
+    assert "more than" in checks.skeleton_fault(spoilt_skeleton(-beyond), info)
 
 
 def test_confidence_alone_is_no_skeleton_and_may_not_be_nan(tmp_path):
