@@ -8,7 +8,7 @@ from ml_collections.config_flags import config_flags
 flags.disclaim_key_flags()  # --help of a command shows its --config
 
 _PACKAGE = pathlib.Path(__file__).parent
-# Installed, the files are in the package; in a checkout, beside it.
+# Installed, the files are in the package; in a checkout, they are beside it.
 _FOLDER = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 _HELPERS = ("__init__", "common")
 

@@ -18,7 +18,7 @@ from mmcl_jax.runtime.errors import ConfigError
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 ABSENT_BODY = ("zeros", "copy")
 SAMPLING = ("crop_resize", "view_normalised")
-# NW-UCLA's training frames are drawn without replacement from every frame index repeated so often.
+# NW-UCLA's training frames are drawn without replacement from every frame index repeated this many times.
 _REPEATS = 100
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -36,8 +36,8 @@ class TransformOptions:
       test_crop: fraction that the centered test crop keeps.
       rotation: bound of the random rotation in training; radians about each axis for 'crop_resize' (in the image plane
         only, if joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
-      centre: subtract the layout's centre joint in the first frame ('view_normalised' always does).
-      absent_body: 'zeros' or 'copy' (of the first body), what replaces the second body of a one-person clip.
+      centre: subtract the layout's center joint in the first frame ('view_normalised' always does).
+      absent_body: what replaces the second body of a one-person clip: 'zeros', or 'copy' (of the first body).
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
 
     Raises: ConfigError for an unknown value.

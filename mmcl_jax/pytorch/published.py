@@ -54,7 +54,7 @@ class Published(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """A state dict that was recognised and converted.
+    """A state dict that was recognized and converted.
 
     Attributes:
       name: key of `PUBLISHED`.

@@ -47,13 +47,13 @@ def test_coco_is_symmetric_and_hangs_on_the_nose():
 @pytest.mark.parametrize(
     ("joints", "bones", "centre", "message"),
     [
-        ("a, b, a", "b < a", "a", r"joints \['a'\] come twice"),
+        ("a, b, a", "b < a", "a", r"joints \['a'\] occur twice"),
         ("a, b", "c < a", "a", "'c' is not one of the joints a, b"),
         ("a, b", "b > a", "a", "'b > a' is not a bone, 'joint < parent'"),
         ("a, b", "b < a", "c", "'c' is not one of the joints a, b"),
         ("a, b, c", "b < a, b < c", "a", r"\['b'\] have two parents"),
         ("a, b, c", "b < a", "a", r"2 joints have no parent \(a, c\)"),
-        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones are a circle"),
+        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones form a cycle"),
         ("a, b", "a < b, b < a", "a", "0 joints have no parent"),
         ("a, b", "a < a", "a", "a never reach the root b"),
     ],
@@ -178,7 +178,7 @@ def test_confidence_is_never_extrapolated():
         ("= head", "'= head' is not of the form"),
         ("neck = 0.5 head", "weights sum to 0.5, not to 1"),
         ("neck = 0.5 head + 0.5 tail", "'tail' is not one of the joints hip centre"),
-        ("neck = head, head = neck, Neck = head", "'neck': there are several"),
+        ("neck = head, head = neck, Neck = head", "'neck': given more than once"),
         ("tail = head", "'tail': not one of the joints base of spine"),
     ],
 )

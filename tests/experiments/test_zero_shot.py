@@ -214,7 +214,7 @@ def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
     [
         ([], r"no config\.json \(imported weights do not tell how clips reach them\); name its config"),
         (["--config.data.window=16"], "without --config"),
-        (["--config=configs/ntu120.py:xsub,joint"], "made by another config: model.base_channels: 4 there, 64 now"),
+        (["--config=configs/ntu120.py:xsub,joint"], "another config: model.base_channels: 4 in the workdir, 64 now"),
         ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* name them with --source"),
         (["--config=configs/nw_ucla.py:joint", "--config.model.base_channels=4"], "a model of 120 classes, 25 joints"),
         ([*_NTU, "--labels=nowhere.json"], r"nowhere\.json"),

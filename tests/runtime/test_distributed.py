@@ -111,7 +111,7 @@ def test_two_processes_train_alike_on_streamed_and_on_resident_clips(tiny_record
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [
-        ({"learning_rate": 0.05}, ["config and clips: processes [1] see something else than process 0"] * 2),
+        ({"learning_rate": 0.05}, ["config and clips: processes [1] differ from process 0"] * 2),
         ({"data__records": "nowhere"}, ["process 1 of this run failed: RecordsError: nowhere: no such folder"]),
     ],
 )

@@ -138,7 +138,7 @@ class Records:
     def image(self, row: int, size: int) -> np.ndarray:
         """The mosaic of clip `row`: uint8 RGB `[H, W, 3]`, the shorter side resized to `size` (bilinear, antialiased).
 
-        Raises: RecordsError if the clip has no image, naming all clips without, or if its JPEG is broken.
+        Raises: RecordsError if the clip has no image, naming all clips without one, or if its JPEG is broken.
         """
         from PIL import Image
 
@@ -161,7 +161,7 @@ class Records:
     def text(self, row: int, text_set: str) -> np.ndarray:
         """The text feature of clip `row`: float32 `[D]`.
 
-        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without.
+        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without one.
         """
         joined = self._joined_row(row, text_set)
         return self._dataset(text_set).read(joined)["feature"]
@@ -207,7 +207,7 @@ class Records:
             folder = self.root / IMAGES
             if not self.has_images:
                 raise RecordsError(
-                    f"{folder}: missing; these records have no images. Prepare with images, or run without"
+                    f"{folder}: missing; these records have no images. Prepare them with images, or run without"
                 )
         elif kind in self.text_sets:
             folder = self.root / TEXT / kind

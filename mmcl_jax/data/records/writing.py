@@ -1,6 +1,6 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
-Whatever happens on the way, the destination is either as it was before or complete: everything is written into
+At any time the destination is either as it was before or complete: everything is written into
 `OUT.incomplete`, which does not open as records, and renamed at the end. `schema` describes the folder.
 """
 
@@ -28,7 +28,7 @@ _BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so
 
 @dataclasses.dataclass
 class Clip:
-    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are there."""
+    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are present."""
 
     name: str
     label: int
@@ -82,7 +82,7 @@ def write_records(
             make_folder(incomplete)
             summary = _write(incomplete, info, clips, total, set_aside)
             _move_into_place(incomplete, out)
-    except BaseException:  # an interruption too leaves nothing behind
+    except BaseException:  # an interruption leaves nothing behind either
         shutil.rmtree(incomplete, ignore_errors=True)
         raise
     print(f"{out}: {summary}")
@@ -233,7 +233,7 @@ class _RecordsWriter:
         )
 
     def add(self, clip: Clip) -> None:
-        """Appends a faultless clip."""
+        """Appends a clip without fault."""
         from tensorflow_datasets import features
 
         self.names.add(clip.name)
@@ -295,7 +295,7 @@ def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
     if not len(skeleton):
         return "a skeleton of zero frames"
     if skeleton.shape[2:] != info.joint_shape:
-        return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
+        return f"joints and channels {skeleton.shape[2:]}, expected {info.joint_shape}"
     with np.errstate(over="ignore"):
         finite = np.asarray(np.isfinite(skeleton.astype(np.float32)).all(axis=(1, 2, 3)))
     if not finite.all():
@@ -312,12 +312,12 @@ def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | N
         if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
             return f"text feature {text_set} of shape {feature.shape}, expected a vector of finite numbers"
         if widths.get(text_set, len(feature)) != len(feature):
-            return f"text feature {text_set} of width {len(feature)}, the clips before have {widths[text_set]}"
+            return f"text feature {text_set} of width {len(feature)}, earlier clips have {widths[text_set]}"
     return None
 
 
 def _move_into_place(incomplete: pathlib.Path, out: pathlib.Path) -> None:
-    """Renames the complete folder to `out`; what was there before goes only after that."""
+    """Renames the complete folder to `out`; the old folder is removed only after that."""
     replaced = _replaced(out)
     if replaced.exists():
         shutil.rmtree(replaced)
@@ -329,7 +329,7 @@ def _move_into_place(incomplete: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def _replaced(out: pathlib.Path) -> pathlib.Path:
-    """Where the records that are being replaced stand between two renames."""
+    """Where the old records are kept between the two renames."""
     return out.with_name(out.name + ".replaced")
 
 
