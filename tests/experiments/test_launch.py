@@ -1,4 +1,4 @@
-"""Runs as processes of their own: what their command is, how far they are, stopping and failing."""
+"""Runs as processes of their own: their command, their progress, stopping and failing."""
 
 import os
 import shutil
@@ -79,7 +79,7 @@ time.sleep(3600)
 
 
 def _interrupt_when(ready):
-    """Ctrl-C, once the file is there."""
+    """Ctrl-C, once the file exists."""
     while not ready.exists():
         time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGINT)

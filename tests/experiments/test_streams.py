@@ -13,7 +13,7 @@ from tests.helpers import runs
 
 
 def tiny_overrides(records) -> list[str]:
-    """What makes a config as small as that of the tests' finished run."""
+    """Overrides that make a config as small as that of the tests' finished run."""
     return [f"--config.{key}={value}" for key, value in {**runs.TINY, "data.records": str(records)}.items()]
 
 

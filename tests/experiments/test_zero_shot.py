@@ -72,7 +72,7 @@ def test_the_same_clips_elsewhere_have_the_same_scores(finished_run, moved_recor
 
 
 def _refine_by_hand(scores, workdir, target):
-    """Eq. 8 in numpy; the text standardised by the training clips of the source, as the demo's config has it."""
+    """Eq. 8 in numpy; the text standardized by the training clips of the source, as the demo's config has it."""
     source = Records(json.loads((workdir / "config.json").read_text())["data"]["records"])
     text_set = "stand_in/holding/token_ids"
     training = np.array([source.text(row, text_set) for row in source.select("xsub", "train")])
