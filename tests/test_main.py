@@ -20,7 +20,7 @@ def _fails(arguments, compiled, tmp_path, devices=1) -> str:
     return text[("\n" + text).index("\nerror: ") :]
 
 
-# A flag that parsing refuses, or one for each kind of error that reaches `main`; test_experiment has the others.
+# A flag that parsing refuses, or one for each kind of error that reaches `main`; test_task has the others.
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -116,7 +116,7 @@ def test_a_full_disk_loses_nothing(small_disk, finished_run, tiny_records, compi
     command = runs.command(tiny_records, workdir, checkpoint_every_steps=3)
     status, text = runs.run(command, compiled, tmp_path / "log")
     assert status == 1, text
-    # Orbax's threads may print their own troubles at the same time, before and even within our line's neighbours.
+    # Orbax's threads may print their own troubles at the same time, before and even within the lines next to ours.
     error = text[text.index(f"error: {workdir}/checkpoints: the checkpoint could not be written") :].splitlines()[0]
     assert "The disk is full: make room, then start again" in error
     assert "the last complete checkpoint, step 3" in error

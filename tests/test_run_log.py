@@ -1,4 +1,4 @@
-"""The log in a workdir: whose it is, and its rows when a run resumes."""
+"""The log in a workdir: which run it belongs to, and its rows when a run resumes."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The command that takes PyTorch checkpoints in and gives them back: whole, bit for bit, or not at all."""
+"""The command that imports and exports PyTorch checkpoints: whole, bit for bit, or not at all."""
 
 import json
 import pathlib
@@ -160,7 +160,7 @@ def test_a_folder_in_use_is_left_alone(published, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def imported(published, tmp_path_factory):
-    """A workdir with an imported model, and its file. Not to be changed."""
+    """A workdir with an imported model, and its file. Do not change it."""
     folder = tmp_path_factory.mktemp("imported")
     (folder / "run").mkdir()  # empty ones are welcome
     command("import", save(published["ctrgcn"], folder / "a.npz"), folder / "run")

@@ -1,4 +1,4 @@
-"""Skeleton layouts against the published joint numbers, and the joints of one made of another's."""
+"""Skeleton layouts against the published joint numbers, and mapping the joints of one to those of another."""
 
 import numpy as np
 import pytest
@@ -121,13 +121,13 @@ def test_kinect_v1_becomes_v2_where_v2_has_its_joints():
     np.testing.assert_allclose(mapped["middle of spine"], (0, 0.9 + 0.57 * 0.48, 3), atol=1e-6)
     np.testing.assert_allclose(mapped["neck"], (0, 1.38 + 0.33 * 0.19, 3), atol=1e-6)
     np.testing.assert_allclose(mapped["left hand tip"], (-0.2, 0.72 - 0.75 * 0.08, 3), atol=1e-6)
-    # And back: the hip centre over the hips, the spine low on the trunk.
+    # And back: the hip center over the hips, the spine low on the trunk.
     again = map_joints(np.array(list(mapped.values())), joint_mapping(v2, v1), 3)
     np.testing.assert_allclose(again, person, atol=0.01)
 
 
 def test_roles_tell_one_spine_from_another():
-    """NTU's `spine` is the chest, Kinect v1's the belly; in a layout of one's own the roles say which it is."""
+    """NTU's `spine` is the chest, Kinect v1's the belly; in a custom layout the roles say which it is."""
     own = Layout.from_names(
         "Hips, Spine, Upper_Chest, left_hip, Right Hip",
         "Spine < Hips, Upper_Chest < Spine, left_hip < Hips, Right Hip < Hips",

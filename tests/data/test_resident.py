@@ -1,4 +1,4 @@
-"""Clips on the devices: the batches drawn there are those that streaming brings, and what does not fit is refused."""
+"""Clips on the devices: the batches drawn from them equal streamed ones, and clips that do not fit are refused."""
 
 import dataclasses
 import functools
@@ -71,7 +71,7 @@ def test_coordinates_that_float16_cannot_hold_are_named(tiny_records, monkeypatc
 
 @dataclasses.dataclass
 class _Device:
-    """A device that tells its memory."""
+    """A device that reports its memory."""
 
     stats: dict | None
     platform: str = "gpu"

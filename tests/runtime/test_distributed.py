@@ -1,4 +1,4 @@
-"""Two processes as one run: the losses of one process; killed, stopped and resumed; what fails in one ends both."""
+"""Two processes as one run: the losses of one process; killed, stopped and resumed; a failure in one ends both."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ STEPS = 6  # of each epoch: a batch of 16 of 24 clips, each four times
 
 
 def _command(records, workdir, **changes):
-    """A run on skeletons alone."""
+    """A run on only skeletons."""
     given = {"batch_size": 16, "eval_batch_size": 16, "checkpoint_every_steps": 2, "eval_every_epochs": 2}
     skeletons_alone = {"loss__contrastive_weight": 0, "loss__refinement_weight": 0}
     return runs.command(records, workdir, **{**given, **skeletons_alone, **changes})

@@ -1,4 +1,4 @@
-"""Writing records: what is refused, what is set aside, and that a failure on the way leaves things as they were."""
+"""Writing records: faults are refused or set aside, and a failure on the way changes nothing."""
 
 import json
 import re
