@@ -1,6 +1,7 @@
 """Where `--config` finds config files: a path, or the name of one that comes with the package."""
 
 import pathlib
+from typing import Any
 
 from absl import flags
 from ml_collections.config_flags import config_flags
@@ -31,7 +32,7 @@ def locate(argument: str) -> str:
     return f"{_FOLDER / name}.py{colon}{arguments}"
 
 
-def define_flag(name: str, values: flags.FlagValues = flags.FLAGS, **options) -> flags.FlagHolder:
+def define_flag(name: str, values: flags.FlagValues = flags.FLAGS, **options: Any) -> flags.FlagHolder:
     """The flag `--name=FILE.py[:ARGUMENTS]` or `--name=NAME[:ARGUMENTS]`, and `--name.KEY=VALUE` for each key.
 
     `options` are those of `config_flags.DEFINE_config_file`.

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from logging import LogRecord
 
 import jax
 from absl import app, flags, logging
@@ -77,7 +78,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
 
-def _is_ours(entry) -> bool:
+def _is_ours(entry: LogRecord) -> bool:
     """Whether a log entry is not a library's: those log each step of a save or a read, and a failure many times."""
     return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
 

@@ -103,7 +103,9 @@ def make_transform(
     return transform
 
 
-def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinates: int, train: bool) -> jax.Array:
+def _crop_resize_recipe(
+    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, coordinates: int, train: bool
+) -> jax.Array:
     if not train:
         return crop_resize(clip, *centred_crop(frames, options.test_crop), options.window)
     crop_key, rotation_key = jax.random.split(key)
@@ -115,7 +117,9 @@ def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinate
     return rotate(clip, rotation_matrix(angles)[:coordinates, :coordinates])
 
 
-def _view_normalised_recipe(clip, frames, key, options: TransformOptions, max_frames: int, train: bool) -> jax.Array:
+def _view_normalised_recipe(
+    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, max_frames: int, train: bool
+) -> jax.Array:
     if not train:
         indices = jnp.asarray(_even_frames_table(max_frames, options.window))[frames]
         return normalise_range(clip, frames)[:, indices]
@@ -132,7 +136,9 @@ def copy_first_body(clip: jax.Array, bodies: jax.Array) -> jax.Array:
     return jnp.where(absent, clip[:1], clip)
 
 
-def subtract_joint(clip, joint: int, frames, bodies, absent_body: str, coordinates: int) -> jax.Array:
+def subtract_joint(
+    clip: jax.Array, joint: int, frames: jax.Array, bodies: jax.Array, absent_body: str, coordinates: int
+) -> jax.Array:
     """Moves the origin to `joint` of the first body in the first frame; padding and absent bodies stay zero.
 
     `[M, T, V, C]`; channels after the `coordinates` stay.

@@ -9,6 +9,7 @@ import json
 import pathlib
 import threading
 import zipfile
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Records:
       text_sets: names 'model/question/feature' of the text sets.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str | pathlib.Path):
         """Opens the folder `root`.
 
         Raises: RecordsError, naming file, value and remedy, if the folder is missing, is not a records folder, has
@@ -97,7 +98,7 @@ class Records:
         """Names of a protocol's classes, in the order of the labels. Raises: RecordsError for an unknown protocol."""
         return self.info.class_names[: self.protocol(protocol).num_classes]
 
-    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
+    def select(self, protocol: str, part: str, validation_subjects: Collection[int] = ()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.
 
         Args:
@@ -176,7 +177,7 @@ class Records:
         """D, the width of a text set's features. Raises: RecordsError for an unknown set."""
         return self._dataset(text_set).features["feature"].shape[0]
 
-    def clips_without(self, rows, kind: str) -> list[str]:
+    def clips_without(self, rows: np.ndarray, kind: str) -> list[str]:
         """Names of the clips among `rows` that lack 'images' or the text set `kind`. Raises: RecordsError."""
         names = self.index["name"][np.asarray(rows, dtype=np.int64)].tolist()
         if kind == IMAGES and not self.has_images:

@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -51,7 +52,7 @@ class SetAside:
 
 
 def write_records(
-    out,
+    out: str | pathlib.Path,
     info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     *,
@@ -89,7 +90,7 @@ def write_records(
     print_set_aside(set_aside, out / "set_aside.json")
 
 
-def check_destination(out, overwrite: bool) -> pathlib.Path:
+def check_destination(out: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The absolute path of `out`, if records may be written there.
 
     Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else.
@@ -150,7 +151,7 @@ class DatasetWriter:
         self._writer._serializer = _repeatable_serializer(description.features)
         self._writer.initialize_splits([SPLIT])
 
-    def add(self, name: str, **values) -> None:
+    def add(self, name: str, **values: Any) -> None:
         """Appends the row of clip `name`."""
         self.names.append(name)
         self._buffer.append({"name": name, **values})
@@ -191,7 +192,13 @@ def _repeatable_serializer(features):
     return Repeatable(features.get_serialized_info())
 
 
-def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:
+def _write(
+    folder: pathlib.Path,
+    info: DatasetInfo,
+    clips: Iterable[Clip | SetAside],
+    total: int | None,
+    set_aside: list[SetAside],
+) -> str:
     """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
     writer = _RecordsWriter(folder, info)
     for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
@@ -333,5 +340,5 @@ def _replaced(out: pathlib.Path) -> pathlib.Path:
     return out.with_name(out.name + ".replaced")
 
 
-def _write_json(path: pathlib.Path, value) -> None:
+def _write_json(path: pathlib.Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
