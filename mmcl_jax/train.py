@@ -34,9 +34,12 @@ from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, check_room, resident_clips, train_batches
+
+LOCK = "training.lock"  # in the workdir, while a training is at work there
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):
@@ -81,8 +84,21 @@ def train(config: AnyConfig, workdir: pathlib.Path) -> None:
       CheckpointError: a checkpoint could not be written or read.
       ChildProcessError: a process that reads clips died.
       DistributedError: the processes of the run were started differently.
+      LockedError: another process is training in the workdir.
     """
-    run = open_run(config, pathlib.Path(workdir))
+    workdir = pathlib.Path(workdir)
+    with _alone(workdir):
+        _train(open_run(config, workdir))
+
+
+def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Lets one training at a time work in this workdir. Of several processes, the first holds the lock."""
+    if jax.process_index():
+        return contextlib.nullcontext()
+    return exclusive(workdir / LOCK, what=f"training in {workdir}", remedy="use another --workdir")
+
+
+def _train(run: Run) -> None:
     state = restore_or_create_state(run)
     run.log.resume(int(state.step))
     _announce(run, state)

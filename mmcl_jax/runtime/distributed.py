@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime import locks, sharding
 from mmcl_jax.runtime.errors import MMCLError
 
 # How many tasks the launcher started; a single task need not look for others.
@@ -182,6 +182,7 @@ def _watch(client, done: threading.Event) -> None:
 def end_now(message: str) -> None:
     """Ends the process at once with status 1. Leaving by the main thread would wait for the other processes; and after
     a failed write, threads of Orbax print dozens of tracebacks."""
+    locks.release_all()
     sys.stdout.flush()
     sys.stderr.write(f"\nerror: {message}\n")
     sys.stderr.flush()

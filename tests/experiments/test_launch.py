@@ -40,7 +40,7 @@ def test_configs_that_cannot_be_read_are_refused(config, overrides, message):
 def test_what_is_no_override_is_refused():
     assert split_overrides(["--config.seed=1", "--config.data.text=a=b"]) == (("seed", "1"), ("data.text", "a=b"))
     for wrong in ("--seed=1", "--config.seed", "1", "--cofig.seed=1"):
-        with pytest.raises(LaunchError, match=f"'{wrong}' is no option"):
+        with pytest.raises(LaunchError, match=f"'{wrong}' is not an option"):
             split_overrides([wrong])
 
 

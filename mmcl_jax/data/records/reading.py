@@ -28,6 +28,15 @@ from mmcl_jax.data.records.schema import (
     RecordsError,
 )
 
+# The classes that TFDS writes into features.json for the features of `writing`.
+_CLASSES = frozenset(
+    f"tensorflow_datasets.core.features.{name}"
+    for name in ("features_dict.FeaturesDict", "image_feature.Image", "tensor_feature.Tensor", "text_feature.Text")
+)
+# The keys whose value is a class ('type' in files of old versions), and those whose value is JSON within a string.
+_NAMES_A_CLASS = ("pythonClassName", "python_class_name", "type")
+_HIDES_CLASSES = ("jsonFeature", "json_feature")
+
 
 class Records:
     """Random access to one records folder. Reads are lazy and thread-safe; pickling stores only the path.
@@ -229,6 +238,7 @@ class _NamedDataset:
 
         if not (folder / "dataset_info.json").is_file():
             raise RecordsError(f"{folder}: missing; expected a dataset of {len(names)} clips here. Prepare again")
+        _check_classes(folder)
         self.folder = folder
         self.names = names
         self.rows = {name: row for row, name in enumerate(names.tolist())}
@@ -313,6 +323,31 @@ def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
     if len(set(lengths.values())) != 1 or not lengths["name"]:
         raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")
     return index
+
+
+def _check_classes(folder: pathlib.Path) -> None:
+    """Raises RecordsError if a file of the dataset names a class that we do not write.
+
+    TFDS imports the module of every class that `features.json` or `dataset_info.json` names, which runs its code.
+    """
+    for path in (folder / "features.json", folder / "dataset_info.json"):
+        if not path.exists():
+            continue  # TFDS says what is missing
+        try:
+            left = [json.loads(path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, RecursionError) as error:
+            raise RecordsError(f"{path}: unreadable ({error}); prepare again") from error
+        while left:
+            value = left.pop()
+            left.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+            for key, inner in value.items() if isinstance(value, dict) else ():
+                is_class = key in _NAMES_A_CLASS and isinstance(inner, str)
+                if key in _HIDES_CLASSES or (is_class and inner not in _CLASSES):
+                    raise RecordsError(
+                        f"{path}: {key!r} is {str(inner)[:200]!r}, not a class of records. To read it would import "
+                        "the module and run its code; nothing was run. If you do not know who made this folder, do not "
+                        "use it; otherwise prepare it again"
+                    )
 
 
 def _read_names(path: pathlib.Path) -> np.ndarray:

@@ -1,15 +1,16 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
-At any time the destination is either as it was before or complete: everything is written into
-`OUT.incomplete`, which does not open as records, and renamed at the end. `schema` describes the folder.
+At any time the destination is either as it was before or complete: everything is written into a
+scratch folder beside it, `OUT.incomplete-` and eight digits, which does not open as records, and renamed at the end. A
+lock beside the destination lets one process at a time write there. `schema` describes the folder.
 """
 
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,10 +21,14 @@ from mmcl_jax.data.records.reading import count_rows
 from mmcl_jax.data.records.schema import IMAGES, INDEX_FIELDS, RECORDS_VERSION, SKELETONS, SPLIT, TEXT, DatasetInfo
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder
+from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.scratch import leftovers, remove_leftovers, scratch_folder
 
 _EXAMPLES_PER_SHARD = 16384
 _JPEG_START = b"\xff\xd8\xff"
 _TEXT_SET = re.compile(r"(?!.*(^|/)\.)[\w.-]+/[\w.-]+/[\w.-]+")
+_LONGEST_NAME = 180  # bytes of the destination's name; those of the lock and the scratch folder are longer
+_NEW, _REPLACED = "records", "replaced"  # beneath the scratch folder
 _BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so calls are few
 
 
@@ -71,21 +76,24 @@ def write_records(
       set_aside: what was left out before; stored with the rest in `set_aside.json`.
       overwrite: replace existing records, after the new ones are complete.
 
-    Raises: PreparationError where `out` exists and may not be replaced, no clip is left, or the disk is full.
+    Raises:
+      PreparationError: `out` exists and may not be replaced, no clip is left, or the disk is full.
+      LockedError: another process is writing records to `out`.
     """
     out = check_destination(out, overwrite)
-    incomplete = out.with_name(out.name + ".incomplete")
-    if incomplete.exists():
-        shutil.rmtree(incomplete)
     set_aside = list(set_aside)
-    try:
-        with clear_disk_errors(incomplete):
-            make_folder(incomplete)
-            summary = _write(incomplete, info, clips, total, set_aside)
-            _move_into_place(incomplete, out)
-    except BaseException:  # an interruption leaves nothing behind either
-        shutil.rmtree(incomplete, ignore_errors=True)
-        raise
+    make_folder(out.parent)
+    lock = exclusive(
+        out.with_name(f".{out.name}.lock"),
+        what=f"preparing records in {out}",
+        remedy="choose another --out",
+    )
+    with clear_disk_errors(_scratch(out)), lock, scratch_folder(_scratch(out)) as scratch:
+        check_destination(out, overwrite)  # another process may have finished since
+        (scratch / _NEW).mkdir()
+        summary = _write(scratch / _NEW, info, clips, total, set_aside)
+        check_destination(out, overwrite)  # a program that knows no lock may have put something there
+        _move_into_place(scratch, out)
     print(f"{out}: {summary}")
     print_set_aside(set_aside, out / "set_aside.json")
 
@@ -93,12 +101,24 @@ def write_records(
 def check_destination(out: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The absolute path of `out`, if records may be written there.
 
-    Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else.
+    Records that a killed process was about to replace are put back first.
+
+    Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else, or its name is
+    not one that a new folder can have.
     """
-    out = pathlib.Path(out).resolve()
-    replaced = _replaced(out)
-    if replaced.exists() and not out.exists():  # an earlier run was stopped between two renames
-        replaced.rename(out)
+    try:
+        out = pathlib.Path(out).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
+        raise PreparationError(f"{out}: not a path that can be used ({error}); choose another --out") from error
+    if not out.name:
+        raise PreparationError(f"{out}: the root of the disk cannot be a records folder; choose another --out")
+    length = len(os.fsencode(out.name))
+    if length > _LONGEST_NAME:
+        raise PreparationError(
+            f"{out.parent}: the folder name {out.name[:20]}... of {length} bytes is too long; choose an --out whose "
+            f"name has at most {_LONGEST_NAME}"
+        )
+    _put_back(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return out
     if not (out / "info.json").is_file():
@@ -323,21 +343,41 @@ def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | N
     return None
 
 
-def _move_into_place(incomplete: pathlib.Path, out: pathlib.Path) -> None:
-    """Renames the complete folder to `out`; the old folder is removed only after that."""
-    replaced = _replaced(out)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+def _move_into_place(scratch: pathlib.Path, out: pathlib.Path) -> None:
+    """Renames the complete folder to `out`; the old folder is removed only after that, with the scratch folder."""
     if out.exists():
-        out.rename(replaced)
-    incomplete.rename(out)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+        out.rename(scratch / _REPLACED)
+    try:
+        (scratch / _NEW).rename(out)
+    except BaseException:
+        if (scratch / _REPLACED).exists() and not out.exists():
+            (scratch / _REPLACED).rename(out)
+        raise
 
 
-def _replaced(out: pathlib.Path) -> pathlib.Path:
-    """Where the old records are kept between the two renames."""
-    return out.with_name(out.name + ".replaced")
+def _put_back(out: pathlib.Path) -> None:
+    """Renames the records back that a killed process left between two renames.
+
+    Raises: PreparationError if that process ran on another host, where it cannot be seen whether it has ended.
+    """
+
+    def rescue(scratch: pathlib.Path) -> None:
+        if (scratch / _REPLACED).is_dir() and not out.exists():
+            (scratch / _REPLACED).rename(out)
+
+    remove_leftovers(_scratch(out), rescue)
+    if not out.exists():
+        for scratch in leftovers(_scratch(out)):
+            if (scratch / _REPLACED).is_dir():
+                raise PreparationError(
+                    f"{out}: missing; {scratch / _REPLACED} holds records that a process of another host was replacing."
+                    f" If it has ended, rename that folder to {out}, or remove {scratch}"
+                )
+
+
+def _scratch(out: pathlib.Path) -> pathlib.Path:
+    """The prefix of scratch folders beside `out`."""
+    return out.with_name(f"{out.name}.incomplete")
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

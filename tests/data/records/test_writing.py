@@ -1,7 +1,10 @@
 """Writing records: faults are refused or set aside, and a failure on the way changes nothing."""
 
 import json
+import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +12,13 @@ import pytest
 from mmcl_jax.data import records
 from mmcl_jax.data.records import writing
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.locks import LockedError, exclusive
+from mmcl_jax.runtime.scratch import MARK
 from tests.data.records.test_reading import TEXT_SET, jpeg, make_clip, make_info
+from tests.helpers import locks_and_scratch
+
+ROOT = pathlib.Path(__file__).parents[3]
+SMALL = ("--subjects=4",)
 
 
 def write(out, clips, **options):
@@ -159,35 +168,134 @@ def test_a_failure_leaves_existing_records_and_nothing_else(tmp_path, failure):
 
 
 def test_what_a_killed_run_leaves_does_not_open_and_the_next_run_removes_it(tmp_path):
-    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
+    out = tmp_path / "out"
 
     def clips():
         yield make_clip(0)
-        with pytest.raises(records.RecordsError, match="not a records folder"):
-            records.Records(incomplete)
-        (incomplete / "mark").touch()
+        (incomplete,) = tmp_path.glob("out.incomplete-*")
+        for folder in (incomplete, incomplete / "records"):
+            with pytest.raises(records.RecordsError, match="not a records folder"):
+                records.Records(folder)
 
     write(out, clips())
-    incomplete.mkdir()
-    (incomplete / "rubbish").touch()
+    locks_and_scratch.leave_behind(tmp_path / "out.incomplete-0123abcd", "records")
+    locks_and_scratch.leave_lock(tmp_path / ".out.lock")
     write(out, [make_clip(1)], overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert not (out / "rubbish").exists()
 
 
 def test_a_run_killed_between_two_renames_loses_nothing(tmp_path):
-    out = tmp_path / "out"
+    out, scratch = tmp_path / "out", tmp_path / "out.incomplete-0123abcd"
     write(out, [make_clip(0)])
-    out.rename(tmp_path / "out.replaced")
+    locks_and_scratch.leave_behind(scratch)
+    out.rename(scratch / "replaced")
     with pytest.raises(PreparationError, match="exists already"):
         write(out, [make_clip(1)])
     assert records.Records(out).index["name"].tolist() == ["clip00"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_records_that_another_host_was_replacing_are_not_forgotten(tmp_path):
+    out, scratch = tmp_path / "out", tmp_path / "out.incomplete-0123abcd"
+    write(out, [make_clip(0)])
+    scratch.mkdir()
+    with exclusive(scratch / MARK, what="writing", remedy="wait"):
+        out.rename(scratch / "replaced")
+        with pytest.raises(PreparationError, match=r"out: missing; .*replaced holds records .* rename that folder to"):
+            write(out, [make_clip(1)])
+    assert len(records.Records(scratch / "replaced")) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["out.incomplete", "out.replaced", "out.unpacked", "out.incomplete-0123abcd", "out.incomplete-mine"]
+)
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_folders_that_a_user_made_beside_the_destination_are_not_touched(tmp_path, name, kind):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "thesis.tex").write_text("years of work")
+    beside = tmp_path / name
+    if kind == "link":
+        beside.symlink_to(elsewhere)
+    elif kind == "file":
+        beside.write_text("years of work")
+    else:
+        beside.mkdir()
+        (beside / "thesis.tex").write_text("years of work")
+    for number in range(2):
+        write(tmp_path / "out", [make_clip(number)], overwrite=True)
+    assert records.Records(tmp_path / "out").index["name"].tolist() == ["clip01"]
+    thesis = beside if kind == "file" else beside / "thesis.tex"
+    assert thesis.read_text() == "years of work"
+    assert beside.is_symlink() == (kind == "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["elsewhere", "out", name])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_preparation_of_the_same_records_is_refused(tmp_path, overwrite):
+    out = tmp_path / "out"
+
+    def clips():
+        yield make_clip(0)
+        with pytest.raises(LockedError, match=r"preparing records in .*out: another process .*choose another --out"):
+            write(out, [make_clip(1)], overwrite=overwrite)
+        yield make_clip(2)
+
+    write(out, clips())
+    assert records.Records(out).index["name"].tolist() == ["clip00", "clip02"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_of_many_preparations_at_once_one_is_complete_and_the_others_are_refused(tmp_path):
+    commands = [
+        [sys.executable, "-m", "data_prep.synthetic", f"--out={tmp_path / 'out'}", f"--seed={seed}", *SMALL]
+        for seed in range(3)
+    ]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    errors = [process.communicate()[1] for process in running]
+    codes = [process.returncode for process in running]
+    assert sorted(codes) == [0, 1, 1], errors
+    for code, error in zip(codes, errors, strict=True):
+        assert code == 0 or "another process is at work" in error or "exists already" in error
+    assert len(records.Records(tmp_path / "out")) > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_appears_at_the_destination_meanwhile_is_not_replaced(tmp_path):
+    out = tmp_path / "out"
+
+    def clips():
+        yield make_clip(0)
+        out.mkdir()
+        (out / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(PreparationError, match="not a records folder"):
+        write(out, clips())
+    assert contents(out) == {"thesis.tex": b"years of work"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_destination_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(PreparationError, match=r"out.incomplete: cannot be created .*choose another --out"):
+    with pytest.raises(PreparationError, match=r"file: cannot be created .*choose another --out"):
         write(tmp_path / "file" / "out", [make_clip(0)])
+
+
+def test_destinations_that_no_folder_can_have(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out, message in (
+        (tmp_path / "loop" / "out", "not a path that can be used .*choose another --out"),
+        ("/", "the root of the disk"),
+        (tmp_path / ("x" * 300), "the folder name x+... of 300 bytes is too long"),
+        (tmp_path / ("é" * 100), "of 200 bytes is too long"),
+    ):
+        with pytest.raises(PreparationError, match=message):
+            write(out, [make_clip(0)])
+    write(tmp_path / ("x" * 180), [make_clip(0)])
 
 
 def test_commands_end_on_an_interruption_with_a_message():
