@@ -33,7 +33,7 @@ def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
+    """Creates `folder` and its parents if necessary. Raises: PreparationError if that is not permitted."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,7 +62,7 @@ def clear_disk_errors(folder: pathlib.Path):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, of Python or of ArrayRecord (which has only a message), says that no space is left."""
+    """Whether `error`, raised by Python or by ArrayRecord (which has only a message), says that no space is left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error)

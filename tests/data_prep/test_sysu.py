@@ -43,7 +43,7 @@ def save(
 
 @pytest.fixture
 def source(tmp_path) -> pathlib.Path:
-    """Four persons, all actions, with what else lies beside them."""
+    """Four persons, all actions, and other files beside them."""
     root = tmp_path / "SYSU3DAction" / "3DvideoNorm"
     for place, person in enumerate(PERSONS):
         for action in range(1, 13):

@@ -1,4 +1,4 @@
-"""Text features: nothing that happens on the way costs a clip. A stand-in answers; test_vqa has the models."""
+"""Text features: no interruption loses a clip. A stand-in answers; test_vqa has the models."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def stand_in(monkeypatch):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> pathlib.Path:
-    """Records of clips that get lighter and lighter, with images and no text. Not to be changed."""
+    """Records of clips that get lighter and lighter, with images and no text. Do not change them."""
     out = tmp_path_factory.mktemp("source") / "records"
     clips = (
         make_clip(number, image=jpeg(24, 24, (20 * number,) * 3), texts={}) for number in reversed(range(NUM_CLIPS))

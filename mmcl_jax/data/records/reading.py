@@ -9,6 +9,7 @@ import json
 import pathlib
 import threading
 import zipfile
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Records:
       text_sets: names 'model/question/feature' of the text sets.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str | pathlib.Path):
         """Opens the folder `root`.
 
         Raises: RecordsError, naming file, value and remedy, if the folder is missing, is not a records folder, has
@@ -108,7 +109,7 @@ class Records:
         """Names of a protocol's classes, in the order of the labels. Raises: RecordsError for an unknown protocol."""
         return self.info.class_names[: self.protocol(protocol).num_classes]
 
-    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
+    def select(self, protocol: str, part: str, validation_subjects: Collection[int] = ()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.
 
         Args:
@@ -157,7 +158,7 @@ class Records:
     def image(self, row: int, size: int) -> np.ndarray:
         """The mosaic of clip `row`: uint8 RGB `[H, W, 3]`, the shorter side resized to `size` (bilinear, antialiased).
 
-        Raises: RecordsError if the clip has no image, naming all clips without, or if its JPEG is broken.
+        Raises: RecordsError if the clip has no image, naming all clips without one, or if its JPEG is broken.
         """
         from PIL import Image
 
@@ -180,7 +181,7 @@ class Records:
     def text(self, row: int, text_set: str) -> np.ndarray:
         """The text feature of clip `row`: float32 `[D]`.
 
-        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without.
+        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without one.
         """
         joined = self._joined_row(row, text_set)
         return self._dataset(text_set).read(joined)["feature"]
@@ -195,7 +196,7 @@ class Records:
         """D, the width of a text set's features. Raises: RecordsError for an unknown set."""
         return self._dataset(text_set).features["feature"].shape[0]
 
-    def clips_without(self, rows, kind: str) -> list[str]:
+    def clips_without(self, rows: np.ndarray, kind: str) -> list[str]:
         """Names of the clips among `rows` that lack 'images' or the text set `kind`. Raises: RecordsError."""
         names = self.index["name"][np.asarray(rows, dtype=np.int64)].tolist()
         if kind == IMAGES and not self.has_images:
@@ -226,7 +227,7 @@ class Records:
             folder = self.root / IMAGES
             if not self.has_images:
                 raise RecordsError(
-                    f"{folder}: missing; these records have no images. Prepare with images, or run without"
+                    f"{folder}: missing; these records have no images. Prepare them with images, or run without"
                 )
         elif kind in self.text_sets:
             folder = self.root / TEXT / kind

@@ -86,7 +86,7 @@ class DatasetInfo:
     Raises: RecordsError if the layout or the channels are unknown, or the class names are not a list of texts.
     """
 
-    dataset: str  # its name; key of PROTOCOLS, unless it brings its own
+    dataset: str  # its name; key of PROTOCOLS, unless the records bring their own
     layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
     units: str  # of the coordinates
     class_names: tuple[str, ...]  # by label

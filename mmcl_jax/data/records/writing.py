@@ -1,6 +1,6 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
-Whatever happens on the way, the destination is either as it was before or complete: everything is written into a
+At any time the destination is either as it was before or complete: everything is written into a
 scratch folder beside it, `OUT.incomplete-` and eight digits, which does not open as records, and renamed at the end. A
 lock beside the destination lets one process at a time write there. `schema` describes the folder.
 """
@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -44,7 +45,7 @@ _BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so
 
 @dataclasses.dataclass
 class Clip:
-    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are there."""
+    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are present."""
 
     name: str
     label: int
@@ -71,7 +72,7 @@ class SetAside:
 
 
 def write_records(
-    out,
+    out: str | pathlib.Path,
     info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     *,
@@ -112,7 +113,7 @@ def write_records(
     print_set_aside(set_aside, out / "set_aside.json")
 
 
-def check_destination(out, overwrite: bool) -> pathlib.Path:
+def check_destination(out: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The absolute path of `out`, if records may be written there.
 
     Records that a killed process was about to replace are put back first.
@@ -185,7 +186,7 @@ class DatasetWriter:
         self._writer._serializer = _repeatable_serializer(description.features)
         self._writer.initialize_splits([SPLIT])
 
-    def add(self, name: str, **values) -> None:
+    def add(self, name: str, **values: Any) -> None:
         """Appends the row of clip `name`."""
         self.names.append(name)
         self._buffer.append({"name": name, **values})
@@ -226,7 +227,13 @@ def _repeatable_serializer(features):
     return Repeatable(features.get_serialized_info())
 
 
-def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:
+def _write(
+    folder: pathlib.Path,
+    info: DatasetInfo,
+    clips: Iterable[Clip | SetAside],
+    total: int | None,
+    set_aside: list[SetAside],
+) -> str:
     """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
     writer = _RecordsWriter(folder, info)
     for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
@@ -268,7 +275,7 @@ class _RecordsWriter:
         )
 
     def add(self, clip: Clip) -> None:
-        """Appends a faultless clip."""
+        """Appends a clip without fault."""
         from tensorflow_datasets import features
 
         self.names.add(clip.name)
@@ -327,12 +334,12 @@ def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | N
         if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
             return f"text feature {text_set} of shape {feature.shape}, expected a vector of finite numbers"
         if widths.get(text_set, len(feature)) != len(feature):
-            return f"text feature {text_set} of width {len(feature)}, the clips before have {widths[text_set]}"
+            return f"text feature {text_set} of width {len(feature)}, earlier clips have {widths[text_set]}"
     return None
 
 
 def _move_into_place(scratch: pathlib.Path, out: pathlib.Path) -> None:
-    """Renames the complete folder to `out`; what was there before goes only after that, with the scratch folder."""
+    """Renames the complete folder to `out`; the old folder is removed only after that, with the scratch folder."""
     if out.exists():
         out.rename(scratch / _REPLACED)
     try:

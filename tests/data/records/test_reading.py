@@ -61,7 +61,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def damaged(prepared, tmp_path):
-    """A copy to spoil."""
+    """A copy to damage."""
     return shutil.copytree(prepared, tmp_path / "damaged")
 
 

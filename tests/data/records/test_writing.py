@@ -1,4 +1,4 @@
-"""Writing records: what is refused, what is set aside, and that a failure on the way leaves things as they were."""
+"""Writing records: faults are refused or set aside, and a failure on the way changes nothing."""
 
 import json
 import pathlib
@@ -77,7 +77,7 @@ def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
         ({"skeleton": np.ones((4, 0, 20, 3), np.float32)}, r"shape \(4, 0, 20, 3\)"),
         (
             {"skeleton": np.ones((4, 1, 25, 3), np.float32)},
-            r"\(25, 3\), layout and channels of the dataset say \(20, 3\)",
+            r"\(25, 3\), expected \(20, 3\)",
         ),
         ({"label": 3}, "label 3, expected 0 to 2"),
         ({"label": -1}, "label -1"),
@@ -98,7 +98,7 @@ def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
         ({"name": "clip01"}, "duplicate"),
         ({"name": ""}, "without a name"),
         ({"image": b"GIF89a"}, "not a JPEG"),
-        ({"texts": {TEXT_SET: np.zeros(4, np.float32)}}, "width 4, the clips before have 3"),
+        ({"texts": {TEXT_SET: np.zeros(4, np.float32)}}, "width 4, earlier clips have 3"),
         ({"texts": {TEXT_SET: np.array([1.0, np.nan, 2.0])}}, "vector of finite numbers"),
         ({"texts": {"../../escape": np.zeros(3, np.float32)}}, "expected 'model/question/feature'"),
     ],
