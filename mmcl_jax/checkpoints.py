@@ -158,14 +158,14 @@ def _digest(tree: Any) -> str:
     for path, leaf in jax.tree.flatten_with_path(tree)[0]:
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def _read(manager: ocp.CheckpointManager, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a checkpoint, by name, like `abstract`, and with the digests that they were saved with."""
     path = folder_of(manager, step)
-    items = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+    items: dict[str, Any] = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
     has_digests = (path / _DIGESTS).is_dir()
     if has_digests:
         items[_DIGESTS] = ocp.args.JsonRestore()
