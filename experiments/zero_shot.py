@@ -43,7 +43,7 @@ from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, R
 from mmcl_jax.evaluate import Evaluation, Evaluator
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.mmcl import FeatureRefinement
-from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_json
+from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_config
 from mmcl_jax.runtime import backend, sharding
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.task import find_text_set, text_statistics
@@ -186,7 +186,7 @@ def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequen
         raise WorkdirError(
             f"{workdir}: no config.json ({reason}); give its config, such as --config=configs/ntu120.py:xsub,joint"
         )
-    stored = read_workdir_json(workdir / "config.json")
+    stored = read_workdir_config(workdir / "config.json")
     merged = json.loads(get_config().to_json_best_effort())  # a run may be older than some keys
     for key, default in merged.items():
         value = stored.get(key, default)
@@ -214,7 +214,7 @@ def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None)
                 f"{error}. These records define joints and classes of the model; set --source to them"
             ) from error
         return Source(records.info, records.class_names(config.data.protocol), records.max_bodies, records)
-    sizes = read_workdir_json(imported)["sizes"]
+    sizes = read_workdir_config(imported)["sizes"]
     for info in _PREPARED:
         protocol = PROTOCOLS[info.dataset].get(config.data.protocol)
         names = info.class_names[: protocol.num_classes] if protocol else ()

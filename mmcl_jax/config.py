@@ -27,7 +27,7 @@ class DataConfig:
     repeats: int = 1  # how often each clip occurs in an epoch
     text: str = ""  # text set for FRM, 'model/question' or 'model/question/feature'
     text_scaling: str = "none"  # none (released code) | standardise (by the training clips)
-    threads: int = 4  # that read clips
+    threads: int = 4  # threads that read clips
     prefetch: int = 64  # clips read ahead, at least a batch
     # Processes that read whole batches instead of the threads, except for a frozen image encoder's features. 0: none.
     # They cost seconds at the start of training and of each evaluation, some 250 MB each in addition to
@@ -113,7 +113,8 @@ class Config:
     def of(cls, config: "AnyConfig") -> "Config":
         """The typed form of a ConfigDict; a Config is returned as it is.
 
-        Raises: ConfigError, naming a key that is missing or unknown, or has too few or too many values.
+        Raises: ConfigError, naming a key that is missing or unknown, has too few or too many values, or has a number
+        that no run can compute with: infinite, NaN, or too large.
         """
         return config if isinstance(config, Config) else _typed(cls, config, "")
 
@@ -131,7 +132,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def _untyped(defaults: Any) -> ml_collections.ConfigDict:
-    """A ConfigDict with the fields of a dataclass, which accepts values of the fields' types only."""
+    """A ConfigDict with the fields of a dataclass, which accepts only values of the fields' types."""
     config, types = ml_collections.ConfigDict(), typing.get_type_hints(type(defaults))
     for field in dataclasses.fields(defaults):
         value = getattr(defaults, field.name)
@@ -157,7 +158,23 @@ def _typed(kind: type, config: ml_collections.ConfigDict, prefix: str) -> Any:
             expected = typing.get_args(types[key])
             if ... not in expected and len(value) != len(expected):
                 raise ConfigError(f"{prefix}{key} {values[key]} has {len(value)} values, expected {len(expected)}")
+        for number in values[key] if isinstance(values[key], tuple) else (values[key],):
+            _check_number(f"{prefix}{key}", number)
     return kind(**values)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, int):
+        largest = _LARGEST_SEED if name == "seed" else _LARGEST_INTEGER
+        if abs(value) > largest:
+            raise ConfigError(f"{name} has {len(f'{abs(value):x}') * 4} bits; numbers end at {largest}")
+    elif isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT:
+        raise ConfigError(f"{name} {value} is not a finite number of float32, which ends at {_LARGEST_FLOAT:.3g}")
+
+
+_LARGEST_INTEGER = 2**31 - 1  # steps and rows are int32 on the devices
+_LARGEST_SEED = 2**63 - 1
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
 
 
 def _with_lists(value: Any) -> Any:
@@ -183,7 +200,7 @@ def split_arguments(arguments: str, defaults: tuple[str, ...]) -> list[str]:
 def get_ntu_config(protocol: str, stream: str, variant: str) -> ml_collections.ConfigDict:
     """The common part of NTU RGB+D 60 and 120: the paper's recipe on two GPUs, each of which sees 100 of 200 clips.
 
-    Raises: ConfigError where `variant` is neither empty nor 'skeleton_only'.
+    Raises: ConfigError if `variant` is neither empty nor 'skeleton_only'.
     """
     if variant not in ("", "skeleton_only"):
         raise ConfigError(f"the variant {variant!r} is not 'skeleton_only'")

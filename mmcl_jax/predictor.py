@@ -126,7 +126,15 @@ class Predictor:
         features = self._twin.apply(variables, bodies.swapaxes(0, 1)[:, :, None], False, method="trunk")
         return pool(features)
 
-    def _replace(self, variables, embedded, order, features, begin, size: int) -> jax.Array:
+    def _replace(
+        self,
+        variables: Mapping,
+        embedded: jax.Array,
+        order: jax.Array,
+        features: jax.Array,
+        begin: jax.Array | int,
+        size: int,
+    ) -> jax.Array:
         """Computes the features of the bodies `order[begin : begin + size]` and puts them into `features` `[B, C']`."""
         rows = jax.lax.dynamic_slice_in_dim(order, begin, size)
         return features.at[rows].set(self._pooled(variables, embedded[rows]).astype(features.dtype))
@@ -200,9 +208,9 @@ def make_predictor(
         return prepare_jitted(variables, clip_shape)
 
     def predict(clips: jax.Array | np.ndarray, bodies: jax.Array | np.ndarray | None = None) -> jax.Array:
-        if clips.ndim != 5 or not len(clips) or clips.shape[3] != layout.num_joints:
+        if clips.ndim != 5 or 0 in clips.shape or clips.shape[3] != layout.num_joints:
             raise PredictionError(
-                f"clips {clips.shape}, expected [N, M, T, V, C] with N > 0 and V = {layout.num_joints}"
+                f"clips {clips.shape}, expected [N, M, T, V, C] with N > 0, M > 0, T > 0 and V = {layout.num_joints}"
             )
         bodies = np.full(len(clips), clips.shape[1]) if bodies is None else np.asarray(bodies)
         whole = bodies.dtype.kind in "iu" and bodies.shape == clips.shape[:1]

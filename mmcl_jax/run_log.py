@@ -1,15 +1,18 @@
 """A run's log in its workdir: config, versions, metrics.csv (a row per epoch), TensorBoard.
 
-Also the check whether a workdir belongs to a config.
+It also checks whether a workdir belongs to a config.
 """
 
 import csv
 import datetime
 import importlib.metadata
+import itertools
 import json
+import math
 import os
 import pathlib
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +59,7 @@ _EVALUATED = (
     "model.k",
     "model.relatives",
 )
-# Describes weights that were imported from elsewhere; its keys have the config's names.
+# Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
@@ -101,8 +104,17 @@ class RunLog:
             return
         path = self._workdir / "metrics.csv"
         if path.exists():
-            with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            rows, damage = _read_rows(path)
+            if damage:
+                kept = _keep_copy(path)
+                logging.warning(
+                    "%s: damaged (%s); %d rows are read and go on, the file as it was is %s",
+                    path,
+                    damage,
+                    len(rows),
+                    kept,
+                )
+            self._rows = [row for row in rows if int(row["step"]) <= step]
             self._write_rows()
         self._note_start(step)
         from tensorboardX import SummaryWriter
@@ -163,7 +175,9 @@ class RunLog:
         path = self._workdir / "version.json"
         try:
             starts = json.loads(path.read_text())["starts"] if path.exists() else []
-        except (ValueError, KeyError, TypeError) as error:
+            if not isinstance(starts, list):
+                raise TypeError(f"starts is {type(starts).__name__}, expected a list")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         starts.append({"step": step, "time": now, **_version()})
@@ -176,6 +190,39 @@ class RunLog:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self._rows)
+
+
+def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, str]], str]:
+    """The rows of a metrics.csv that can be read, and what is wrong with the others; empty if nothing is."""
+    rows, damage = [], ""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if _is_row(row):
+                    rows.append(row)
+                else:
+                    damage = damage or f"line {reader.line_num}"
+    except csv.Error as error:
+        damage = damage or str(error)
+    return rows, damage
+
+
+def _is_row(row: dict[str, str]) -> bool:
+    """Whether a row has a number, or nothing, in each column, and no cell too few or too many."""
+    try:
+        numbers = [float("0" if cell == "" else cell) for cell in row.values()]
+        return int(row["epoch"]) >= 0 <= int(row["step"]) and not any(map(math.isinf, numbers))
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _keep_copy(path: pathlib.Path) -> pathlib.Path:
+    """Copies a damaged file beside itself, under a name that is free."""
+    free = (path.with_name(f"{path.name}.damaged{number}") for number in itertools.count(1))
+    copy = next(candidate for candidate in free if not candidate.exists())
+    shutil.copyfile(path, copy)
+    return copy
 
 
 def _wait_for(path: pathlib.Path) -> None:
@@ -198,12 +245,24 @@ def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
     _check_config(pathlib.Path(workdir) / "config.json", now, lambda key: key not in (*_FREE, "clips"))
 
 
-def read_workdir_json(path: pathlib.Path) -> dict[str, Any]:
-    """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError."""
+def read_workdir_json(path: pathlib.Path) -> Any:
+    """Contents of a JSON file of a workdir, whatever they are. Raises: WorkdirError."""
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
+
+
+def read_workdir_config(path: pathlib.Path) -> dict[str, Any]:
+    """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError if it is of something else."""
+    stored = read_workdir_json(path)
+    try:
+        described = _flat(stored) if isinstance(stored, dict) else {}
+    except RecursionError as error:
+        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
+    if not isinstance(described.get("model.backbone"), str):
+        raise WorkdirError(f"{path}: holds no config (it names no model.backbone); restore it or use another workdir")
+    return stored
 
 
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
@@ -214,13 +273,13 @@ def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[
     """
     if not path.exists():
         return
-    stored, now = _flat(read_workdir_json(path)), _flat(config)
+    stored, now = _flat(read_workdir_config(path)), _flat(config)
     defaults = _flat(Config().to_json())
     newer = {key: defaults[key] for key in sorted(now.keys() & defaults.keys() - stored.keys()) if matters(key)}
     stored |= newer
     note = dict.fromkeys(newer, " (the default: the workdir is older than this key)")
     differing = [
-        f"{key}: {stored.get(key)!r} there{note.get(key, '')}, {now.get(key)!r} now"
+        f"{key}: {stored.get(key)!r} in the workdir{note.get(key, '')}, {now.get(key)!r} now"
         for key in sorted(stored.keys() | now.keys())
         if stored.get(key) != now.get(key) and matters(key)
     ]

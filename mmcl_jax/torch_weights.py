@@ -19,7 +19,7 @@ from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
-from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_json
+from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_config
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import whole_file
 
@@ -133,7 +133,7 @@ def export_checkpoint(
     if file.exists() and not overwrite:
         raise TorchWeightsError(f"{file}: exists; name another file, or add --overwrite")
     imported = (workdir / IMPORTED).exists()
-    description = read_workdir_json(workdir / (IMPORTED if imported else "config.json"))
+    description = read_workdir_config(workdir / (IMPORTED if imported else "config.json"))
     backbone = description["model"]["backbone"]
     step, variables = checkpoints.read_variables(workdir)
     name = model or backbone

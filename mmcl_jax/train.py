@@ -1,6 +1,7 @@
 """Training: from the clips of the records to checkpoints, evaluations and a log.
 
-`train` opens the run, restores or creates its state, and takes its steps. The way of a clip, downhill:
+`train` opens the run, restores or creates its state, and takes its steps. The path of a clip, from
+caller to callee:
 
     task.train_batches       the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
     Stepper.take             the batch to the devices, one or several steps
@@ -33,9 +34,12 @@ from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, check_room, resident_clips, train_batches
+
+LOCK = "training.lock"  # in the workdir, while a training is at work there
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):
@@ -79,9 +83,22 @@ def train(config: AnyConfig, workdir: pathlib.Path) -> None:
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
       ChildProcessError: a process that reads clips died.
-      DistributedError: the processes of the run were not started alike.
+      DistributedError: the processes of the run were started differently.
+      LockedError: another process is training in the workdir.
     """
-    run = open_run(config, pathlib.Path(workdir))
+    workdir = pathlib.Path(workdir)
+    with _alone(workdir):
+        _train(open_run(config, workdir))
+
+
+def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Lets one training at a time work in this workdir. Of several processes, the first holds the lock."""
+    if jax.process_index():
+        return contextlib.nullcontext()
+    return exclusive(workdir / LOCK, what=f"training in {workdir}", remedy="use another --workdir")
+
+
+def _train(run: Run) -> None:
     state = restore_or_create_state(run)
     run.log.resume(int(state.step))
     _announce(run, state)
@@ -154,7 +171,7 @@ class Stepper:
     """Takes the steps of a run, in order, one or several at once; there is one program for each number of them."""
 
     def __init__(self, run: Run, start: int):
-        """Prepares the batches from step `start` on, and puts resident clips on the devices. To be closed."""
+        """Prepares the batches from step `start` on, and puts resident clips on the devices. Close it after use."""
         task, end = run.task, run.task.num_steps
         image_features = frozen_image_features(task, run.workdir)
         clips = resident_clips(task, run.mesh, image_features) if start < end else None
@@ -171,7 +188,7 @@ class Stepper:
         """The state after the next `count` steps; `state` is donated."""
         batches = list(itertools.islice(self._batches, count))
         joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
-        del batches  # the host holds no more than it must
+        del batches  # so that the host does not hold them twice
         arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
         if count not in self._programs:
             self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
@@ -187,10 +204,10 @@ class Stepper:
 
 
 def dispatches(span: tuple[int, int], steps_per_epoch: int, config: Config) -> Iterator[tuple[int, int]]:
-    """How the steps of `span` are divided into programs: yields (step, how many from it on).
+    """Divides the steps of `span` into programs: yields (first step, number of steps).
 
     That is `steps_per_dispatch`, or one if fewer are left before a step after which something is logged, saved or
-    evaluated: so there are at most two programs, and each is compiled at its first use.
+    evaluated. So there are at most two programs, each compiled at its first use.
     """
     step, end = span
     intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]

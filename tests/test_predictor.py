@@ -29,7 +29,7 @@ def tiny_config(backbone: str, **data):
 
 @functools.cache
 def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3):
-    """A model and variables in which nothing is as it is initialised: alpha, norms and statistics above all."""
+    """A model and variables in which nothing has its initial value: alpha, norms and statistics above all."""
     config = tiny_config(backbone)
     model = BACKBONES[backbone](CLASSES, LAYOUTS[layout], min(channels, 3), config.model)
     clip = jnp.zeros((1, bodies, FRAMES, LAYOUTS[layout].num_joints, channels))
@@ -117,9 +117,12 @@ def test_clips_that_are_not_the_models_are_refused(shape, bodies, message):
         full_predictor()(np.zeros((1, *shape), np.float32), bodies)
 
 
-def test_no_clips_are_refused():
-    with pytest.raises(ValueError, match="N > 0"):
-        full_predictor()(np.zeros((0, 2, FRAMES, 25, 3), np.float32))
+@pytest.mark.parametrize("axis", range(5))
+def test_no_clips_bodies_frames_joints_or_channels_are_refused(axis):
+    shape = [1, 2, FRAMES, 25, 3]
+    shape[axis] = 0
+    with pytest.raises(ValueError, match=r"expected \[N, M, T, V, C\] with N > 0, M > 0, T > 0"):
+        full_predictor()(np.zeros(shape, np.float32))
 
 
 def test_weights_of_another_model_are_refused():
@@ -137,7 +140,7 @@ def test_weights_of_another_model_are_refused():
 
 
 def test_few_bodies():
-    """One to four bodies have code of their own: every number of those that are there, in every place."""
+    """One to four bodies have code of their own: every number of bodies that are present, in every place."""
     model, variables = built("ctrgcn")
     predictor = Predictor(model, skips_absent=True)
     logits = hasty(predictor.logits)

@@ -1,4 +1,4 @@
-"""The log in a workdir: whose it is, and its rows when a run resumes."""
+"""The log in a workdir: which run it belongs to, and its rows when a run resumes."""
 
 import csv
 import json
@@ -70,8 +70,8 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
     with pytest.raises(WorkdirError) as caught:
         RunLog(tmp_path, other, "clips")
     message = str(caught.value)
-    assert "data.stream: 'joint' there, 'bone' now" in message
-    assert "learning_rate: 0.1 there, 0.5 now" in message
+    assert "data.stream: 'joint' in the workdir, 'bone' now" in message
+    assert "learning_rate: 0.1 in the workdir, 0.5 now" in message
     assert "eval_batch_size" not in message
     assert "--workdir" in message
     assert (tmp_path / "config.json").read_text() == before
@@ -123,11 +123,11 @@ def test_an_older_workdir_is_refused_where_a_newer_key_is_not_at_its_default(tmp
     _lacking(tmp_path, "momentum", "data.sampling")
     other = tiny_config("records", momentum=0.5, data__sampling="view_normalised")
     with pytest.raises(
-        WorkdirError, match=r"momentum: 0\.9 there \(the default: the workdir is older than this key\), 0\.5 now"
+        WorkdirError, match=r"momentum: 0\.9 in the workdir \(the default: .* is older than this key\), 0\.5 now"
     ):
         RunLog(tmp_path, other, "clips")
     with pytest.raises(
-        WorkdirError, match=r"data\.sampling: 'crop_resize' there \(the default: the workdir is older than this key"
+        WorkdirError, match=r"data\.sampling: 'crop_resize' in the workdir \(the default: .* is older than this key"
     ):
         check_evaluation(tmp_path, other)
 
@@ -138,7 +138,7 @@ def test_runs_that_are_older_than_compute_dtype_computed_in_float32(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     _lacking(tmp_path, "compute_dtype")
     with pytest.raises(
-        WorkdirError, match=r"compute_dtype: 'float32' there \(the default: the workdir is older than this key"
+        WorkdirError, match=r"compute_dtype: 'float32' in the workdir \(the default: the workdir is older than this key"
     ):
         RunLog(tmp_path, tiny_config("records", compute_dtype="bfloat16"), "clips")
 
@@ -147,13 +147,13 @@ def test_a_key_that_is_no_more_is_refused(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     stored = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**stored, "dropout": 0.5}))
-    with pytest.raises(WorkdirError, match=r"dropout: 0\.5 there, None now"):
+    with pytest.raises(WorkdirError, match=r"dropout: 0\.5 in the workdir, None now"):
         RunLog(tmp_path, tiny_config("records"), "clips")
 
 
 def test_other_clips_are_refused(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
-    with pytest.raises(WorkdirError, match="clips: 'clips' there, 'others' now"):
+    with pytest.raises(WorkdirError, match="clips: 'clips' in the workdir, 'others' now"):
         RunLog(tmp_path, tiny_config("records"), "others")
 
 
@@ -165,3 +165,69 @@ def test_a_broken_config_file_and_checkpoints_without_one_are_refused(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(WorkdirError, match="checkpoints but no config"):
         RunLog(tmp_path, tiny_config("records"), "clips")
+
+
+_HEADER = "epoch,step,train_loss\n"
+
+
+@pytest.mark.parametrize(
+    ("contents", "sound"),
+    [
+        (_HEADER + "1,10,0.5\n2,20\n", ["10"]),
+        (_HEADER + "1,10,0.5\n2\n3,30,0.25\n", ["10", "30"]),
+        (_HEADER + "1,10,0.5,7,8\n2,20,0.25\n", ["20"]),
+        (_HEADER + "one,10,0.5\n2,20,0.x\n3,30,\n", ["30"]),
+        (_HEADER + "1," + "9" * 5000 + ",0.5\n", []),
+        (_HEADER + "1,10,0.5\n\0\0\0\0\n", ["10"]),
+        (_HEADER + '1,10,0.5\n"' + "x" * 200_000, ["10"]),
+        ("<html>\n</html>\n", []),
+        ("epoch,train_loss\n1,0.5\n", []),
+        (b"\xff\xfe\x00\n1\n", []),
+    ],
+)
+def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog, contents, sound):
+    contents = contents.encode() if isinstance(contents, str) else contents
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "metrics.csv").write_bytes(contents)
+    log.resume(40)
+    log.epoch(5, 50, {"train_loss": 0.1, "test_top1": 0.5})
+    log.close()
+    assert [row["step"] for row in _rows(tmp_path)] == [*sound, "50"]
+    assert (tmp_path / "metrics.csv.damaged1").read_bytes() == contents
+    assert f"{tmp_path / 'metrics.csv'}: damaged" in caplog.text
+
+
+@pytest.mark.parametrize("contents", ['{"starts": null}', '{"starts": 3}', "[]", "null", "{}", "[" * 100_000, "{"])
+def test_a_version_file_that_lists_no_starts_is_an_error_with_the_remedy(tmp_path, contents):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "version.json").write_text(contents)
+    with pytest.raises(WorkdirError, match=r"version\.json: unreadable .*restore or remove it"):
+        log.resume(0)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "[]",
+        "null",
+        "3",
+        '"config"',
+        '{"name": "of another program"}',
+        '{"data": [], "model": {}}',
+        '{"data": {"records": "a"}, "model": {"backbone": 3}}',
+        "[" * 100_000,
+        '{"a":' * 900 + "0" + "}" * 900,
+        '{"seed": ' + "9" * 5000 + "}",
+    ],
+)
+def test_a_config_file_of_something_else_is_refused_and_kept(tmp_path, contents):
+    path = tmp_path / "config.json"
+    path.write_text(contents)
+    for check in (lambda: RunLog(tmp_path, tiny_config("records"), "clips"), lambda: _evaluated(tmp_path)):
+        with pytest.raises(WorkdirError, match=r"config\.json: (unreadable|holds no config)"):
+            check()
+    assert path.read_text() == contents
+
+
+def _evaluated(workdir):
+    check_evaluation(workdir, tiny_config("records"))

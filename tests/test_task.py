@@ -1,4 +1,4 @@
-"""What a config means: which text set, which images, which values are refused."""
+"""What a config means: its text set, its images, the values that are refused."""
 
 import functools
 import shutil
@@ -107,6 +107,26 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"data__records": ""}, "records is empty; name the folder"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"data__crop_interval": (0.5,)}, r"data\.crop_interval \(0\.5,\) has 1 values, expected 2"),
+        ({"data__crop_interval": (0.5, 1e30)}, r"crop_interval \(0\.5, 1e\+30\) is not two fractions"),
+        ({"data__crop_interval": (0.9, 0.5)}, r"crop_interval \(0\.9, 0\.5\) is not two fractions"),
+        ({"data__crop_interval": (0.0, 1.0)}, "is not two fractions"),
+        ({"data__crop_interval": (0.5, float("nan"))}, r"data\.crop_interval nan is not a finite number"),
+        ({"data__test_crop": 0.0}, r"test_crop 0\.0 is not a fraction"),
+        ({"data__rotation": -0.3}, r"rotation -0\.3 is not an angle"),
+        ({"weight_decay": float("inf")}, "weight_decay inf is not a finite number"),
+        ({"weight_decay": -1e-4}, r"weight_decay -0\.0001 is negative"),
+        ({"learning_rate": 1e39}, r"learning_rate 1e\+39 is not a finite number of float32"),
+        ({"loss__temperature": float("nan")}, r"loss\.temperature nan is not a finite"),
+        ({"model__mmd_weights": (float("inf"), 0.1)}, r"model\.mmd_weights inf is not a finite"),
+        ({"warmup_epochs": -1}, "warmup_epochs -1 is negative"),
+        ({"drop_epochs": (5, -1)}, "drop_epochs -1 is negative"),
+        ({"momentum": 1.0}, r"momentum 1\.0 is not within 0 and 1"),
+        ({"data__prefetch": -1}, r"data\.prefetch -1 is negative"),
+        ({"seed": 2**63}, "seed has 64 bits"),
+        ({"seed": 10**4000}, "seed has 13288 bits"),
+        ({"num_epochs": 2**64}, "num_epochs has 68 bits"),
+        ({"drop_epochs": (2**31,)}, "drop_epochs has 32 bits"),
+        ({"data__window": -(2**31)}, r"data\.window has 32 bits"),
         ({"log_every_steps": 0}, "log_every_steps 0 is not a positive number"),
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps -1 is negative"),
         ({"model__refinement_terms": 0}, r"model\.refinement_terms 0 is not a positive number"),

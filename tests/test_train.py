@@ -16,6 +16,7 @@ from mmcl_jax import train
 from mmcl_jax.config import Config
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.locks import exclusive
 from tests.helpers import interrupted, runs
 
 pytestmark = pytest.mark.slow
@@ -37,11 +38,25 @@ def test_end_to_end(finished_run):
         assert (finished_run / name).stat().st_size > 0, name
     assert list((finished_run / "tensorboard").glob("events*"))
     assert not list(finished_run.rglob("*.partial*"))
+    assert not (finished_run / train.LOCK).exists()
     assert json.loads((finished_run / "config.json").read_text())["batch_size"] == 8
     scores = runs.read_scores(finished_run)
     assert scores["scores"].shape == (12, 12)
     top1 = (scores["scores"].argmax(axis=1) == scores["labels"]).mean()
     np.testing.assert_allclose(float(last["test_top1"]), top1, rtol=1e-5)
+
+
+def test_a_second_training_in_a_workdir_is_refused_at_start(tiny_records, compiled, tmp_path):
+    workdir = tmp_path / "run"
+    with exclusive(workdir / train.LOCK, what="training", remedy="wait"):
+        holder = (workdir / train.LOCK).read_text()
+        status, text = runs.run(runs.command(tiny_records, workdir), compiled, tmp_path / "log")
+        assert status == 1, text
+        assert "Traceback" not in text
+        for part in (str(workdir / train.LOCK), f"process {os.getpid()} of", "use another --workdir"):
+            assert part in text
+        assert [path.name for path in workdir.iterdir()] == [train.LOCK]
+        assert (workdir / train.LOCK).read_text() == holder
 
 
 def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run, tiny_records, compiled, tmp_path):
@@ -53,10 +68,12 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
     assert status == -signal.SIGKILL, text
     reached = runs.saved_steps(workdir)[-1]
     assert reached in (3, 6), text
+    assert (workdir / train.LOCK).exists()
 
     status, text = runs.run(interrupted.training(command(), "SIGTERM", 10), compiled, log)
     assert status == 0, text
     assert f"resuming at step {reached} of {runs.STEPS}" in text
+    assert "has ended; it is taken over" in text
     assert "stopped by signal; saved at step 10" in text
     assert runs.saved_steps(workdir)[-1] == 10
 
@@ -69,8 +86,8 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
 
 
 def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_path):
-    # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
-    # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
+    # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs diverge
+    # after a few steps on any devices. So each of 20 steps is compared from the same state.
     command = [sys.executable, "-m", "tests.helpers.device_losses", str(tiny_records), "20"]
     status, text = runs.run(command, compiled, tmp_path / "log", devices=8, hasty=True)
     assert status == 0, text

@@ -1,4 +1,4 @@
-"""The page of `experiments.report` in a browser: matrices zoom and tell their cells, choices choose, skeletons move."""
+"""The page of `experiments.report` in a browser: matrices zoom and describe their cells, skeletons move."""
 
 import json
 import re
@@ -48,7 +48,7 @@ class Matrix:
         self.window.show(self.canvas)
 
     def point(self, right: float, down: float) -> str:
-        """Points at a place, or taps it; returns what is then said."""
+        """Points at a place, or taps it; returns the text that appears."""
         x, y = self.window.middle(self.canvas, right, down)
         if self.window.page.evaluate("matchMedia('(pointer: coarse)').matches"):
             self.window.page.touchscreen.tap(x, y)

@@ -13,9 +13,9 @@ from tests.helpers import score_files
 
 # Second stream of the clips of score_files. By hand, the labels being 0, 1, 2:
 #           first      second        first + 2 second
-#   walk_1  (2, 1, 0)  (0, 0.25, 0)  (2, 1.5, 0)  right, as the first alone; the second is wrong
+#   walk_1  (2, 1, 0)  (0, 0.25, 0)  (2, 1.5, 0)  right, as only the first; the second is wrong
 #   sit_1   (1, 2, 0)  (0, 1, 0)     (1, 4, 0)    right, as both
-#   throw_1 (3, 0, 2)  (0, 0, 1)     (3, 0, 4)    right, as the second alone
+#   throw_1 (3, 0, 2)  (0, 0, 1)     (3, 0, 4)    right, as only the second
 SECOND = np.array([[0.0, 0.25, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 FUSED = [[2.0, 1.5, 0.0], [1.0, 4.0, 0.0], [3.0, 0.0, 4.0]]
 
@@ -65,7 +65,7 @@ def test_normalised_scores_have_length_one(two):
 
 
 def _streams(tmp_path, streams):
-    """A workdir a stream, as far as the ensemble looks at it."""
+    """A workdir per stream, with the files that the ensemble reads."""
     for stream in streams:
         folder = tmp_path / stream
         folder.mkdir()

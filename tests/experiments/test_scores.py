@@ -1,4 +1,4 @@
-"""Score files: ours and the released code's read alike, and what is malformed refused with the reason."""
+"""Score files: ours and the released code's read alike, and malformed ones refused with the reason."""
 
 import json
 import pickle

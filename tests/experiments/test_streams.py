@@ -13,7 +13,7 @@ from tests.helpers import runs
 
 
 def tiny_overrides(records) -> list[str]:
-    """What makes a config as small as that of the tests' finished run."""
+    """Overrides that make a config as small as that of the tests' finished run."""
     return [f"--config.{key}={value}" for key, value in {**runs.TINY, "data.records": str(records)}.items()]
 
 
@@ -80,7 +80,7 @@ def test_streams_are_trained_fused_and_not_trained_again(
     streams.main(arguments)
     assert "hd_joint: finished" in capfd.readouterr().out
     assert "fitted by coordinate search on 12 other clips" in (folder / "streams.md").read_text()
-    with pytest.raises(SystemExit, match=r"made by another config: .*seed: 0 there, 5 now"):
+    with pytest.raises(SystemExit, match=r"made by another config: .*seed: 0 in the workdir, 5 now"):
         streams.main([*arguments, "--config.seed=5"])
 
 

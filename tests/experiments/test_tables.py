@@ -1,4 +1,4 @@
-"""The paper's tables: their rows as configs, what is measured and what is not, and gains by class."""
+"""The paper's tables: their rows as configs, which are measured and which are not, and gains by class."""
 
 import shutil
 

@@ -72,7 +72,7 @@ def test_the_same_clips_elsewhere_have_the_same_scores(finished_run, moved_recor
 
 
 def _refine_by_hand(scores, workdir, target):
-    """Eq. 8 in numpy; the text standardised by the training clips of the source, as the demo's config has it."""
+    """Eq. 8 in numpy; the text standardized by the training clips of the source, as the demo's config has it."""
     source = Records(json.loads((workdir / "config.json").read_text())["data"]["records"])
     text_set = "stand_in/holding/token_ids"
     training = np.array([source.text(row, text_set) for row in source.select("xsub", "train")])
@@ -214,7 +214,7 @@ def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
     [
         ([], r"no config\.json \(imported weights store no config\); give its config"),
         (["--config.data.window=16"], "without --config"),
-        (["--config=configs/ntu120.py:xsub,joint"], "made by another config: model.base_channels: 4 there, 64 now"),
+        (["--config=configs/ntu120.py:xsub,joint"], "another config: model.base_channels: 4 in the workdir, 64 now"),
         ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* set --source to them"),
         (["--config=configs/nw_ucla.py:joint", "--config.model.base_channels=4"], "a model of 120 classes, 25 joints"),
         ([*_NTU, "--labels=nowhere.json"], r"nowhere\.json"),

@@ -1,4 +1,4 @@
-"""`experiments.parity`: references written here with other seeds, shapes and names; mistakes of every kind are seen."""
+"""`experiments.parity`: references written here with other seeds, shapes and names; every kind of mistake is found."""
 
 import json
 import subprocess

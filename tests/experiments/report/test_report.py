@@ -178,7 +178,7 @@ def test_clips_come_from_the_records_where_they_are(tmp_path):
     run = make_run(tmp_path / "a", records=tmp_path / "moved", **arrays)
     data = data_of(run)
     assert "moved" in data["records_problem"]
-    assert len(data["hardest"]) == 3  # what the scores say of them is shown all the same
+    assert len(data["hardest"]) == 3  # their scores are shown all the same
     assert not any("skeleton" in clip for clip in data["hardest"])
     data = data_of(run, moved=tmp_path / "records")
     assert data["records_problem"] is None
