@@ -299,4 +299,4 @@ def test_the_command_wants_one_of_two():
         result = subprocess.run(
             [sys.executable, "-m", "experiments.parity", *arguments], cwd=ROOT, capture_output=True, text=True
         )
-        assert result.returncode == 2 and "one of the two" in result.stderr
+        assert result.returncode == 2 and "give either a folder" in result.stderr
