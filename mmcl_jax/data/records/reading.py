@@ -140,8 +140,17 @@ class Records:
         return rows
 
     def skeleton(self, row: int) -> np.ndarray:
-        """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length."""
+        """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length.
+
+        Raises: RecordsError if it is damaged, or a coordinate is not finite, in whichever frame.
+        """
         clip = self._skeletons.read(int(row))["skeleton"]
+        if not np.isfinite(clip).all():
+            frame = int(np.argwhere(~np.isfinite(clip))[0, 0])
+            raise RecordsError(
+                f"{self.root / SKELETONS}: clip {self.index['name'][row]} has a coordinate that is not finite in frame "
+                f"{frame}; prepare again, which sets such clips aside"
+            )
         return np.ascontiguousarray(clip.transpose(1, 0, 2, 3))
 
     def image(self, row: int, size: int) -> np.ndarray:
