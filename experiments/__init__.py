@@ -1,1 +1,1 @@
-"""Runs, compares and shows what the library does."""
+"""Runs experiments with the library, compares their results, and shows them."""

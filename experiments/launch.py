@@ -1,4 +1,4 @@
-"""Runs of the main command, each in a process of its own: what a run is, how far it is, and doing or resuming it."""
+"""Runs of the main command, each in its own process: describes a run, reads its progress, starts or resumes it."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ class LaunchError(MMCLError, RuntimeError):
 
 
 class Stopped(Exception):
-    """A run was stopped by a signal; it saved, and the same command resumes it."""
+    """A signal stopped a run; the run saved its state, and the same command resumes it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Run:
 
     Attributes:
       config: config file with its arguments.
-      workdir: its folder.
-      overrides: values of config keys, `("seed", "1")`; of a key that comes twice the last counts.
+      workdir: folder of the run.
+      overrides: values of config keys, such as `("seed", "1")`; of a repeated key the last value counts.
     """
 
     config: str
@@ -49,22 +49,22 @@ class Run:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `python`."""
+        """The arguments after `python`."""
         keys = [f"{_PREFIX}{key}={value}" for key, value in dict(self.overrides).items()]
         return ["-m", "mmcl_jax.main", f"--config={self.config}", f"--workdir={self.workdir}", *keys]
 
     def __str__(self) -> str:
-        """The command, to be copied into a shell."""
+        """The command, to copy into a shell."""
         return shlex.join(["python", *self.arguments])
 
     def read_config(self) -> "ConfigDict":
-        """The config as the run sees it. Raises: LaunchError."""
+        """The config as the run reads it. Raises: LaunchError."""
         return read_config(self.config, tuple(dict(self.overrides).items()))
 
     def epochs_done(self) -> int:
-        """Whole epochs in the workdir, of this very config; 0 where there is no run yet.
+        """The number of complete epochs of this config in the workdir; 0 if the run has not started.
 
-        Raises: WorkdirError where another config made it, LaunchError where its log cannot be read.
+        Raises: WorkdirError if another config made the workdir, LaunchError if its log cannot be read.
         """
         if not (self.workdir / "config.json").exists():
             return 0
@@ -73,18 +73,18 @@ class Run:
         return int(rows[-1]["epoch"]) if rows else 0
 
     def is_finished(self) -> bool:
-        """Whether the last epoch and its scores are there. Raises: as `epochs_done`, ScoresError."""
+        """Whether the last epoch and its scores are present. Raises: as `epochs_done`, and ScoresError."""
         scores = self.workdir / "scores_test.npz"
         if self.epochs_done() != self.read_config().num_epochs or not scores.exists():
             return False
         return read_scores(scores).step == int(_epochs(self.workdir)[-1]["step"])
 
     def execute(self) -> None:
-        """Trains, or resumes, in a process of its own, whose output goes where ours goes.
+        """Starts or resumes the training in its own process, which prints to the same terminal.
 
-        A signal to stop is passed on; the run saves and ends. Raises: Stopped, LaunchError.
+        A stop signal is passed on; the run saves its state and ends. Raises: Stopped, LaunchError.
         """
-        # A session of its own: Ctrl-C in a terminal would reach the run twice, and the second stops it unsaved.
+        # A separate process group: otherwise Ctrl-C would reach the run twice, and the second one stops it unsaved.
         process = subprocess.Popen([sys.executable, *self.arguments], start_new_session=True)
         asked = False
         try:
@@ -99,7 +99,7 @@ class Run:
             if process.poll() is None:  # interrupted a second time
                 process.send_signal(signal.SIGINT)
                 process.wait()
-        if asked and process.returncode == -signal.SIGTERM:  # before it could listen: nothing was done that is lost
+        if asked and process.returncode == -signal.SIGTERM:  # before it installed its handler; no work is lost
             raise Stopped(f"{self.workdir}: stopped; start the same command again")
         if process.returncode:
             raise LaunchError(f"{self.workdir}: the run ended with status {process.returncode}; its message is above")
@@ -108,13 +108,13 @@ class Run:
 
 
 def read_config(config: str, overrides: Sequence[tuple[str, str]] = ()) -> "ConfigDict":
-    """The config of a file with its arguments and some keys set, as the main command reads it. Raises: LaunchError."""
+    """The config of a file with its arguments and overrides, as the main command reads it. Raises: LaunchError."""
     arguments = ["config", f"--config={config}", *(f"{_PREFIX}{key}={value}" for key, value in overrides)]
     values = flags.FlagValues()
     config_files.define_flag("config", values, sys_argv=arguments)
     try:
         values(arguments)
-        values.config.lock()  # a file that could not be loaded says so when it is first used
+        values.config.lock()  # a file that could not be loaded raises when it is first used
     except (AttributeError, KeyError) as error:
         raise LaunchError(f"{config}: no such config key: {' '.join(str(error.args[0]).split())}") from error
     except (flags.Error, OSError, ValueError, TypeError) as error:
@@ -123,12 +123,12 @@ def read_config(config: str, overrides: Sequence[tuple[str, str]] = ()) -> "Conf
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The overrides among what a parser did not know. Raises: LaunchError for anything else."""
+    """The overrides among the arguments that a parser did not know. Raises: LaunchError for any other argument."""
     overrides = []
     for argument in arguments:
         key, equals, value = argument.removeprefix(_PREFIX).partition("=")
         if not argument.startswith(_PREFIX) or not equals:
-            raise LaunchError(f"{argument!r} is no option; a config key is set as {_PREFIX}KEY=VALUE")
+            raise LaunchError(f"{argument!r} is not an option; set a config key as {_PREFIX}KEY=VALUE")
         overrides.append((key, value))
     return tuple(overrides)
 
@@ -142,4 +142,4 @@ def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
         return [row for row in rows if int(row["epoch"]) and int(row["step"])]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise LaunchError(f"{path}: unreadable ({error!r}); restore it, or start in another workdir") from error
+        raise LaunchError(f"{path}: unreadable ({error!r}); restore it, or use another workdir") from error

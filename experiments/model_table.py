@@ -1,13 +1,13 @@
-"""Prints a Markdown table of every backbone and image encoder: parameters and multiply-adds, beside the published ones.
+"""Prints a Markdown table of all backbones and image encoders: parameters, multiply-adds, and the published figures.
 
     python -m experiments.model_table [--update docs/performance.md]
 
-The setting is NTU RGB+D 120's: 120 classes, 25 joints, one clip of 64 frames with both bodies; for an encoder, one
-image of its own size. Multiply-adds are those of every matrix product and convolution that inference traces (the jaxpr,
-before XLA optimises it), products with padding included; papers of this field call one a FLOP. XLA's own cost analysis
-is not used: it counts elementwise operations as well, and depends on how the compiler fuses.
+The setting is that of NTU RGB+D 120: 120 classes, 25 joints, one clip of 64 frames with both bodies; for an encoder,
+one image of its own size. Multiply-adds are counted over all matrix products and convolutions that inference traces (in
+the jaxpr, before XLA optimizes it), including products with padding; papers in this field call one multiply-add a FLOP.
+XLA's cost analysis is not used, because it also counts elementwise operations and depends on how the compiler fuses.
 
-`--update` writes the table into a file, between its markers.
+`--update` writes the table into a file, between its two markers.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
+from mmcl_jax.runtime.files import write_whole
 
 BEGIN = "<!-- begin: python -m experiments.model_table --update docs/performance.md -->"
 END = "<!-- end: experiments.model_table -->"
@@ -33,7 +34,7 @@ _COLUMNS = ("model", "input", "parameters", "multiply-adds", "published (table 7
 
 
 def rows() -> list[dict[str, str]]:
-    """The table, a row a model."""
+    """The table, one row per model."""
     layout, options = LAYOUTS["ntu"], get_config().model
     clip = jax.ShapeDtypeStruct((1, BODIES, FRAMES, layout.num_joints, 3), jnp.float32)
     table = []
@@ -68,7 +69,7 @@ def text() -> str:
 
 
 def markdown() -> str:
-    """The table as it stands in docs/performance.md, between its markers."""
+    """The table between its two markers, as `--update` writes it."""
     return "\n".join([BEGIN, text(), END])
 
 
@@ -79,7 +80,7 @@ def update(path: pathlib.Path) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise MMCLError(f"{path}: the lines {BEGIN!r} and {END!r} are missing; the table goes between them")
-    path.write_text(before + markdown() + after, encoding="utf-8")
+    write_whole(path, before + markdown() + after)
 
 
 def main() -> None:

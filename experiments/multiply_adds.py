@@ -1,4 +1,4 @@
-"""Multiply-adds of a traced program: what papers of this field call FLOPs. Needs nothing but jax."""
+"""Counts the multiply-adds of a traced program, which papers in this field call FLOPs. Needs only jax."""
 
 import math
 
@@ -6,11 +6,11 @@ from jax.extend.core import jaxprs_in_params
 
 
 def multiply_adds(jaxpr) -> int:
-    """Multiply-adds of the matrix products and convolutions in a jaxpr (`jax.make_jaxpr(f)(...).jaxpr`).
+    """Counts the multiply-adds of the matrix products and convolutions in a jaxpr (`jax.make_jaxpr(f)(...).jaxpr`).
 
-    Products with padding count, elementwise operations and sums do not.
+    Products with padding count; elementwise operations and sums do not.
 
-    Raises: ValueError for a loop, or for branches of unequal work, which the program does not tell.
+    Raises: ValueError for a loop, or for branches of unequal work: their number depends on the data.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -24,7 +24,7 @@ def multiply_adds(jaxpr) -> int:
             total += equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval
-            # Kernel values that one output value sees: all of them, over the number of output channels.
+            # The number of kernel values per output value: all of them, divided by the number of output channels.
             features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
             total += equation.outvars[0].aval.size * (kernel.size // features)
         inner = sum(branches) if branches else sum(multiply_adds(part) for part in jaxprs_in_params(params))

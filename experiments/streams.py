@@ -1,18 +1,20 @@
-"""Trains, or resumes, several streams of one config, each in a process of its own, and fuses their scores.
+"""Trains or resumes several streams of one config, each in its own process, and fuses their scores.
 
     python -m experiments.streams --config=configs/nw_ucla.py:joint --workdir=workdir/nw_ucla \\
         [--streams=joint,bone,joint_motion,bone_motion] [--config.KEY=VALUE ...]
 
-A stream's run is DIR/STREAM. It is the main command's with the same config and `--config.data.stream=STREAM`, and can
-be started or resumed by that too; a config argument that is a stream's name is replaced by this one's, so that
-`configs/nw_ucla.py:joint,short` means the short schedule for all. `hd_joint` and `hd_bone` are joints and bones from
-HD-Graph (`--config.model.graph=hierarchical`), the paper's fifth and sixth.
+The run of a stream is DIR/STREAM. It is a run of the main command with the same config and
+`--config.data.stream=STREAM`, and the main command can start or resume it too. A config argument that is the name of a
+stream is replaced by the run's own stream, so `configs/nw_ucla.py:joint,short` means the short schedule for every
+stream. `hd_joint` and `hd_bone` are joints and bones with HD-Graph (`--config.model.graph=hierarchical`), the fifth and
+sixth stream of the paper.
 
-Where all are done, DIR/streams.md holds a row a run and the ensembles: with equal weights, with published ones where
-there are any for dataset, protocol and streams, and with weights fitted on the validation split where the config holds
-one out. DIR/scores_ensemble.npz has the fused scores, by the published weights, or equal ones. Started again, runs that
-are finished are not touched. (All streams in one compiled program are slower on a CPU, and hold the activations of all
-at once; `python -m experiments.benchmark streams` measures it, also on a GPU, where we have not.)
+When all runs are finished, DIR/streams.md has one row per run, and the ensembles: with equal weights, with published
+weights if there are any for the dataset, protocol and streams, and with weights fitted on the validation split if the
+config has one. DIR/scores_ensemble.npz has the scores fused with the published weights, or else with equal ones. The
+command can be started again; finished runs are not changed. (On a CPU, training all streams in one compiled program is
+slower and holds the activations of all of them at once. `python -m experiments.benchmark streams` measures it, also on
+a GPU, where we have not measured it.)
 """
 
 import argparse
@@ -27,18 +29,19 @@ from experiments.summarise import summarise
 from mmcl_jax.data.records import Records
 from mmcl_jax.data.transforms import STREAMS
 from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.runtime.files import write_whole
 
 HD_STREAMS = ("hd_joint", "hd_bone")
 
 
 def stream_run(config: str, stream: str, workdir: pathlib.Path, overrides: Sequence[tuple[str, str]] = ()) -> Run:
-    """The run of one stream, see above; `overrides` hold for all streams, but for what makes this one.
+    """The run of one stream (see above). `overrides` apply to all streams, except for the keys that select this one.
 
     Raises: LaunchError.
     """
     file, colon, arguments = config.partition(":")
     if (named := read_config(config).data.stream) not in STREAMS:
-        raise LaunchError(f"--config={config}: {named!r} is none of the streams {', '.join(STREAMS)}")
+        raise LaunchError(f"--config={config}: the stream {named!r} is not one of {', '.join(STREAMS)}")
     sees = stream.removeprefix("hd_")
     replaced = [sees if argument in STREAMS else argument for argument in arguments.split(",")]
     own = [("data.stream", sees), *([("model.graph", "hierarchical")] if stream != sees else [])]
@@ -46,7 +49,7 @@ def stream_run(config: str, stream: str, workdir: pathlib.Path, overrides: Seque
 
 
 def published_weights(run: Run, streams: Sequence[str]) -> str | None:
-    """Key of the preset for the records, protocol and streams of a run; None: nothing is published for these."""
+    """The preset for the records, protocol and streams of a run; None: no weights are published for them."""
     data = run.read_config().data
     dataset = Records(data.records).info.dataset
     for name, preset in ensemble.PRESETS.items():
@@ -56,7 +59,7 @@ def published_weights(run: Run, streams: Sequence[str]) -> str | None:
 
 
 def summary(runs: dict[str, Run]) -> tuple[str, scores.Scores]:
-    """Markdown of finished runs by stream and of their ensembles, and the fused scores. Raises: ScoresError."""
+    """Markdown of finished runs and of their ensembles, and the fused scores. Raises: ScoresError."""
     rows = [{"stream": stream, **summarise(run.workdir)} for stream, run in runs.items()]
     text = markdown_table(rows[0], (row.values() for row in rows))
     if len(runs) == 1:
@@ -77,7 +80,7 @@ def summary(runs: dict[str, Run]) -> tuple[str, scores.Scores]:
             shown = ", ".join(f"{value:.3g}" for value in weights.values)
             scaled = "L2" if normalise else "no"
             ensembles.append((weights.source, shown, scaled, *ensemble.accuracies(found, files[0])))
-    columns = ("ensemble of " + ", ".join(runs), "weights", "normalised", "top-1 %", "top-5 %", "mean class %")
+    columns = ("ensemble of " + ", ".join(runs), "weights", "normalized", "top-1 %", "top-5 %", "mean class %")
     return f"{text}\n\n{markdown_table(columns, ensembles)}", dataclasses.replace(fused, step=None)
 
 
@@ -86,13 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="config file with its arguments")
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="folder of all runs")
-    parser.add_argument("--streams", default=",".join(STREAMS), help=f"of {', '.join((*STREAMS, *HD_STREAMS))}")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="the folder of all runs")
+    parser.add_argument(
+        "--streams", default=",".join(STREAMS), help=f"comma-separated, of {', '.join((*STREAMS, *HD_STREAMS))}"
+    )
     options, rest = parser.parse_known_args(arguments)
     streams = options.streams.split(",")
     for stream in streams:
         if stream not in (*STREAMS, *HD_STREAMS) or streams.count(stream) > 1:
-            parser.error(f"--streams={options.streams}: {stream!r} comes twice, or is not a stream; see --help")
+            parser.error(f"--streams={options.streams}: {stream!r} is repeated or not a stream; see --help")
     with plain_errors("interrupted"):
         try:
             overrides = split_overrides(rest)
@@ -107,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text, fused = summary(runs)
             title = f"# Streams of `{options.config}`" + "".join(f", {key}={value}" for key, value in overrides)
             page = options.workdir / "streams.md"
-            page.write_text(f"{title}\n\nLast epochs, from the skeleton alone.\n\n{text}\n", encoding="utf-8")
+            write_whole(page, f"{title}\n\nLast epochs, from the skeleton only.\n\n{text}\n")
             print(f"\n{text}\n\nsummary: {page}")
             if len(runs) > 1:
                 scores.write_scores(options.workdir / "scores_ensemble.npz", fused)

@@ -1,9 +1,9 @@
-"""Prints a Markdown table of finished or running runs, and mean and deviation where all are finished and
-differ in their seeds alone.
+"""Prints a Markdown table of finished or running runs.
 
     python -m experiments.summarise WORKDIR [WORKDIR ...]
 
-The accuracy is the last epoch's; the best test epoch stands beside it, as papers of this field report it.
+The accuracy is that of the last epoch. The best test epoch, which papers in this field report, is shown beside it. If
+all runs are finished and differ only in their seeds, the mean and the standard deviation are printed too.
 """
 
 import argparse
@@ -20,7 +20,7 @@ _COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last to
 
 
 def summarise(workdir: pathlib.Path) -> dict[str, str]:
-    """One row of the table. Raises: WorkdirError, naming the file, if the folder holds no epoch of a run."""
+    """One row of the table. Raises: WorkdirError, naming the file, if the folder has no evaluated epoch of a run."""
     try:
         config = json.loads((workdir / "config.json").read_text())
         starts = json.loads((workdir / "version.json").read_text())["starts"]
@@ -30,7 +30,7 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
         raise WorkdirError(f"{workdir}: not the workdir of a run ({error})") from error
     evaluated = [row for row in rows if row.get("test_top1")]
     if not evaluated:
-        raise WorkdirError(f"{workdir / 'metrics.csv'}: no evaluated epoch yet; let the run go on")
+        raise WorkdirError(f"{workdir / 'metrics.csv'}: no evaluated epoch yet; let the run continue")
     last = evaluated[-1]
     return {
         "workdir": str(workdir),
@@ -46,7 +46,7 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
 
 
 def _distinct(starts: list[dict[str, str]], key: str) -> str:
-    """The values of `key` over the starts of a run, each once: a resumed run may have several."""
+    """The different values of `key` in the starts of a run; a resumed run may have several."""
     return ", ".join(dict.fromkeys(start[key] for start in starts))
 
 
@@ -63,7 +63,7 @@ def _is_finished(row: dict[str, str]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdirs", nargs="+", type=pathlib.Path)
+    parser.add_argument("workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR", help="folders of runs")
     workdirs = parser.parse_args().workdirs
     with plain_errors("interrupted"):
         rows = [summarise(workdir) for workdir in workdirs]
@@ -72,7 +72,7 @@ def main() -> None:
         accuracies = [float(row["last top-1"]) for row in rows]
         print(
             f"\nlast epoch, {len(rows)} runs: mean {statistics.mean(accuracies):.2f} %, "
-            f"sample deviation {statistics.stdev(accuracies):.2f}"
+            f"sample standard deviation {statistics.stdev(accuracies):.2f}"
         )
 
 

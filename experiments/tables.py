@@ -1,23 +1,24 @@
-"""The paper's ablations, tables 3 to 6, 8 and 9, as sweeps over one config; table 7 from the code; table 1 from scores.
+"""Reproduces the paper's ablations: tables 3 to 6, 8 and 9 as sweeps of one config, and tables 1 and 7.
 
-    python -m experiments.tables 6 --workdir=workdir/tables                  what is measured so far, as Markdown
+    python -m experiments.tables 6 --workdir=workdir/tables                  finished results, as Markdown
     python -m experiments.tables 3 4 5 6 8 9 --workdir=workdir/tables --list   the commands of all runs
     python -m experiments.tables 6 --workdir=workdir/tables --run [--seeds=0,1,2] [--rows=1,5] [--config.KEY=VALUE ...]
     python -m experiments.tables 7
     python -m experiments.tables 1 BASELINE OTHER [--most=10]
 
-The config is `--config`, by default configs/ntu120.py:xsub,joint; a row of a table sets the keys that make it. A row's
-accuracy is the last epoch's from the skeleton alone, mean and sample deviation over the seeds, its gain that over the
-table's first row with the same backbone and stream, seed by seed. `--run` trains, or resumes, run after run, and goes
-on with the next where one fails. Runs that tables share are trained once. Published figures are of NTU RGB+D 120 X-Sub,
-best epoch on the test set, one run.
+The config is `--config`, by default configs/ntu120.py:xsub,joint; each row of a table sets the keys that define it. The
+accuracy of a row is that of the last epoch, from the skeleton only: mean and sample standard deviation over the seeds.
+Its gain is the difference, seed by seed, to the first row of the table with the same backbone and stream. `--run`
+starts or resumes the runs in order, and continues with the next if one fails. Without options the command prints
+finished rows and marks the others. Runs that several tables share are trained once. Published figures are for NTU RGB+D
+120 X-Sub: best epoch on the test set, one run.
 
-Text sets (table 5 and 9) are those that data_prep.text_features writes by default, `blip/holding`, `blip/head`,
-`blip/foot`; for MiniGPT-4 an open model of its design, `instructblip-flan-t5-xl/holding`. Others:
-`--text=MiniGPT-4=my_model/holding`. The paper does not say which streams table 8 fuses; by its accuracies they are the
-four streams, four streams, and the six of its table 2, with their published weights.
+The text sets of tables 5 and 9 are those that data_prep.text_features writes by default, `blip/holding`, `blip/head`
+and `blip/foot`, and for MiniGPT-4 an open model of the same design, `instructblip-flan-t5-xl/holding`. To use another:
+`--text=MiniGPT-4=my_model/holding`. The paper does not say which streams table 8 fuses. By their accuracies, its rows
+are the four streams, the four streams, and the six of its table 2, with their published weights.
 
-Table 1 takes two score files or workdirs of the same clips and lists the classes that gained and lost most.
+Table 1 takes two score files or workdirs of the same clips, and lists the classes that gained and lost most.
 """
 
 import argparse
@@ -48,22 +49,22 @@ TEXT_SETS = {
     "foot": "blip/foot",
     "holding": "blip/holding",
 }
-_RUN_ERRORS = (LaunchError, WorkdirError, ScoresError)  # of one run; the others may be fine
+_RUN_ERRORS = (LaunchError, WorkdirError, ScoresError)  # errors of one run; other runs may be fine
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a table: what it sets, of which streams it is, and what the paper has there.
+    """One row of a table: its settings, its streams, and the published figure.
 
     Attributes:
-      cells: what tells it from the others, as the paper's columns.
-      published: top-1 in percent.
-      backbone: key of BACKBONES.
+      cells: the cells that distinguish it from other rows, in the paper's columns.
+      published: top-1 accuracy in percent.
+      backbone: a key of BACKBONES.
       fam: lambda_1; 0: no FAM.
       frm: lambda_2; 0: no FRM.
-      streams: fused if more than one.
-      encoder: FAM's image encoder.
-      text: key of TEXT_SETS.
+      streams: fused, if there are several.
+      encoder: image encoder of the FAM; empty: not set.
+      text: a key of TEXT_SETS; empty: not set.
     """
 
     cells: tuple[str, ...]
@@ -76,7 +77,7 @@ class Row:
     text: str = ""
 
     def overrides(self, text_sets: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        """The config keys that make the row, but for the stream; what its modules do not read is not set."""
+        """The config keys that define the row, except for the stream. Keys that its modules do not read are not set."""
         keys = [
             ("model.backbone", self.backbone),
             ("loss.contrastive_weight", f"{self.fam:g}"),
@@ -91,7 +92,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the paper: its caption, the names of the columns that tell rows apart, and the rows."""
+    """A table of the paper: caption, names of the columns that distinguish rows, and rows."""
 
     caption: str
     columns: tuple[str, ...]
@@ -189,7 +190,7 @@ class Sweep:
     text_sets: dict[str, str]
 
     def runs(self, row: Row, seed: int) -> list[Run]:
-        """The runs of a row with one seed, one a stream. What makes a run is in its folder's name."""
+        """The runs of a row with one seed, one per stream. The folder's name contains all settings of the run."""
         runs = []
         for stream in row.streams:
             keys = (*self.overrides, *row.overrides(self.text_sets))
@@ -200,7 +201,7 @@ class Sweep:
         return runs
 
     def accuracy(self, row: Row, seed: int) -> float | None:
-        """Top-1 in percent of a row with one seed; None: not all of its runs are finished."""
+        """Top-1 accuracy of a row with one seed, in percent; None: some of its runs are not finished."""
         runs = self.runs(row, seed)
         if not all(run.is_finished() for run in runs):
             return None
@@ -213,7 +214,7 @@ class Sweep:
 
 
 def fusion_weights(run: Run, streams: Sequence[str]) -> np.ndarray | None:
-    """Published weights of these streams, in their order, for the records of a run; None: there are none."""
+    """Published weights of these streams, in order, for the records of a run; None: there are none."""
     name = published_weights(run, streams)
     if name is None:
         return None
@@ -222,7 +223,7 @@ def fusion_weights(run: Run, streams: Sequence[str]) -> np.ndarray | None:
 
 
 def sweep_table(table: Table, rows: Sequence[Row], sweep: Sweep) -> tuple[str, list[str]]:
-    """Markdown of the rows, those whose runs are not done shown as such; and what of them cannot be read, in words."""
+    """Markdown of the rows, with unfinished rows marked; and the errors of runs that cannot be read."""
     failed: list[str] = []
     baselines = [
         next(other for other in table.rows if (other.backbone, other.streams[0]) == (row.backbone, row.streams[0]))
@@ -247,7 +248,7 @@ def sweep_table(table: Table, rows: Sequence[Row], sweep: Sweep) -> tuple[str, l
 
 
 def _accuracies(row: Row, sweep: Sweep, failed: list[str]) -> dict[int, float | None]:
-    """Percent by seed, None where runs are missing or, which goes into `failed`, cannot be read."""
+    """Percent by seed; None if runs are missing or cannot be read. Reading errors are added to `failed`."""
     found: dict[int, float | None] = {}
     for seed in sweep.seeds:
         found[seed] = None
@@ -259,7 +260,7 @@ def _accuracies(row: Row, sweep: Sweep, failed: list[str]) -> dict[int, float | 
 
 
 def _spread(values: list[float], sign: str = "") -> str:
-    """Mean and sample deviation, and of how many."""
+    """Mean, sample standard deviation, and their number."""
     if not values:
         return "-"
     mean = f"{statistics.mean(values):{sign}.2f}"
@@ -271,21 +272,21 @@ def _progress(row: Row, sweep: Sweep) -> str:
     try:
         return _count(runs)
     except _RUN_ERRORS:
-        return "cannot be read, see below"
+        return "unreadable, see below"
 
 
 def _count(runs: Sequence[Run]) -> str:
     finished = sum(run.is_finished() for run in runs)
     begun = [run for run in runs if not run.is_finished() and run.epochs_done()]
-    epochs = "".join(f", one at epoch {run.epochs_done()} of {run.read_config().num_epochs}" for run in begun)
-    return f"{finished} of {len(runs)} runs done{epochs}" if finished or begun else "not run"
+    epochs = "".join(f", one after epoch {run.epochs_done()} of {run.read_config().num_epochs}" for run in begun)
+    return f"{finished} of {len(runs)} runs finished{epochs}" if finished or begun else "not run"
 
 
 def class_gains(baseline: scores.Scores, other: scores.Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Accuracy by class of two runs on the same clips, over the classes that occur.
+    """Accuracy per class of two runs on the same clips, for the classes that occur.
 
     Returns:
-      (classes, counts, accuracies, gains): int `[J]`, clips of each, percent `[2, J]` before and after, points `[J]`.
+      (classes, counts, accuracies, gains): int `[J]`, clips per class, percent `[2, J]` before and after, points `[J]`.
     """
     before, after = (classification_metrics(file.scores, file.labels).confusion for file in (baseline, other))
     counts = before.sum(axis=1)
@@ -295,7 +296,7 @@ def class_gains(baseline: scores.Scores, other: scores.Scores) -> tuple[np.ndarr
 
 
 def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str:
-    """Table 1: accuracy by class of two runs on the same clips, those that gained most and those that lost most."""
+    """Table 1: accuracy per class of two runs on the same clips, for the classes that gained and lost most."""
     before, after = (classification_metrics(file.scores, file.labels) for file in (baseline, other))
     there, counts, shares, gains = class_gains(baseline, other)
     order = np.argsort(-gains, kind="stable")
@@ -314,20 +315,20 @@ def gains_table(baseline: scores.Scores, other: scores.Scores, most: int) -> str
     columns = ("action", "class", "clips", f"{baseline.path} %", f"{other.path} %", "gain")
     return (
         f"{markdown_table(columns, rows)}\n\nAll classes: {(gains > 0).sum()} gained, {(gains < 0).sum()} lost, "
-        f"{(gains == 0).sum()} stayed; top-1 {100 * before.top1:.2f} -> {100 * after.top1:.2f} %, mean class "
-        f"{100 * before.mean_class:.2f} -> {100 * after.mean_class:.2f} %. One clip of a class is "
+        f"{(gains == 0).sum()} unchanged; top-1 {100 * before.top1:.2f} -> {100 * after.top1:.2f} %, mean class "
+        f"{100 * before.mean_class:.2f} -> {100 * after.mean_class:.2f} %. One clip of a class counts "
         f"{100 / counts.max():.2f} to {100 / counts.min():.2f} points."
     )
 
 
 def run_all(runs: Sequence[Run]) -> list[str]:
-    """Trains or resumes what is not finished, one after another; returns what failed, in words. Raises: Stopped."""
+    """Trains or resumes unfinished runs, one after another; returns the errors of failed ones. Raises: Stopped."""
     failed = []
     for number, run in enumerate(runs, 1):
         print(f"\nrun {number} of {len(runs)}: {run}", flush=True)
         try:
             if run.is_finished():
-                print("finished already")
+                print("already finished")
             else:
                 run.execute()
         except _RUN_ERRORS as error:
@@ -341,30 +342,36 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     known = "1, 3 to 9"
-    parser.add_argument("arguments", nargs="+", metavar="TABLE", help=f"{known}; after 1, the two score files")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, help=f"config file, arguments (default {DEFAULT_CONFIG})")
+    parser.add_argument("arguments", nargs="+", metavar="TABLE", help=f"tables {known}; after 1, the two score files")
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, help=f"config file with its arguments (default {DEFAULT_CONFIG})"
+    )
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("workdir/tables"), metavar="DIR")
     parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default 0,1,2)")
-    parser.add_argument("--rows", help="of each table, counted from 1: 1,5 (default: all)")
-    parser.add_argument("--text", action="append", default=[], metavar="NAME=SET", help=f"of {', '.join(TEXT_SETS)}")
+    parser.add_argument("--rows", help="rows of each table, counted from 1, such as 1,5 (default: all)")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="NAME=SET", help=f"text set of {', '.join(TEXT_SETS)}"
+    )
     parser.add_argument("--list", action="store_true", help="print the commands of the runs")
-    parser.add_argument("--run", action="store_true", help="train or resume the runs, in order")
-    parser.add_argument("--most", type=positive, default=10, help="table 1: classes that gained and lost (default 10)")
+    parser.add_argument("--run", action="store_true", help="start or resume the runs, in order")
+    parser.add_argument(
+        "--most", type=positive, default=10, help="table 1: number of classes that gained or lost most (default 10)"
+    )
     return parser
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     numbers = text.split(",")
     if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
-        raise LaunchError(f"{option}={text}: expected different whole numbers, as 0,1,2")
+        raise LaunchError(f"{option}={text}: expected different whole numbers, such as 0,1,2")
     return tuple(map(int, numbers))
 
 
 def _sweep(options: argparse.Namespace, rest: list[str]) -> Sweep:
     given = dict(text.partition("=")[::2] for text in options.text)
-    strangers = [name for name, text_set in given.items() if name not in TEXT_SETS or not text_set]
-    if strangers:
-        raise LaunchError(f"--text={strangers[0]}: expected NAME=SET, a NAME of {', '.join(TEXT_SETS)}")
+    unknown = [name for name, text_set in given.items() if name not in TEXT_SETS or not text_set]
+    if unknown:
+        raise LaunchError(f"--text={unknown[0]}: expected NAME=SET, with a NAME of {', '.join(TEXT_SETS)}")
     seeds = _numbers(options.seeds, "--seeds")
     return Sweep(options.config, options.workdir, seeds, split_overrides(rest), {**TEXT_SETS, **given})
 
@@ -386,7 +393,7 @@ def _sweeps(numbers: list[int], options: argparse.Namespace, rest: list[str]) ->
     runs = list({run.workdir: run for run in every}.values())
     if options.list:
         for run in runs:
-            run.read_config()  # a command that cannot run is not printed
+            run.read_config()  # raises before a command that cannot run is printed
         print("\n".join(map(str, runs)))
         return
     failed = run_all(runs) if options.run else []
@@ -406,20 +413,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if first in ("1", "7"):
         given = [f"--{name}" for name in ("rows", "text", "list", "run") if getattr(options, name)]
         if given or rest:
-            parser.error(f"table {first} is no sweep; leave {(given or rest)[0]} out")
+            parser.error(f"table {first} is not a sweep; leave out {(given or rest)[0]}")
     with plain_errors("interrupted"):
         try:
             if first == "1":
                 if len(others) != 2:
-                    parser.error("table 1 takes two score files or workdirs: the baseline's and the other's")
+                    parser.error("table 1 takes two score files or workdirs: the baseline's, then the other's")
                 print(gains_table(*scores.read_together(others), options.most))
             elif options.arguments == ["7"]:
                 print(model_table.text())
             else:
                 known = {str(number) for number in TABLES}
-                strangers = [text for text in options.arguments if text not in known]
-                if strangers:
-                    parser.error(f"{strangers[0]!r} is none of the tables {', '.join(sorted(known))}; 1 and 7 go alone")
+                unknown = [text for text in options.arguments if text not in known]
+                if unknown:
+                    parser.error(
+                        f"{unknown[0]!r} is not one of the tables {', '.join(sorted(known))}; give 1 and 7 alone"
+                    )
                 _sweeps([int(text) for text in options.arguments], options, rest)
         except Stopped as stopped:
             print(stopped)

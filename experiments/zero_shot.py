@@ -1,23 +1,24 @@
-"""A trained model on other records, none of which it has seen: section 3.5 and table 10 of the paper.
+"""Evaluates a trained model on another dataset, none of whose clips it has seen: section 3.5 and table 10 of the paper.
 
     python -m experiments.zero_shot --workdir=workdir/ntu120_xsub_joint --target=data/utd_mhad
     python -m experiments.zero_shot --workdir=workdir/nw_ucla_joint --target=data/utd_mhad
     python -m experiments.zero_shot --workdir=workdir/published --config=configs/ntu120.py:xsub,joint \\
         --config.data.absent_body=zeros --target=data/utd_mhad
 
-The workdir is a run's, whose own config is taken, or an import's (`mmcl_jax.torch_weights import`), which needs
-`--config`; the third line is the published one's setting. What the clips go through is what the run's test clips went
-through; before that, their joints become those of the model (`mmcl_jax.data.layouts.joint_mapping`), and its centre
-joint in the first frame the origin. y must point up and z away from the camera in both, as in all records that
-data_prep writes.
+The workdir is that of a run, whose own config is used, or of an import (`mmcl_jax.torch_weights import`), which needs
+`--config`; the third line is the published setting. The clips are processed as the run's test clips were. Before that,
+their joints are mapped to the model's (`mmcl_jax.data.layouts.joint_mapping`), and its center joint in the first frame
+becomes the origin. y must point up and z away from the camera in both datasets, as in all records that data_prep
+writes.
 
-Which of the model's classes an action of the target is, is known for NTU RGB+D -> UTD-MHAD (six actions, the paper's),
-NW-UCLA -> UTD-MHAD (four), and back. For others, `--labels` names a JSON file {"action of the target": "class of the
-model", ...}. (For SYSU-Action, which the paper uses too, none was published.) Clips of other actions take no part.
+The classes of the model that correspond to actions of the target are known for NTU RGB+D -> UTD-MHAD (the six actions
+of the paper), NW-UCLA -> UTD-MHAD (four actions), and the reverse. For other datasets, supply the mapping in a JSON
+file with `--labels`: {"action of the target": "class of the model", ...}. (For SYSU-Action, which the paper also uses,
+none is published.) Clips of other actions are left out.
 
-Top-1 and top-5 are given over all classes of the model, as in the paper, and over those alone that are in the map, with
-what chance would reach beside them. Where the checkpoint has an FRM and the target a text set, the scores are also
-refined by the text through the fixed FRM (eq. 8).
+Top-1 and top-5 are reported over all classes of the model, as in the paper, and over only the mapped classes, beside
+the accuracy of chance. If the checkpoint has an FRM and the target a text set, the scores are also refined by the text
+with the fixed FRM (eq. 8).
 """
 
 import argparse
@@ -76,13 +77,13 @@ class ZeroShotError(MMCLError, ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a model was made for.
+    """What a model was trained for.
 
     Attributes:
-      info: of the records that it was trained on.
-      class_names: of the model, by label.
+      info: info of the records that it was trained on.
+      class_names: classes of the model, by label.
       max_bodies: M of its clips.
-      records: those records; None: they are not here.
+      records: those records; None: not available.
     """
 
     info: DatasetInfo
@@ -92,7 +93,7 @@ class Source:
 
 
 class MappedRecords:
-    """Clips of the target as the source's records would hold them: what an evaluation asks of records."""
+    """Clips of the target as the source's records would hold them, with the interface that an evaluation needs."""
 
     def __init__(self, target: Records, source: Source, labels: Mapping[str, str], joint_rules: str = ""):
         """Raises: ZeroShotError, LayoutError if labels, joints, channels or units do not fit."""
@@ -112,17 +113,17 @@ class MappedRecords:
         self.num_joints, self.num_channels = source.info.joint_shape
 
     def class_names(self, protocol: str) -> tuple[str, ...]:
-        """Of the model, by label, whatever the protocol."""
+        """Classes of the model, by label, for every protocol."""
         del protocol
         return self._source.class_names
 
     def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
-        """Rows of the mapped actions: no clip has trained the model, so all of them test."""
+        """Rows of the mapped actions. All of them test, because no clip has trained the model."""
         del protocol, part, validation_subjects
         return self._rows
 
     def skeleton(self, row: int) -> np.ndarray:
-        """float32 `[M, T, V, C]`, on the source's joints, the origin at its centre joint in the first frame."""
+        """float32 `[M, T, V, C]` with the source's joints; the origin is its center joint in the first frame."""
         clip = self._target.skeleton(row)[: self.max_bodies]
         coordinates = self.info.num_coordinates
         clip = map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
@@ -131,59 +132,59 @@ class MappedRecords:
 
 
 def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequence[str]) -> dict[int, int]:
-    """Label of the target -> label of the model. Raises: ZeroShotError for names that are none of the two's classes."""
+    """Label of the target -> label of the model. Raises: ZeroShotError for unknown names of classes."""
     for names, known, what in (
         (labels, target, "an action of the target"),
-        (labels.values(), source, "of the model's"),
+        (labels.values(), source, "a class of the model"),
     ):
-        strangers = [name for name in names if name not in known]
-        if strangers:
-            shown = ", ".join(map(repr, strangers))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            shown = ", ".join(map(repr, unknown))
             raise ZeroShotError(f"label map: {shown} is not {what}: {', '.join(known)}")
     return {target.index(action): source.index(name) for action, name in labels.items()}
 
 
 def find_labels(source: str, target: str) -> dict[str, str]:
-    """The known label map from one dataset's models to another's clips. Raises: ZeroShotError where there is none."""
+    """The known label mapping from one dataset's models to another's clips. Raises: ZeroShotError if there is none."""
     if (source, target) in LABELS:
         return LABELS[source, target]
     if (target, source) in LABELS:
         return {name: action for action, name in LABELS[target, source].items()}
     known = ", ".join(f"{trained} -> {tested}" for trained, tested in LABELS)
     raise ZeroShotError(
-        f"which classes of {source} are which actions of {target} is not known here (only {known}, and back); name a "
+        f"no mapping from {target} to the classes of {source} is known (only {known}, and the reverse); supply a "
         'JSON file with --labels: {"action of the target": "class of the model", ...}'
     )
 
 
 def read_labels(path: pathlib.Path) -> dict[str, str]:
-    """A label map of one's own. Raises: ZeroShotError naming the file where it is none."""
+    """Reads a mapping of labels. Raises: ZeroShotError, naming the file, if it is not one."""
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
-        raise ZeroShotError(f"{path}: no JSON ({error})") from error
+        raise ZeroShotError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
         raise ZeroShotError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
     wrong = [action for action, name in pairs if not isinstance(name, str)]
     twice = [action for action, _ in pairs if [other for other, _ in pairs].count(action) > 1]
     if wrong or twice:
-        reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} comes twice"
+        reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} is repeated"
         raise ZeroShotError(f"{path}: {reason}")
     return dict(pairs)
 
 
 def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequence[tuple[str, str]]) -> "ConfigDict":
-    """The config of a run from its workdir, or the one that is named. Raises: LaunchError, WorkdirError."""
+    """The config of a run from its workdir, or the named one. Raises: LaunchError, WorkdirError."""
     if config is not None:
         read = read_config(config, overrides)
         check_evaluation(workdir, read)
         return ml_collections.ConfigDict(read).unlock()
     if overrides:
-        raise LaunchError(f"--config.{overrides[0][0]} without --config; a run's own config is taken as it is")
+        raise LaunchError(f"--config.{overrides[0][0]} without --config; the config of a run is used unchanged")
     if not (workdir / "config.json").exists():
-        reason = "imported weights do not tell how clips reach them" if (workdir / IMPORTED).exists() else "no run"
+        reason = "imported weights store no config" if (workdir / IMPORTED).exists() else "not a run"
         raise WorkdirError(
-            f"{workdir}: no config.json ({reason}); name its config, --config=configs/ntu120.py:xsub,joint"
+            f"{workdir}: no config.json ({reason}); give its config, such as --config=configs/ntu120.py:xsub,joint"
         )
     stored = read_workdir_config(workdir / "config.json")
     merged = json.loads(get_config().to_json_best_effort())  # a run may be older than some keys
@@ -194,11 +195,11 @@ def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequen
 
 
 def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None) -> Source:
-    """What the model of a workdir was made for, from its records, or from what an import says of its sizes.
+    """What the model of a workdir was trained for, from its records or from the sizes that an import stores.
 
     Args:
-      workdir: of a run or an import.
-      config: of it.
+      workdir: workdir of a run or an import.
+      config: its config.
       folder: the records; None: those that the config names.
 
     Raises: RecordsError, WorkdirError.
@@ -210,7 +211,7 @@ def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None)
             records = Records(root)
         except RecordsError as error:
             raise RecordsError(
-                f"{error}. They tell joints and classes of the model; name them with --source"
+                f"{error}. These records define joints and classes of the model; set --source to them"
             ) from error
         return Source(records.info, records.class_names(config.data.protocol), records.max_bodies, records)
     sizes = read_workdir_config(imported)["sizes"]
@@ -221,32 +222,33 @@ def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None)
             return Source(info, names, sizes["bodies"], None)
     raise WorkdirError(
         f"{imported}: a model of {sizes['num_classes']} classes, {sizes['joints']} joints and {sizes['channels']} "
-        f"channels is of no dataset with protocol {config.data.protocol!r} known here; name its records with --source"
+        f"channels belongs to no known dataset with protocol {config.data.protocol!r}; set --source to its records"
     )
 
 
 def _check_channels(target: DatasetInfo, source: DatasetInfo) -> None:
-    """Raises: ZeroShotError."""
+    """Raises: ZeroShotError if channels or units differ."""
     lacking = [name for name in source.channels if name not in target.channels]
     if lacking or source.num_coordinates != target.num_coordinates:
         raise ZeroShotError(
             f"the model's joints are {', '.join(source.channels)}, the target's {', '.join(target.channels)}"
-            + ("; prepare the target with a confidence of 1 everywhere" if lacking == [CONFIDENCE] else "")
+            + ("; prepare the target with a confidence of 1 for every joint" if lacking == [CONFIDENCE] else "")
         )
     if target.units != source.units:
         raise ZeroShotError(
-            f"the model's joints are in {source.units}, the target's in {target.units}; prepare it in those"
+            f"the model's joints are in {source.units}, the target's in {target.units}; prepare the target in "
+            "the model's units"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Refinement:
-    """A checkpoint's FRM and the text that it is given.
+    """The FRM of a checkpoint, and the text that it gets.
 
     Attributes:
-      params: of FeatureRefinement.
-      text_set: of the target.
-      statistics: mean and deviation that are taken out of the text, as in training; None: it goes in as it is.
+      params: parameters of FeatureRefinement.
+      text_set: text set of the target.
+      statistics: mean and standard deviation by which the text is standardized, as in training; None: not standardized.
     """
 
     params: dict[str, Any]
@@ -254,7 +256,7 @@ class Refinement:
     statistics: tuple[np.ndarray, np.ndarray] | None
 
     def __call__(self, logits: np.ndarray, rows: np.ndarray, target: Records) -> np.ndarray:
-        """Eq. 8 on scores `[N, K]` of the clips `rows`."""
+        """Applies eq. 8 to scores `[N, K]` of the clips `rows`."""
         text = np.stack([target.text(int(row), self.text_set) for row in rows])
         if self.statistics is not None:
             text = (text - self.statistics[0]) / self.statistics[1]
@@ -272,7 +274,7 @@ def find_refinement(
 ) -> Refinement:
     """The checkpoint's FRM with the target's text set `wanted`, which all clips `rows` must have.
 
-    Raises: RecordsError, ZeroShotError, saying why there is no refinement.
+    Raises: RecordsError, ZeroShotError, saying why the scores cannot be refined.
     """
     if "refinement" not in params:
         raise ZeroShotError("the checkpoint has no FRM")
@@ -282,12 +284,12 @@ def find_refinement(
         raise ZeroShotError(f"{target.root}: {len(missing)} clips have no {text_set}, among them {missing[0]}")
     width, expected = target.text_width(text_set), params["refinement"]["phi_hidden"]["kernel"].shape[0]
     if width != expected:
-        raise ZeroShotError(f"{target.root}: {text_set} has {width} numbers a clip, the FRM takes {expected}")
+        raise ZeroShotError(f"{target.root}: {text_set} has {width} numbers per clip, but the FRM takes {expected}")
     statistics = None
     if config.data.text_scaling == "standardise":
         if source.records is None:
             raise ZeroShotError(
-                "the FRM was trained on text standardised by its training clips; name those with --source"
+                "the FRM was trained on text standardized over its training clips; set --source to their records"
             )
         rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
         trained = find_text_set(source.records, config.data.text)
@@ -296,12 +298,12 @@ def find_refinement(
 
 
 def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: MappedRecords) -> tuple[int, Evaluation]:
-    """Step and scores of a workdir's newest checkpoint on all mapped clips.
+    """Step and scores of the workdir's newest checkpoint on all mapped clips.
 
     Raises: CheckpointError, ConfigError, LayoutError.
     """
     config = ml_collections.ConfigDict(config).unlock()
-    config.data.validation_subjects = ()  # of the source; the target has other subjects
+    config.data.validation_subjects = ()  # these are subjects of the source
     mesh = sharding.data_mesh()
     evaluator = Evaluator(config, mesh, records)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
@@ -323,13 +325,13 @@ def accuracy_table(kinds: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
         rows.append((kind, *(f"{100 * figure:.2f}" for figure in figures)))
     chance = [min(1, most / count) for count in (classes, len(mapped)) for most in (1, 5)]
     rows.append(("chance", *(f"{100 * value:.2f}" for value in chance)))
-    scopes = (f"all {classes} classes", f"the {len(mapped)} mapped")
+    scopes = (f"all {classes} classes", f"the {len(mapped)} mapped classes")
     columns = ("scores", *(f"top-{most} %, {scope}" for scope in scopes for most in (1, 5)))
     return markdown_table(columns, rows)
 
 
 def class_table(evaluation: Evaluation, labels: Mapping[str, str]) -> str:
-    """Markdown: each mapped class with the actions that it stands for, clips, accuracy, and what it is taken for."""
+    """Markdown: each mapped class with its actions, number of clips, accuracy, and most frequent prediction."""
     mapped = np.unique(evaluation.labels)
     rows = []
     for label in mapped:
@@ -347,17 +349,17 @@ def class_table(evaluation: Evaluation, labels: Mapping[str, str]) -> str:
         "class of the model",
         "clips",
         "top-1 %, all classes",
-        "top-1 %, mapped",
-        "most often taken for",
+        "top-1 %, mapped classes",
+        "most frequent prediction",
     )
     return markdown_table(columns, rows)
 
 
 def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
-    """Evaluates and prints. Raises: what `main` turns into a message."""
+    """Evaluates and prints the tables. Raises: the errors that `main` prints."""
     workdir = options.workdir
     if not workdir.is_dir():
-        raise WorkdirError(f"{workdir}: no such folder; name the workdir of a run or of imported weights")
+        raise WorkdirError(f"{workdir}: no such folder; give the workdir of a run or of imported weights")
     config = read_run_config(workdir, options.config, overrides)
     source, target = find_source(workdir, config, options.source), Records(options.target)
     datasets = source.info.dataset, target.info.dataset
@@ -375,7 +377,7 @@ def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> No
                 raise
             reason = error
     step, evaluation = evaluate_target(workdir, config, records)
-    kinds = {"skeleton alone": evaluation.scores}
+    kinds = {"skeleton only": evaluation.scores}
     if refinement is not None:
         kinds[f"refined by {refinement.text_set}"] = refinement(evaluation.scores, rows, target)
     print(
@@ -396,20 +398,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="of a run, or of an import")
+    parser.add_argument(
+        "--workdir", required=True, type=pathlib.Path, metavar="DIR", help="the workdir of a run or of an import"
+    )
     parser.add_argument("--target", required=True, metavar="RECORDS", help="records of the other dataset")
-    parser.add_argument("--config", metavar="FILE", help="config of imported weights; a run has its own")
+    parser.add_argument("--config", metavar="FILE", help="config of imported weights (a run has its own)")
     parser.add_argument(
-        "--source", metavar="RECORDS", help="what the model was trained on (default: as the config says)"
+        "--source", metavar="RECORDS", help="records that the model was trained on (default: those in the config)"
     )
     parser.add_argument(
-        "--labels", type=pathlib.Path, metavar="FILE.json", help="action of the target: class of the model"
+        "--labels",
+        type=pathlib.Path,
+        metavar="FILE.json",
+        help="mapping from actions of the target to classes of the model",
     )
-    parser.add_argument("--joints", default="", metavar="RULES", help="'neck = 0.5 head + 0.5 shoulder centre, ...'")
-    parser.add_argument("--text", metavar="SET", help="text set of the target for the FRM; none: do not refine")
     parser.add_argument(
-        "--out", type=pathlib.Path, metavar="FILE.npz", help="write the scores, refined ones if there are"
+        "--joints",
+        default="",
+        metavar="RULES",
+        help="rules for joints, such as 'neck = 0.5 head + 0.5 shoulder centre, ...'",
     )
+    parser.add_argument(
+        "--text", metavar="SET", help="text set of the target for the FRM; 'none' turns the refinement off"
+    )
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE.npz", help="write the scores, refined if possible")
     options, rest = parser.parse_known_args(arguments)
     backend.tune_compiler()
     with plain_errors("interrupted"):

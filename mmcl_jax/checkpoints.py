@@ -1,7 +1,7 @@
 """Saving and restoring runs with Orbax: three items per step, so that evaluation reads only the skeleton model.
 
 `skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`:
-step, optimiser state and the epoch's running totals. A checkpoint appears whole or not at all.
+step, optimizer state and the epoch's running totals. A checkpoint appears whole or not at all.
 
 `digests` holds the SHA-256 of each item's arrays. What is restored must have the same, bit for bit: neither Orbax nor
 the array files notice most changed bits. A damaged checkpoint gives way to the one before it, and the log says so.
@@ -88,13 +88,13 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
       (step, variables).
 
     Raises:
-      CheckpointError: there is none, or it does not fit.
+      CheckpointError: there is no checkpoint, or it does not fit.
     """
     abstract = jax.tree.map(_abstract, template)
 
     def read(step: int) -> dict:
         stored = manager.item_metadata(step)["skeleton"]
-        if stored is not None:  # a damaged one has none, and fails below
+        if stored is not None:  # a damaged checkpoint has no metadata, and fails below
             _check_shapes(folder_of(manager, step), _shapes(stored), _shapes(template))
         return _read(manager, step, {"skeleton": abstract})["skeleton"]
 
@@ -129,7 +129,7 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict]:
       (step, variables of `MMCL`): `params` and `batch_stats`, each with `BACKBONE` and the modules trained with it.
 
     Raises:
-      CheckpointError: there is none, or it cannot be read.
+      CheckpointError: there is no checkpoint, or it cannot be read.
     """
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -158,14 +158,14 @@ def _digest(tree: Any) -> str:
     for path, leaf in jax.tree.flatten_with_path(tree)[0]:
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def _read(manager: ocp.CheckpointManager, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a checkpoint, by name, like `abstract`, and with the digests that they were saved with."""
     path = folder_of(manager, step)
-    items = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
+    items: dict[str, Any] = {name: ocp.args.StandardRestore(item) for name, item in abstract.items()}
     has_digests = (path / _DIGESTS).is_dir()
     if has_digests:
         items[_DIGESTS] = ocp.args.JsonRestore()
@@ -232,18 +232,18 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(path: pathlib.Path, stored: dict[str, tuple], expected: dict[str, tuple]) -> None:
-    """Raises CheckpointError with a list of the differences; Orbax would name only the first shape, and no leaf."""
+    """Raises CheckpointError with a list of the differences; Orbax would report only one, without its name."""
     differing = [
-        f"{name}: {stored.get(name, 'nothing')} there, {expected.get(name, 'nothing')} in the model"
+        f"{name}: {stored.get(name, 'nothing')} in the checkpoint, {expected.get(name, 'nothing')} in the model"
         for name in sorted(stored.keys() | expected.keys())
         if stored.get(name) != expected.get(name)
     ]
     if differing:
         shown = "; ".join(differing[:_SHOWN]) + ("; ..." if len(differing) > _SHOWN else "")
         raise CheckpointError(
-            f"{path}: the checkpoint is of another model than this config's, or of records with other classes, joints "
-            f"or bodies. {len(differing)} of {len(expected)} arrays differ: {shown}. Use that model's config, and its "
-            "records"
+            f"{path}: the checkpoint belongs to another model than this config's, or to records with other classes, "
+            f"joints or bodies. {len(differing)} of {len(expected)} arrays differ: {shown}. Use the "
+            "config and the records that it was trained with"
         )
 
 
@@ -294,9 +294,9 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def _explained(manager: ocp.CheckpointManager, error: Exception) -> CheckpointError:
     # Read from the disk: after a failed write the manager's own list has a checkpoint that does not exist.
     kept = sorted(int(path.name) for path in pathlib.Path(manager.directory).iterdir() if path.name.isdigit())
-    room = "; the disk is full, make room" if "space" in str(error).lower() else ""
+    remedy = "The disk is full: make room, then start" if "space" in str(error).lower() else "Start"
     return CheckpointError(
-        f"{manager.directory}: the checkpoint could not be written ({error}){room} and start again: the run resumes "
+        f"{manager.directory}: the checkpoint could not be written ({error}). {remedy} again: the run resumes "
         f"from the last complete checkpoint, step {kept[-1] if kept else 0}"
     )
 

@@ -27,7 +27,7 @@ class DataConfig:
     repeats: int = 1  # how often each clip occurs in an epoch
     text: str = ""  # text set for FRM, 'model/question' or 'model/question/feature'
     text_scaling: str = "none"  # none (released code) | standardise (by the training clips)
-    threads: int = 4  # that read clips
+    threads: int = 4  # threads that read clips
     prefetch: int = 64  # clips read ahead, at least a batch
     # Processes that read whole batches instead of the threads, except for a frozen image encoder's features. 0: none.
     # They cost seconds at the start of training and of each evaluation, some 250 MB each in addition to
@@ -132,7 +132,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def _untyped(defaults: Any) -> ml_collections.ConfigDict:
-    """A ConfigDict with the fields of a dataclass, which accepts values of the fields' types only."""
+    """A ConfigDict with the fields of a dataclass, which accepts only values of the fields' types."""
     config, types = ml_collections.ConfigDict(), typing.get_type_hints(type(defaults))
     for field in dataclasses.fields(defaults):
         value = getattr(defaults, field.name)
@@ -200,7 +200,7 @@ def split_arguments(arguments: str, defaults: tuple[str, ...]) -> list[str]:
 def get_ntu_config(protocol: str, stream: str, variant: str) -> ml_collections.ConfigDict:
     """The common part of NTU RGB+D 60 and 120: the paper's recipe on two GPUs, each of which sees 100 of 200 clips.
 
-    Raises: ConfigError where `variant` is neither empty nor 'skeleton_only'.
+    Raises: ConfigError if `variant` is neither empty nor 'skeleton_only'.
     """
     if variant not in ("", "skeleton_only"):
         raise ConfigError(f"the variant {variant!r} is not 'skeleton_only'")

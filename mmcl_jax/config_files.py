@@ -1,6 +1,7 @@
 """Where `--config` finds config files: a path, or the name of one that comes with the package."""
 
 import pathlib
+from typing import Any
 
 from absl import flags
 from ml_collections.config_flags import config_flags
@@ -8,7 +9,7 @@ from ml_collections.config_flags import config_flags
 flags.disclaim_key_flags()  # --help of a command shows its --config
 
 _PACKAGE = pathlib.Path(__file__).parent
-# Installed, the files are in the package; in a checkout, beside it.
+# Installed, the files are in the package; in a checkout, they are beside it.
 _FOLDER = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 _HELPERS = ("__init__", "common")
 
@@ -31,7 +32,7 @@ def locate(argument: str) -> str:
     return f"{_FOLDER / name}.py{colon}{arguments}"
 
 
-def define_flag(name: str, values: flags.FlagValues = flags.FLAGS, **options) -> flags.FlagHolder:
+def define_flag(name: str, values: flags.FlagValues = flags.FLAGS, **options: Any) -> flags.FlagHolder:
     """The flag `--name=FILE.py[:ARGUMENTS]` or `--name=NAME[:ARGUMENTS]`, and `--name.KEY=VALUE` for each key.
 
     `options` are those of `config_flags.DEFINE_config_file`.

@@ -69,7 +69,7 @@ def eval_step(
 
 
 class Evaluator:
-    """The test part, and the validation part where the config holds one out, ready to be evaluated again and again.
+    """Evaluates the test part, and the validation part if the config holds one out, as often as it is asked.
 
     Attributes:
       task: the skeleton model and its records.
@@ -83,7 +83,7 @@ class Evaluator:
         *,
         resident: bool = False,
     ):
-        """Builds the skeleton model and selects the clips. The evaluator has to be closed.
+        """Builds the skeleton model and selects the clips. Close the evaluator after use.
 
         Args:
           config: the run's.
@@ -215,7 +215,7 @@ class Evaluator:
 def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str, Evaluation]:
     """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
 
-    Returns: the evaluation of each part: 'test', and 'validation' where the config holds one out.
+    Returns: the evaluation of each part: 'test', and 'validation' if the config holds one out.
 
     The metrics are printed before anything is written, so that a workdir that cannot be written to costs no result.
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from logging import LogRecord
 
 import jax
 from absl import app, flags, logging
@@ -21,8 +22,10 @@ _COMPILED = flags.DEFINE_string(
     "Folder of compiled programs; '' for none. By default 'compiled' next to the workdir.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several processes: host:port of process 0.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which one this is, from 0.", lower_bound=0)
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of the run. Clusters that JAX knows need none of the three.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: the number of this one, from 0.", lower_bound=0)
+_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Several processes: how many. Leave all three out on a cluster that JAX knows."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -71,12 +74,12 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             raise
         sys.exit(f"error: no such config key: {' '.join(error.args[0].args[0].split())}")
     except (flags.Error, OSError) as error:
-        # The message about a config file may hold a whole traceback; what happened is its last line.
+        # The message about a config file may hold a whole traceback, whose last line says what happened.
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 
 
-def _is_ours(entry) -> bool:
-    """Whether a log entry is not a library's: they log each step of a save or a read, and a failure dozens of times."""
+def _is_ours(entry: LogRecord) -> bool:
+    """Whether a log entry is not a library's: those log each step of a save or a read, and a failure many times."""
     return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
 
 

@@ -126,7 +126,15 @@ class Predictor:
         features = self._twin.apply(variables, bodies.swapaxes(0, 1)[:, :, None], False, method="trunk")
         return pool(features)
 
-    def _replace(self, variables, embedded, order, features, begin, size: int) -> jax.Array:
+    def _replace(
+        self,
+        variables: Mapping,
+        embedded: jax.Array,
+        order: jax.Array,
+        features: jax.Array,
+        begin: jax.Array | int,
+        size: int,
+    ) -> jax.Array:
         """Computes the features of the bodies `order[begin : begin + size]` and puts them into `features` `[B, C']`."""
         rows = jax.lax.dynamic_slice_in_dim(order, begin, size)
         return features.at[rows].set(self._pooled(variables, embedded[rows]).astype(features.dtype))

@@ -1,6 +1,6 @@
 """A run's log in its workdir: config, versions, metrics.csv (a row per epoch), TensorBoard.
 
-Also the check whether a workdir belongs to a config.
+It also checks whether a workdir belongs to a config.
 """
 
 import csv
@@ -59,7 +59,7 @@ _EVALUATED = (
     "model.k",
     "model.relatives",
 )
-# Describes weights that were imported from elsewhere; its keys have the config's names.
+# Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
@@ -279,7 +279,7 @@ def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[
     stored |= newer
     note = dict.fromkeys(newer, " (the default: the workdir is older than this key)")
     differing = [
-        f"{key}: {stored.get(key)!r} there{note.get(key, '')}, {now.get(key)!r} now"
+        f"{key}: {stored.get(key)!r} in the workdir{note.get(key, '')}, {now.get(key)!r} now"
         for key in sorted(stored.keys() | now.keys())
         if stored.get(key) != now.get(key) and matters(key)
     ]

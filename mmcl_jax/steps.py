@@ -114,7 +114,7 @@ def draw_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
 def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
     """A random state for a model with these `inputs`, of which only shapes and types matter.
 
-    Under `jax.eval_shape` it tells the shapes of any state of the run.
+    Under `jax.eval_shape` it gives the shapes of any state of the run.
     """
     inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
     variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)

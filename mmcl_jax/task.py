@@ -74,7 +74,7 @@ def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | No
     if model.graph != "natural" and model.backbone != "ctrgcn":
         raise ConfigError(f"model.graph {model.graph!r} is only for ctrgcn; {model.backbone} has its own")
     if data.workers < 0:
-        raise ConfigError(f"data.workers {data.workers} is negative; 0: this process reads")
+        raise ConfigError(f"data.workers {data.workers} is negative; with 0 the main process reads")
     layout = records.info.skeleton_layout
     layout.center_of_mass(model.center_of_mass)  # raises if the layout has no such joint
     num_classes = len(records.class_names(data.protocol))
@@ -195,7 +195,7 @@ def loss_options(config: Config) -> LossOptions:
 def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation, float32 `[D]` each, of a text set over the clips `rows`; a constant feature's deviation is 1.
 
-    They depend only on records and protocol, so that later users of a trained FRM find the same.
+    They depend only on records and protocol, so that later users of a trained FRM get the same values.
     """
     features = np.stack([records.text(int(row), text_set) for row in rows]).astype(np.float64)
     deviation = features.std(axis=0)

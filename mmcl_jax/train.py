@@ -1,6 +1,7 @@
 """Training: from the clips of the records to checkpoints, evaluations and a log.
 
-`train` opens the run, restores or creates its state, and takes its steps. The way of a clip, downhill:
+`train` opens the run, restores or creates its state, and takes its steps. The path of a clip, from
+caller to callee:
 
     task.train_batches       the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
     Stepper.take             the batch to the devices, one or several steps
@@ -82,8 +83,8 @@ def train(config: AnyConfig, workdir: pathlib.Path) -> None:
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
       ChildProcessError: a process that reads clips died.
-      DistributedError: the processes of the run were not started alike.
-      LockedError: another training is at work in the workdir.
+      DistributedError: the processes of the run were started differently.
+      LockedError: another process is training in the workdir.
     """
     workdir = pathlib.Path(workdir)
     with _alone(workdir):
@@ -91,7 +92,7 @@ def train(config: AnyConfig, workdir: pathlib.Path) -> None:
 
 
 def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """A context that no second training enters for this workdir. Of several processes the first holds the lock."""
+    """Lets one training at a time work in this workdir. Of several processes, the first holds the lock."""
     if jax.process_index():
         return contextlib.nullcontext()
     return exclusive(workdir / LOCK, what=f"training in {workdir}", remedy="use another --workdir")
@@ -171,7 +172,7 @@ class Stepper:
     """Takes the steps of a run, in order, one or several at once; there is one program for each number of them."""
 
     def __init__(self, run: Run, start: int):
-        """Prepares the batches from step `start` on, and puts resident clips on the devices. To be closed."""
+        """Prepares the batches from step `start` on, and puts resident clips on the devices. Close it after use."""
         task, end = run.task, run.task.num_steps
         image_features = frozen_image_features(task, run.workdir)
         clips = resident_clips(task, run.mesh, image_features) if start < end else None
@@ -188,7 +189,7 @@ class Stepper:
         """The state after the next `count` steps; `state` is donated."""
         batches = list(itertools.islice(self._batches, count))
         joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
-        del batches  # the host holds no more than it must
+        del batches  # so that the host does not hold them twice
         arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
         if count not in self._programs:
             self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
@@ -204,10 +205,10 @@ class Stepper:
 
 
 def dispatches(span: tuple[int, int], steps_per_epoch: int, config: Config) -> Iterator[tuple[int, int]]:
-    """How the steps of `span` are divided into programs: yields (step, how many from it on).
+    """Divides the steps of `span` into programs: yields (first step, number of steps).
 
     That is `steps_per_dispatch`, or one if fewer are left before a step after which something is logged, saved or
-    evaluated: so there are at most two programs, and each is compiled at its first use.
+    evaluated. So there are at most two programs, each compiled at its first use.
     """
     step, end = span
     intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]

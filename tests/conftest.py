@@ -12,7 +12,7 @@ import pytest
 from tests.helpers import runs
 from tests.helpers.shallow import make_shallow
 
-# The same examples every time, without a clock and without a memory of what failed before.
+# The same examples every time, without a clock and without a memory of earlier failures.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
 
@@ -41,7 +41,7 @@ def _alone(path: pathlib.Path):
 
 @pytest.fixture(scope="session")
 def tiny_records(session_folder) -> pathlib.Path:
-    """Synthetic records of 24 training and 12 test clips with images and text. Not to be changed: copy them."""
+    """Synthetic records of 24 training and 12 test clips with images and text. Do not change them: copy them."""
     folder = session_folder / "records"
     with _alone(folder) as to_do:
         if to_do:
@@ -57,7 +57,7 @@ def compiled(session_folder) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
-    """The workdir of a tiny MMCL run that nobody interrupted; its output lies beside it. Not to be changed."""
+    """The workdir of a tiny MMCL run that nobody interrupted; its output is beside it. Do not change it."""
     workdir, log = session_folder / "finished", session_folder / "finished.log"
     with _alone(log) as to_do:
         if to_do:

@@ -1,4 +1,4 @@
-"""Checkpoints: bit-identical, whole or absent, and clear about what does not fit."""
+"""Checkpoints: bit-identical, whole or absent, and clear errors for those that do not fit."""
 
 import contextlib
 import json

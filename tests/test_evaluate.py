@@ -1,4 +1,4 @@
-"""Evaluation: exact for any batch size, and from the skeleton alone."""
+"""Evaluation: exact for any batch size, and from only the skeleton."""
 
 import errno
 import shutil

@@ -20,7 +20,7 @@ def _fails(arguments, compiled, tmp_path, devices=1) -> str:
     return text[("\n" + text).index("\nerror: ") :]
 
 
-# A flag that parsing refuses, or one for each kind of error that reaches `main`; test_experiment has the others.
+# A flag that parsing refuses, or one for each kind of error that reaches `main`; test_task has the others.
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -74,10 +74,10 @@ def test_records_of_another_version(tiny_records, compiled, tmp_path):
 
 def test_the_workdir_of_another_config(finished_run, tiny_records, compiled, tmp_path):
     command = runs.command(tiny_records, finished_run, learning_rate=0.01)
-    assert "learning_rate: 0.1 there, 0.01 now" in _fails(command, compiled, tmp_path)
+    assert "learning_rate: 0.1 in the workdir, 0.01 now" in _fails(command, compiled, tmp_path)
     command = runs.command(tiny_records, finished_run, mode="eval", data__stream="bone", learning_rate=0.01)
     error = _fails(command, compiled, tmp_path)
-    assert "data.stream: 'joint' there, 'bone' now" in error
+    assert "data.stream: 'joint' in the workdir, 'bone' now" in error
     assert "learning_rate" not in error  # scores do not depend on it
     assert runs.saved_steps(finished_run) == [runs.STEPS_PER_EPOCH, runs.STEPS]
 
@@ -116,9 +116,9 @@ def test_a_full_disk_loses_nothing(small_disk, finished_run, tiny_records, compi
     command = runs.command(tiny_records, workdir, checkpoint_every_steps=3)
     status, text = runs.run(command, compiled, tmp_path / "log")
     assert status == 1, text
-    # Orbax's threads may print their own troubles at the same time, before and even within our line's neighbours.
+    # Orbax's threads may print their own troubles at the same time, before and even within the lines next to ours.
     error = text[text.index(f"error: {workdir}/checkpoints: the checkpoint could not be written") :].splitlines()[0]
-    assert "the disk is full, make room and start again" in error
+    assert "The disk is full: make room, then start again" in error
     assert "the last complete checkpoint, step 3" in error
     assert runs.saved_steps(workdir) == [3]
 

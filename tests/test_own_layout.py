@@ -1,4 +1,4 @@
-"""A dataset of one's own: 2-D joints with a confidence, prepared, trained and evaluated as docs/own-layout.md says."""
+"""A custom dataset: 2-D joints with a confidence, prepared, trained and evaluated as docs/own-layout.md says."""
 
 import jax
 import numpy as np
@@ -22,12 +22,12 @@ LIMBS = [
     *(figure.WRIST_RIGHT, figure.HIP_LEFT, figure.HIP_RIGHT, figure.KNEE_LEFT, figure.KNEE_RIGHT),
     *(figure.ANKLE_LEFT, figure.ANKLE_RIGHT),
 ]
-# From the head's middle to nose, eyes and ears, for one who faces the camera, metres.
+# From the head's middle to nose, eyes and ears, for one who faces the camera, meters.
 FACE = np.array([[0, 0, -0.1], [0.03, 0.03, -0.08], [-0.03, 0.03, -0.08], [0.08, 0, 0], [-0.08, 0, 0]])
 
 
 def estimated_pose(skeleton: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a pose estimator would see: (T, M, 25, 3) in metres -> (T, M, 17, 3), pixels of 640x480 and a score.
+    """What a pose estimator would see: (T, M, 25, 3) in meters -> (T, M, 17, 3), pixels of 640x480 and a score.
 
     A joint in twenty is lost in a frame: its last place is repeated with score 0.
     """
@@ -111,7 +111,7 @@ def my_config(folder, stream: str, **changes):
     return config
 
 
-# A layout of its own in one run, one of the package and every kind of difference in the other.
+# A custom layout in one run, one of the package and every kind of difference in the other.
 @pytest.mark.parametrize(("dataset", "stream"), [("my_dataset", "joint"), ("coco", "bone_motion")])
 def test_it_trains_and_is_evaluated(dataset, stream, request, monkeypatch, tmp_path):
     documents.add_backbone(monkeypatch)  # compiles in seconds

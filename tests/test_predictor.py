@@ -29,7 +29,7 @@ def tiny_config(backbone: str, **data):
 
 @functools.cache
 def built(backbone: str, layout: str = "ntu", bodies: int = 2, channels: int = 3):
-    """A model and variables in which nothing is as it is initialised: alpha, norms and statistics above all."""
+    """A model and variables in which nothing has its initial value: alpha, norms and statistics above all."""
     config = tiny_config(backbone)
     model = BACKBONES[backbone](CLASSES, LAYOUTS[layout], min(channels, 3), config.model)
     clip = jnp.zeros((1, bodies, FRAMES, LAYOUTS[layout].num_joints, channels))
@@ -140,7 +140,7 @@ def test_weights_of_another_model_are_refused():
 
 
 def test_few_bodies():
-    """One to four bodies have code of their own: every number of those that are there, in every place."""
+    """One to four bodies have code of their own: every number of bodies that are present, in every place."""
     model, variables = built("ctrgcn")
     predictor = Predictor(model, skips_absent=True)
     logits = hasty(predictor.logits)

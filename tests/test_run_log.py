@@ -1,4 +1,4 @@
-"""The log in a workdir: whose it is, and its rows when a run resumes."""
+"""The log in a workdir: which run it belongs to, and its rows when a run resumes."""
 
 import csv
 import json
@@ -70,8 +70,8 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
     with pytest.raises(WorkdirError) as caught:
         RunLog(tmp_path, other, "clips")
     message = str(caught.value)
-    assert "data.stream: 'joint' there, 'bone' now" in message
-    assert "learning_rate: 0.1 there, 0.5 now" in message
+    assert "data.stream: 'joint' in the workdir, 'bone' now" in message
+    assert "learning_rate: 0.1 in the workdir, 0.5 now" in message
     assert "eval_batch_size" not in message
     assert "--workdir" in message
     assert (tmp_path / "config.json").read_text() == before
@@ -123,11 +123,11 @@ def test_an_older_workdir_is_refused_where_a_newer_key_is_not_at_its_default(tmp
     _lacking(tmp_path, "momentum", "data.sampling")
     other = tiny_config("records", momentum=0.5, data__sampling="view_normalised")
     with pytest.raises(
-        WorkdirError, match=r"momentum: 0\.9 there \(the default: the workdir is older than this key\), 0\.5 now"
+        WorkdirError, match=r"momentum: 0\.9 in the workdir \(the default: .* is older than this key\), 0\.5 now"
     ):
         RunLog(tmp_path, other, "clips")
     with pytest.raises(
-        WorkdirError, match=r"data\.sampling: 'crop_resize' there \(the default: the workdir is older than this key"
+        WorkdirError, match=r"data\.sampling: 'crop_resize' in the workdir \(the default: .* is older than this key"
     ):
         check_evaluation(tmp_path, other)
 
@@ -138,7 +138,7 @@ def test_runs_that_are_older_than_compute_dtype_computed_in_float32(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     _lacking(tmp_path, "compute_dtype")
     with pytest.raises(
-        WorkdirError, match=r"compute_dtype: 'float32' there \(the default: the workdir is older than this key"
+        WorkdirError, match=r"compute_dtype: 'float32' in the workdir \(the default: the workdir is older than this key"
     ):
         RunLog(tmp_path, tiny_config("records", compute_dtype="bfloat16"), "clips")
 
@@ -147,13 +147,13 @@ def test_a_key_that_is_no_more_is_refused(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     stored = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**stored, "dropout": 0.5}))
-    with pytest.raises(WorkdirError, match=r"dropout: 0\.5 there, None now"):
+    with pytest.raises(WorkdirError, match=r"dropout: 0\.5 in the workdir, None now"):
         RunLog(tmp_path, tiny_config("records"), "clips")
 
 
 def test_other_clips_are_refused(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
-    with pytest.raises(WorkdirError, match="clips: 'clips' there, 'others' now"):
+    with pytest.raises(WorkdirError, match="clips: 'clips' in the workdir, 'others' now"):
         RunLog(tmp_path, tiny_config("records"), "others")
 
 

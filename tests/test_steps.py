@@ -1,4 +1,4 @@
-"""Training steps from arrays alone, where only what jax, flax and optax bring is installed."""
+"""Training steps from only arrays, with only jax, flax, optax and their dependencies installed."""
 
 import json
 import sys
@@ -58,7 +58,7 @@ for number in range(2):
     singly = one(singly, sharding.place_batch({{name: rows[number] for name, rows in batches.items()}}, mesh), resident)
 
 broken = {{**clips, "skeleton": clips["skeleton"].copy()}}
-broken["skeleton"][3] = np.nan  # in the second batch alone
+broken["skeleton"][3] = np.nan  # only in the second batch
 bad = both(begin(), placed, sharding.replicate(broken, mesh))
 
 

@@ -1,4 +1,4 @@
-"""What a config means: which text set, which images, which values are refused."""
+"""What a config means: its text set, its images, the values that are refused."""
 
 import functools
 import shutil

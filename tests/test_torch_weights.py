@@ -1,4 +1,4 @@
-"""The command that takes PyTorch checkpoints in and gives them back: whole, bit for bit, or not at all."""
+"""The command that imports and exports PyTorch checkpoints: whole, bit for bit, or not at all."""
 
 import json
 import pathlib
@@ -160,7 +160,7 @@ def test_a_folder_in_use_is_left_alone(published, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def imported(published, tmp_path_factory):
-    """A workdir with an imported model, and its file. Not to be changed."""
+    """A workdir with an imported model, and its file. Do not change it."""
     folder = tmp_path_factory.mktemp("imported")
     (folder / "run").mkdir()  # empty ones are welcome
     command("import", save(published["ctrgcn"], folder / "a.npz"), folder / "run")
@@ -211,9 +211,12 @@ def test_evaluation_with_other_records_or_another_config_is_refused(imported, pu
     command("import", save(state_dict, tmp_path / "a.npz"), tmp_path / "run")
     with pytest.raises(checkpoints.CheckpointError, match="records with other classes") as caught:
         evaluate_workdir(runs.tiny_config(tiny_records), tmp_path / "run")
-    assert "params/fc/bias: (10,) there, (12,) in the model; params/fc/kernel: (16, 10) there" in str(caught.value)
+    differing = (
+        "params/fc/bias: (10,) in the checkpoint, (12,) in the model; params/fc/kernel: (16, 10) in the checkpoint"
+    )
+    assert differing in str(caught.value)
     wider = runs.tiny_config(tiny_records, model__base_channels=8)
-    with pytest.raises(WorkdirError, match=r"model\.base_channels: 4 there, 8 now"):
+    with pytest.raises(WorkdirError, match=r"model\.base_channels: 4 in the workdir, 8 now"):
         evaluate_workdir(wider, imported)
 
 

@@ -199,7 +199,7 @@ def encoder(file, _):
         (whole_model, "pt", "it refers to torch.nn.modules.linear.Linear", "torch.save(model.state_dict(), FILE)"),
         (two_models, "pt", "2 dicts of tensors, under 'model', 'ema.model'", "torch.save(model.state_dict(), FILE)"),
         (no_tensors, "pt", "0 dicts of tensors, where one is expected", "torch.save(model.state_dict(), FILE)"),
-        (sparse, "pt", "sparse or quantised tensors", "save dense ones"),
+        (sparse, "pt", "sparse or quantized tensors", "save dense ones"),
         (encoder, "npz", "weights of the image encoder resnet34", "--config.model.image_encoder_weights=FILE"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -87,8 +87,8 @@ def test_a_run_killed_and_stopped_on_the_way_ends_as_one_left_alone(finished_run
 
 
 def test_one_device_and_eight_take_the_same_steps(tiny_records, compiled, tmp_path):
-    # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs part
-    # after a few steps whatever the devices. So each of 20 steps is compared from the same state.
+    # CTR-GCN's recipe multiplies a rounding error by 10 to 100 a step, on one device as on eight: two free runs diverge
+    # after a few steps on any devices. So each of 20 steps is compared from the same state.
     command = [sys.executable, "-m", "tests.helpers.device_losses", str(tiny_records), "20"]
     status, text = runs.run(command, compiled, tmp_path / "log", devices=8, hasty=True)
     assert status == 0, text

@@ -3,26 +3,26 @@
 import collections
 import concurrent.futures
 import contextlib
-import lzma
 import multiprocessing
 import os
 import pathlib
 import re
-import shutil
 import tarfile
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
+from data_prep.formats import tar_stream
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import MMCLError, PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full, make_folder
+from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
+from mmcl_jax.runtime.scratch import scratch_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
+_LARGEST_FILE = 1 << 31  # bytes; a few compressed bytes may declare any number
 
 
 class SourceFileError(MMCLError, ValueError):
@@ -43,7 +43,8 @@ def open_source(
       source: archive or folder; the files may be anywhere beneath it.
       suffix: end of the data files' names, such as '.json'. All other files, and hidden ones, are ignored and never
         opened.
-      scratch: folder into which an archive is unpacked while the context is open; removed afterwards.
+      scratch: prefix of the folder into which an archive is unpacked while the context is open (see
+        `mmcl_jax.runtime.scratch`).
       name_of: the name of a file, from its path beneath `source`; by default the stem of the file name.
 
     Yields: the files by name, sorted, and what was set aside: members that lead outside the archive, links, duplicates.
@@ -55,29 +56,34 @@ def open_source(
         return
     if not source.is_file():
         raise PreparationError(f"{source}: no such file or folder; give the archive, or the folder that it unpacks to")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        with clear_disk_errors(scratch):
-            make_folder(scratch)
-            set_aside = _unpack(source, suffix, scratch)
-        yield _files_beneath(scratch, source, suffix, name_of, set_aside)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with clear_disk_errors(scratch), scratch_folder(scratch) as folder:
+        unpacked = folder / "files"
+        unpacked.mkdir()
+        set_aside = _unpack(source, suffix, unpacked)
+        yield _files_beneath(unpacked, source, suffix, name_of, set_aside)
 
 
 def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
-    """Unpacks the data files of `archive` into `folder`, never outside it; returns the members set aside."""
+    """Unpacks the data files of `archive` into `folder`, never outside it; returns the members set aside.
+
+    The archive is read to its end, so that every checksum of its compression is compared. Raises: PreparationError if
+    it is damaged anywhere.
+    """
     set_aside = []
     try:
         bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
-        with bar, open(archive, "rb") as stream, tarfile.open(fileobj=stream) as tar:
-            for member in tar:
-                reason = _unpack_member(tar, member, suffix, folder)
-                if reason:
-                    set_aside.append(SetAside(f"{archive.name}: {member.name}", reason))
-                bar.update(stream.tell() - bar.n)
+        with bar, open(archive, "rb") as file:
+            stream = tar_stream.TarStream(file)
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    reason = _unpack_member(tar, member, suffix, folder)
+                    if reason:
+                        set_aside.append(SetAside(f"{archive.name}: {member.name}", reason))
+                    bar.update(file.tell() - bar.n)
+                stream.check_end(tar.offset)
             bar.update(bar.total - bar.n)
-    except (EOFError, lzma.LZMAError, zlib.error, tarfile.ReadError) as error:
+    # A damaged header makes tarfile raise anything from KeyError to OverflowError.
+    except (EOFError, ValueError, LookupError, ArithmeticError, tarfile.TarError) as error:
         if zipfile.is_zipfile(archive):
             raise PreparationError(
                 f"{archive}: a zip archive, which is not supported; unpack it and give the folder"
@@ -90,6 +96,8 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
 
 def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, folder: pathlib.Path) -> str | None:
     """Unpacks one member if it is a data file; returns why it was set aside, or None."""
+    if "\0" in member.name:
+        return "a NUL character in its name"
     try:
         tarfile.data_filter(member, str(folder))
     except tarfile.FilterError as error:
@@ -98,10 +106,14 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
         return None
     if not member.isfile():
         return "a link or a device, not a file"
-    if (folder / member.name).exists():
-        return "duplicate: a member of this name came before"
+    if member.sparse is not None:
+        return f"a sparse file of {member.size:,} bytes, which is not supported; pack it as a plain file"
+    if member.size > _LARGEST_FILE:
+        return f"{member.size:,} bytes, more than {_LARGEST_FILE:,}; not a file of this dataset"
     try:
-        tar.extract(member, folder, filter="data")
+        if (folder / member.name).exists():
+            return "duplicate: a member of this name came before"
+        tar.extract(member, folder, set_attrs=False, filter="data")  # its time may be one that no file can have
     except OSError as error:
         if isinstance(error, tarfile.TarError) or is_disk_full(error):
             raise

@@ -17,9 +17,12 @@ from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
+from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.scratch import scratch_folder
 
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
+_JOINING_LOCK = ".text_lock"
 
 
 class Outputs:
@@ -136,17 +139,18 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
             f"{target}: already exists and was made differently; choose another --name (or another name of "
             "the question), or remove that folder"
         )
-    joining = opened.root / _JOINING
-    shutil.rmtree(joining, ignore_errors=True)
-    try:
-        with clear_disk_errors(joining):
-            left_out = _write_text_set(joining / "new", opened, outputs)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                target.rename(joining / "old")
-            (joining / "new").rename(target)
-    finally:
-        shutil.rmtree(joining, ignore_errors=True)
+    prefix = opened.root / _JOINING
+    lock = exclusive(
+        opened.root / _JOINING_LOCK,
+        what=f"adding text features to {opened.root}",
+        remedy="give a copy of the records",
+    )
+    with clear_disk_errors(prefix), lock, scratch_folder(prefix) as joining:
+        left_out = _write_text_set(joining / "new", opened, outputs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(joining / "old")
+        (joining / "new").rename(target)
     print(f"{target}: {len(opened) - len(left_out)} of {len(opened)} clips")
     for item in left_out[:10]:
         print(f"  left out: {item.name}: {item.reason}")

@@ -1,1 +1,1 @@
-"""Compares our models with PyTorch's: `python -m experiments.parity`. `__main__` says how it judges."""
+"""Compares our models with PyTorch's: `python -m experiments.parity`. `__main__` describes the rules."""

@@ -1,31 +1,29 @@
-"""Are our models equal to PyTorch's? Prints a table; the exit status is 1 if anything exceeds its bound.
+"""Checks that our models equal PyTorch's. Prints a table; the exit status is 1 if any error exceeds its bound.
 
-    python -m experiments.parity DIR                 against the reference outputs ("goldens") in a folder
-    python -m experiments.parity --torch [--seed=0]  against experiments/pytorch_baselines, on random weights and clips
+    python -m experiments.parity DIR                 compares with the reference outputs ("goldens") in a folder
+    python -m experiments.parity --torch [--seed=0]  compares with experiments/pytorch_baselines, on random weights
 
-DIR holds, for each model, `NAME.json` (the input's name and shape, a seed, each PyTorch key with its shape, the norms
-of the gradients) and `NAME.npz` (what the reference computed); `experiments/parity/golden.py` describes the format.
-Weights and inputs are drawn here, by name, shape and seed; nothing in DIR is executed, a `weights.py` in it is not
-read. Which model a file belongs to is told by its keys, never by its name; classes, joints, bodies and the width by its
-shapes.
+DIR has, for each model, `NAME.json` (name and shape of the input, a seed, every PyTorch key with its shape, the norms
+of the gradients) and `NAME.npz` (the reference's outputs); `experiments/parity/golden.py` describes the format. Weights
+and inputs are generated from name, shape and seed. Nothing in DIR is executed; a `weights.py` in it is not read. The
+keys of a file, never its name, tell which model it belongs to; the shapes tell classes, joints, bodies and width.
 
-Errors are relative: the norm of the difference over the norm of the reference, in float64. Bounds: logits in evaluation
-1e-4; logits and losses in training 1e-3; gradients 0.01, the largest over the parameters of |a - b| / (b + 1e-4 max of
-all norms), where a and b are the norms of a parameter's gradient (a bias in front of a batch norm excepted: see
-`golden.gradient_norm_errors`).
+Errors are relative: the norm of the difference divided by the norm of the reference, in float64. The bounds are 1e-4
+for logits in evaluation, and 1e-3 for logits and losses in training. For gradients the bound is 0.01 on the largest
+value over the parameters of |a - b| / (b + 1e-4 max of all norms), where a and b are the norms of a parameter's
+gradient. A bias in front of a batch norm is an exception: see `golden.gradient_norm_errors`.
 
-A ReLU's input within rounding of zero goes one way here and the other way there, and gradients that nearly cancel (the
-scalars `alpha` of CTR-GCN) then move by one or two percent, in either program. Where a gradient exceeds the bound, ours
-is therefore computed again from inputs moved by one unit in the last place, and as much of the difference as that
-moves ours is excused, up to 5 % of the norm. Every such parameter is printed. So is a gradient that is nothing but
-rounding, one that moves by a quarter, as long as it is below 1e-5 of the largest.
+If the input of a ReLU is within rounding of zero, the two programs may decide it differently. Gradients that nearly
+cancel (the scalars `alpha` of CTR-GCN) then move by one or two percent in either program. So if a gradient exceeds the
+bound, ours is computed again from inputs moved by one unit in the last place. The amount by which our gradient moves is
+excused, up to 5 % of the norm, and every such parameter is printed. A gradient that moves by a quarter is only rounding
+noise, and is accepted if it is below 1e-5 of the largest.
 
-What a file holds and is not compared is named. A file that cannot be judged (broken, incomplete, of an unknown model)
-counts as a failure, and so does a folder without any model. References that are no models (transforms, preprocessing,
-splits) are listed; `make test` compares those.
+The table names values in a file that are not compared. A file that cannot be judged (broken, incomplete, or of an
+unknown model) counts as a failure, and so does a folder without any model. References that are not models (transforms,
+preprocessing, splits) are listed; `make test` compares them.
 
-`--torch` trains as well; what it compares and with which bounds is in `experiments/parity/baselines.py`. It needs
-torch.
+`--torch` also trains; `experiments/parity/baselines.py` describes what it compares, and the bounds. It needs torch.
 """
 
 import argparse
@@ -43,16 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.parity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=pathlib.Path, metavar="DIR", help="folder of reference outputs")
+    parser.add_argument(
+        "folder", nargs="?", type=pathlib.Path, metavar="DIR", help="the folder of the reference outputs"
+    )
     parser.add_argument("--torch", action="store_true", help="compare with experiments/pytorch_baselines")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and clips of --torch")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and clips of --torch")
     arguments = parser.parse_args()
     if (arguments.folder is None) == (not arguments.torch):
-        parser.error("name a folder of reference outputs, or --torch, one of the two")
+        parser.error("give either a folder of reference outputs or --torch")
     tune_gpu_compiler()
-    with plain_errors("interrupted"), jax.default_matmul_precision("highest"):  # on GPUs, float32 as exact as a CPU's
+    with plain_errors("interrupted"), jax.default_matmul_precision("highest"):  # exact float32 on GPUs
         if arguments.torch:
-            from experiments.parity import baselines  # which needs torch
+            from experiments.parity import baselines  # needs torch
 
             sys.exit(baselines.check(arguments.seed))
         sys.exit(references.check_folder(arguments.folder))

@@ -1,21 +1,20 @@
-"""Our models against `experiments/pytorch_baselines`: outputs, gradients, and ten steps of SGD.
+"""Compares our models with `experiments/pytorch_baselines`: outputs, gradients, and ten steps of SGD.
 
 For each model, from one seed:
 
-float64, where rounding is out of the way, so that equal means equal: logits in evaluation and training, loss, the
-gradient of **every** parameter, and ten steps, each from PyTorch's state (loss, and what the step adds to parameters
-and running statistics). Bound 1e-6.
+In float64, where rounding is negligible: logits in evaluation and training, loss, the gradient of **every** parameter,
+and ten steps, each from PyTorch's state (loss, and the update of parameters and running statistics). Bound 1e-6.
 
-float32, as both are used: logits in evaluation (1e-4), in training and loss (1e-3), the gradients of all parameters
-together (0.02), ten steps, each from PyTorch's state: loss (1e-3) and what the step adds (0.05). The bounds are wide
-because a ReLU's input within rounding of zero goes one way here and the other way there.
+In float32, the usual precision: logits in evaluation (1e-4), logits in training and loss (1e-3), the gradients of all
+parameters together (0.02), and ten steps, each from PyTorch's state: loss (1e-3) and update (0.05). The bounds are wide
+because a ReLU whose input is within rounding of zero may be decided differently in the two programs.
 
-How far ten steps left to themselves part is shown and not judged. CTRS-GCN's stay together; CTR-GCN's start is chaotic
-(batch-norm scales of 1e-6, large logits), rounding grows there by up to 100 times a step, float64's too.
+The divergence of ten free-running steps is shown but not judged. CTRS-GCN's steps stay together. CTR-GCN's start is
+chaotic (batch-norm scales of 1e-6, large logits): rounding errors grow by up to 100 times per step, even in float64.
 
-Outputs and gradients are compared with generic weights (`golden.fill`), steps from PyTorch's initial weights, with the
-recipe's learning rate in its first epoch (0.1, warmed up over 5 epochs) and weight decay. Every step has clips of its
-own, standard normal, with random labels.
+Outputs and gradients are compared with generic weights (`golden.fill`). Steps start from PyTorch's initial weights,
+with weight decay and the recipe's learning rate in its first epoch (0.1, warmed up over 5 epochs). Every step has its
+own clips, standard normal, with random labels.
 """
 
 import dataclasses
@@ -49,7 +48,7 @@ UPDATE_BOUND = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Of models and batches. `joints` are NTU's, with two bodies."""
+    """The size of models and batches. Clips have NTU's joints and two bodies."""
 
     num_classes: int = 120
     base_channels: int = 64
@@ -145,7 +144,7 @@ class Comparison:
         add(f"{STEPS} free steps: added", moved, False)
 
     def _add(self, table: Table, precision: str, what: str, error: float, bound: float | bool) -> None:
-        """`bound` True is the one of float64, False none."""
+        """Adds a row. `bound` True means the bound of float64, False means none."""
         bound = EXACT if bound is True else bound or None
         parameters = sum(parameter.numel() for parameter in self.baseline.parameters())
         table.add(self.name, f"{precision} {what}", error, bound, parameters)
@@ -168,7 +167,7 @@ class _Theirs:
         self.model = comparison.baseline.to(getattr(torch, np.dtype(dtype).name))
 
     def load(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """Starts anew from these weights."""
+        """Starts again from these weights."""
         self.model.load_state_dict(state_dict)
         self.optimizer = mmcl.make_optimizer(self.model.parameters(), LEARNING_RATE, WEIGHT_DECAY)
 
@@ -177,7 +176,7 @@ class _Theirs:
             return _logits(self.model.eval()(*map(torch.from_numpy, batch[0]))).numpy()
 
     def step(self, batch) -> dict[str, Any]:
-        """One step; logits, loss, and gradients by name."""
+        """Takes one step; returns logits, loss, and gradients by name."""
         inputs, labels = tuple(map(torch.from_numpy, batch[0])), torch.from_numpy(batch[1])
         self.model.train()
         seen = {}
@@ -197,7 +196,7 @@ class _Theirs:
         return {key: value.numpy().copy() for key, value in self.model.state_dict().items()}
 
     def momentum(self) -> dict[str, np.ndarray]:
-        """The optimiser's buffers by name, zeros before the first step."""
+        """The optimizer's buffers by name; zeros before the first step."""
         return {
             key: self.optimizer.state.get(value, {}).get("momentum_buffer", torch.zeros_like(value)).detach().numpy()
             for key, value in self.model.named_parameters()
@@ -205,7 +204,7 @@ class _Theirs:
 
 
 class _Ours:
-    """The JAX side. A state is (variables, optimiser state)."""
+    """The JAX side. A state is (variables, optimizer state)."""
 
     def __init__(self, comparison: Comparison, inputs: tuple[np.ndarray, ...], dtype: type):
         self._model = comparison.model
@@ -232,7 +231,7 @@ class _Ours:
             values = {"logits": values["logits"], "loss": values["loss"], "gradients": gradients}
             return ({"params": params, "batch_stats": batch_stats}, optimizer_state), values
 
-        # Rounding does not matter in float64, and compiling hastily saves more than it costs.
+        # Rounding does not matter in float64, and compiling without optimization saves more time than it costs.
         options = HASTY if dtype is np.float64 else None
         self._evaluate = jax.jit(evaluate, compiler_options=options)
         self._step = jax.jit(step, compiler_options=options)
@@ -243,12 +242,12 @@ class _Ours:
         return families.clips_last(clips), *others
 
     def state(self, theirs: _Theirs):
-        """PyTorch's state, its momentum included."""
+        """PyTorch's state, including its momentum."""
         variables = to_flax(theirs.state_dict(), self._model.entries, self._template)
         entries = [entry for entry in self._model.entries if entry.collection == "params"]
         momentum = to_flax(theirs.momentum(), entries, {"params": variables["params"]})["params"]
         state = self._optimizer.init(variables["params"])
-        # Of the optimiser's state only the trace has the parameters' structure.
+        # In the optimizer's state, only the trace has the structure of the parameters.
         structure = jax.tree.structure(momentum)
         is_trace = lambda node: jax.tree.structure(node) == structure  # noqa: E731
         return variables, jax.tree.map(lambda node: momentum if is_trace(node) else node, state, is_leaf=is_trace)
@@ -257,7 +256,7 @@ class _Ours:
         return np.asarray(self._evaluate(state[0], self._inputs(batch[0])))
 
     def step(self, state, batch) -> tuple[Any, dict[str, Any]]:
-        """One step: the new state; logits, loss, and gradients in our structure."""
+        """Takes one step; returns the new state, and logits, loss and gradients in our structure."""
         return jax.device_get(self._step(state, self._inputs(batch[0]), batch[1]))
 
     def state_dict(self, state) -> dict[str, np.ndarray]:
@@ -269,6 +268,6 @@ def _logits(outputs: torch.Tensor | mmcl.Outputs) -> torch.Tensor:
 
 
 def _vector(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Everything but the counters in one float64 vector, in the order of the names."""
+    """All values except the counters, in one float64 vector, sorted by name."""
     kept = sorted(key for key in arrays if not key.endswith("num_batches_tracked"))
     return np.concatenate([arrays[key].ravel().astype(np.float64) for key in kept])

@@ -1,6 +1,6 @@
-"""What a reference's model is made of beyond its state dict, how to run it, and what to compare of it.
+"""Builds the model of a reference beyond its state dict, runs it, and says which values to compare.
 
-Which model a state dict belongs to and how large it is, `mmcl_jax.pytorch.published` tells.
+`mmcl_jax.pytorch.published` recognizes the model of a state dict and its size.
 """
 
 import re
@@ -24,7 +24,7 @@ from mmcl_jax.pytorch.state_dicts import Entry
 
 
 class Model(NamedTuple):
-    """A Flax module and how its variables are named in PyTorch; why its gradients say nothing, if they do not."""
+    """A Flax module, PyTorch names of its variables, and why its gradients are meaningless (empty if they are not)."""
 
     module: nn.Module
     entries: list[Entry]
@@ -35,9 +35,9 @@ class Family(NamedTuple):
     """One kind of model.
 
     Attributes:
-      models: of the reference's name and state dict: what the model can be, by a label. Several where neither tells.
-      inputs: of a reference: the module's inputs, in our axis order.
-      values: of the module's output and the labels (or None): named values; with labels `loss` too.
+      models: from a reference's name and state dict, the possible models by label; several if neither of them decides.
+      inputs: from a reference, the inputs of the module in our axis order.
+      values: from the module's output and the labels (or None), named values; with labels also `loss`.
     """
 
     models: Callable[[str, Mapping[str, Any]], dict[str, Model]]
@@ -46,18 +46,18 @@ class Family(NamedTuple):
 
 
 def recognise(state_dict: Mapping[str, Any]) -> tuple[str, Family]:
-    """Returns the name of the model that a state dict belongs to, and its family. Raises: TorchWeightsError."""
+    """Returns the name of the model of a state dict, and its family. Raises: TorchWeightsError."""
     name = published_models.recognise(state_dict)
     return name, FAMILIES[name]
 
 
 def template(model: Model, inputs: tuple[np.ndarray, ...], dtype: type = np.float32) -> dict:
-    """The model's Flax variables, all zero: what PyTorch does not store stays so. Raises: GoldenError."""
+    """The model's Flax variables, all zero; variables that PyTorch does not store stay zero. Raises: GoldenError."""
     try:
         shapes = jax.eval_shape(lambda *inputs: model.module.init(jax.random.key(0), *inputs, train=False), *inputs)
-    except Exception as error:  # of Flax and of JAX, as the layer may be where the sizes meet
+    except Exception as error:  # Flax or JAX, depending on the layer where the sizes clash
         seen = ", ".join(str(x.shape) for x in inputs)
-        raise golden.GoldenError(f"inputs of shape {seen} (here) do not fit the weights: {error}") from error
+        raise golden.GoldenError(f"inputs of shape {seen} (in this file) do not fit the weights: {error}") from error
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, dtype), shapes)
 
 
@@ -115,9 +115,9 @@ def _skeleton(published: str, variants: Callable[[str, Any], dict[str, Any]] | N
     """`Family.models` of a published skeleton model.
 
     Args:
-      published: key of `published.PUBLISHED`.
-      variants: of the reference's name and a module whose sizes are right: the modules that it can be, by a label;
-        None: it is that module. Adjacencies that are parameters come with the weights.
+      published: a key of `published.PUBLISHED`.
+      variants: from the reference's name and a module of the right size, the possible modules by label; None: only that
+        module. Adjacencies that are parameters come with the weights.
     """
 
     def models(name: str, state_dict: Mapping[str, Any]) -> dict[str, Model]:
@@ -131,22 +131,22 @@ def _skeleton(published: str, variants: Callable[[str, Any], dict[str, Any]] | N
 
 def _idle_gradients(module: nn.Module) -> str:
     if isinstance(module, InfoGCN) and not module.relative_positions.any():
-        return "every input becomes zero, and rounding alone decides"
+        return "every input becomes zero, so only rounding decides"
     return ""
 
 
-# By the number of joints: the layout, and the relatives that Info-GCN's published code for it has.
+# Number of joints -> layout, and the relatives that Info-GCN's published code uses for it.
 _LAYOUTS = {25: (LAYOUTS["ntu"], "ancestors"), 20: (LAYOUTS["nw_ucla"], "descendants")}
 
 
 def _layout(num_joints: int) -> tuple[Layout, str]:
     if num_joints not in _LAYOUTS:
-        raise golden.GoldenError(f"{num_joints} joints: a layout is known for {', '.join(map(str, _LAYOUTS))} alone")
+        raise golden.GoldenError(f"{num_joints} joints: layouts are known only for {', '.join(map(str, _LAYOUTS))}")
     return _LAYOUTS[num_joints]
 
 
 def _hdgcn(name: str, module: HDGCN) -> dict[str, HDGCN]:
-    """The centre of mass decides which joints are in a layer; no shape tells it, the name may."""
+    """The center of mass decides which joints are in a layer. No shape tells it, but the name may."""
     num_layers, *_, num_joints = module.adjacency.shape
     layout, _ = _layout(num_joints)
     adjacencies = {f"com{center}": hierarchical_adjacency(layout, center) for center in (1, 2, 21)}
@@ -162,7 +162,7 @@ def _hdgcn(name: str, module: HDGCN) -> dict[str, HDGCN]:
 
 
 def _infogcn(name: str, module: InfoGCN) -> dict[str, InfoGCN]:
-    """k decides the bones that the model sees; no shape tells it, the name may. Without latent noise, as references."""
+    """k decides which bones the model sees. No shape tells it, but the name may. References have no latent noise."""
     layout, relatives = _layout(len(module.relative_positions))
     found = re.search(r"k(\d+)", name)
     return {

@@ -1,8 +1,8 @@
-"""The format of reference outputs ("goldens"), and the rules of comparing with them.
+"""The format of reference outputs ("goldens"), and the rules for comparing with them.
 
-A golden model is `NAME.json`: the input's name and shape, a seed, every PyTorch key with its shape, the norms of the
-gradients, maybe a note; and `NAME.npz`: what the reference computed. Weights and inputs are in no file: they are a
-function of name, shape and seed, `fill` and `inputs` below, which are part of the format.
+A reference of a model has two files. `NAME.json` holds the name and shape of the input, a seed, every PyTorch key with
+its shape, the norms of the gradients, and possibly a note; `NAME.npz` holds the outputs. No file holds weights or
+inputs: they are a function of name, shape and seed, `fill` and `inputs` below, which are part of the format.
 """
 
 import itertools
@@ -17,13 +17,13 @@ import numpy as np
 
 from mmcl_jax.runtime.errors import MMCLError
 
-GRADIENT_TOLERANCE = 0.01  # of a parameter's gradient norm, beyond 1e-6 of the largest of all
+GRADIENT_TOLERANCE = 0.01  # relative to the norm of a parameter's gradient, plus 1e-6 of the largest norm
 MOST_ROUNDING = 0.05
 ROUNDING_RUNS = 8
 
 
 class GoldenError(MMCLError, ValueError):
-    """A reference cannot be read or judged; the message names the file."""
+    """A reference that cannot be read or judged. The message names the file."""
 
 
 def fill(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def fill(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def inputs(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Returns the standard-normal float32 reference input `name`."""
+    """Returns the reference input `name`: standard normal, float32."""
     return np.asarray(_random(f"input/{name}", seed).standard_normal(shape)).astype(np.float32)
 
 
@@ -58,7 +58,7 @@ def _random(name: str, seed: int) -> np.random.Generator:
 
 
 def read(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns the contents of `NAME.json`, which is `path`, and the arrays of `NAME.npz`.
+    """Returns the contents of `path`, a `NAME.json`, and the arrays of `NAME.npz`.
 
     Raises:
       GoldenError: one of the two is missing, broken or incomplete.
@@ -72,19 +72,19 @@ def read(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
     inputs = ("inputs",) if "inputs" in reference else ("input_name", "input_shape")
     missing = [key for key in ("state_dict", "seed", *inputs) if key not in reference]
     if missing:
-        raise GoldenError(f"{path.name} lacks {', '.join(missing)}")
+        raise GoldenError(f"{path.name} lacks {', '.join(missing)}; make the reference again")
     return reference, stored
 
 
 def state_dict(reference: Mapping) -> dict[str, np.ndarray]:
-    """Returns the PyTorch state dict of a reference. Where its note says so, 4-d weights are multiplied by sqrt(2)."""
+    """Returns the PyTorch state dict of a reference. If its note says so, 4-d weights are multiplied by sqrt(2)."""
     gain = np.float32(np.sqrt(2)) if re.search(r"4-d .*\* sqrt\(2\)", reference.get("note", "")) else 1
     filled = {key: fill(key, tuple(shape), reference["seed"]) for key, shape in reference["state_dict"].items()}
     return {key: value * gain if value.ndim == 4 else value for key, value in filled.items()}
 
 
 def relative_error(actual, expected) -> float:
-    """Returns the norm of the difference over the norm of `expected`, in float64; inf where shapes differ."""
+    """Returns the norm of the difference divided by that of `expected`, in float64; inf if shapes differ."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     if actual.shape != expected.shape:
         return math.inf
@@ -97,20 +97,20 @@ def gradient_norm_errors(
 ) -> dict[str, float]:
     """Compares the norms of gradients with those of a reference, parameter by parameter.
 
-    Two norms agree where `|a - b| <= 0.01 b + 1e-6 max(all norms)`. A bias directly in front of a batch norm has no
-    effect, so its gradient is rounding noise of either program: it agrees as well where both norms are below
-    `5e-6 max(all norms)`.
+    Two norms agree if `|a - b| <= 0.01 b + 1e-6 max(all norms)`. A bias directly in front of a batch norm has no
+    effect, so its gradient is rounding noise in both programs; it also agrees if both norms are below `5e-6 max(all
+    norms)`.
 
     Args:
       ours: gradients by PyTorch name.
-      reference: contents of the `.json`, of which `grad_norm` and `state_dict` are read.
-      rounding: by PyTorch name, how far rounding alone is known to move a norm; so much of the difference is excused,
-        but never more than `MOST_ROUNDING` of the norm. A gradient that it moves by a quarter is noise as well, and
-        agrees where both norms are below `1e-5 max(all norms)`.
+      reference: contents of the `.json`; `grad_norm` and `state_dict` are read.
+      rounding: by PyTorch name, the amount by which rounding is known to move a norm. That much of the difference is
+        excused, up to `MOST_ROUNDING` of the norm. A gradient that rounding moves by a quarter is noise as well, and
+        agrees if both norms are below `1e-5 max(all norms)`.
 
     Returns:
-      The error of each parameter, `|a - b| / (b + 1e-4 max(all norms))`, to be at most `GRADIENT_TOLERANCE`; 0 for
-      agreeing noise; inf where a gradient is not finite or only one of the two has it.
+      The error of each parameter, `|a - b| / (b + 1e-4 max(all norms))`, at most `GRADIENT_TOLERANCE` in a good model;
+      0 for agreeing noise; inf if a gradient is not finite or only one side has it.
     """
     expected = reference["grad_norm"]
     largest = max(expected.values())
@@ -135,12 +135,12 @@ def measure_rounding(
     inputs: tuple[np.ndarray, ...],
     gradients: Mapping[str, np.ndarray],
 ) -> dict[str, float]:
-    """How far the norm of each gradient moves, at most, when every input moves by one unit in the last place.
+    """The greatest change of the norm of each gradient when every input moves by one unit in the last place.
 
     Args:
-      compute: inputs -> gradients by PyTorch name.
+      compute: maps inputs to gradients by PyTorch name.
       inputs: float arrays.
-      gradients: what it computes from them.
+      gradients: the gradients that it computes from `inputs`.
     """
     random = np.random.default_rng(0)
     furthest = dict.fromkeys(gradients, 0.0)
@@ -160,10 +160,10 @@ def gradient_norm_mismatches(
     compute: Callable[[tuple[np.ndarray, ...]], Mapping[str, np.ndarray]] | None = None,
     inputs: tuple[np.ndarray, ...] = (),
 ) -> list[str]:
-    """Returns a line for each parameter that `gradient_norm_errors` finds to disagree.
+    """Returns one line per parameter that disagrees by `gradient_norm_errors`.
 
-    With `compute` and `inputs`, which gave `ours`, differences are excused as far as rounding explains them, which
-    depends on the processor and on the number of its threads (see `measure_rounding`).
+    With `compute` and `inputs`, from which `ours` were computed, differences that rounding explains are excused (see
+    `measure_rounding`); these depend on the processor and on the number of its threads.
     """
     expected = reference["grad_norm"]
     errors = gradient_norm_errors(ours, reference)
@@ -180,7 +180,7 @@ def gradient_norm_mismatches(
 
 
 def _is_bias_before_batch_norm(key: str, following: str, keys: list[str]) -> bool:
-    """Whether `key` is the bias of a layer that is no batch norm, and `following` belongs to a batch norm."""
+    """Whether `key` is the bias of a layer that is not a batch norm, and `following` belongs to one."""
     layer, _, leaf = key.rpartition(".")
     following_layer = following.rpartition(".")[0]
     return leaf == "bias" and f"{layer}.running_mean" not in keys and f"{following_layer}.running_mean" in keys

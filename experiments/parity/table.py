@@ -4,11 +4,11 @@ MOST_LINES = 5  # of an error
 
 
 class Table:
-    """Prints a row as soon as it is known, and counts.
+    """Prints each row as soon as it is known, and counts the results.
 
     Attributes:
-      compared: rows with a bound.
-      failed: rows beyond it, and files that could not be judged.
+      compared: the number of rows with a bound.
+      failed: the number of rows that exceed it, and of files that could not be judged.
     """
 
     def __init__(self, names: list[str]):
@@ -17,7 +17,7 @@ class Table:
         self._print("model", "compared", "error", "bound", "parameters", "")
 
     def add(self, model: str, compared: str, error: float, bound: float | None, parameters: int) -> None:
-        """One comparison; without a bound it is shown and not judged."""
+        """Adds one comparison; a row without a bound is shown but not judged."""
         verdict = "not judged"
         if bound is not None:
             good = error <= bound  # NaN is not
@@ -41,7 +41,7 @@ class Table:
         print(line.rstrip(), flush=True)
 
     def finish(self) -> int:
-        """Prints the sum; returns the exit status."""
+        """Prints the total; returns the exit status."""
         if not self.compared:
             print("nothing was compared: FAIL")
             return 1

@@ -1,5 +1,5 @@
-"""CTR-GCN, CTRS-GCN and MMCL's training step in PyTorch, with the released names of parameters.
+"""CTR-GCN, CTRS-GCN and the training step of MMCL in PyTorch, with the released names of parameters.
 
-The yardstick: whoever has no copy of the published code runs these instead, for equality (`experiments.parity --torch`)
-and for speed. Written from the papers; the tests hold them against the published models' outputs.
+They replace the published code for users who have no copy of it: `experiments.parity --torch` compares with them, and
+`experiments.benchmark` measures them. They are written from the papers; tests compare them with the published outputs.
 """

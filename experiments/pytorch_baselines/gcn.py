@@ -1,7 +1,7 @@
 """CTR-GCN (Chen et al., ICCV 2021) and CTRS-GCN, the static "strong baseline": ten blocks, mean pool, classifier.
 
-Clips are `[N, C, T, V, M]`; inside, bodies are clips of their own, `[N M, C, T, V]`. Attribute names are those of the
-released state dicts.
+Clips are `[N, C, T, V, M]`. Inside the model, bodies are separate clips, `[N M, C, T, V]`. Attribute names are those of
+the released state dicts.
 """
 
 import functools
@@ -17,7 +17,7 @@ TEMPORAL_KERNEL = 5
 
 
 def _conv(channels_in: int, channels: int, kernel: int = 1, **options) -> nn.Conv2d:
-    """A convolution over frames alone, initialised by its fan-out."""
+    """A convolution over frames only, initialized by its fan-out."""
     conv = nn.Conv2d(channels_in, channels, (kernel, 1), **options)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out")
     nn.init.zeros_(conv.bias)
@@ -40,7 +40,7 @@ class TemporalConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Two dilated convolutions, a max pool, a 1x1 convolution, each a quarter of the channels."""
+    """Two dilated convolutions, a max pool and a 1x1 convolution; each has a quarter of the channels."""
 
     def __init__(self, channels: int, stride: int):
         super().__init__()
@@ -65,13 +65,13 @@ class MultiScaleTemporalConv(nn.Module):
 
 
 class GraphConv(nn.Module):
-    """What both graph convolutions share: batch norm from 1e-6, residual, ReLU.
+    """The part that both graph convolutions share: batch norm with scale 1e-6 at start, residual, ReLU.
 
     A subclass has `aggregate`, `[B, C_in, T, V]` -> `[B, channels, T, V]`.
     """
 
     def add_output(self, channels_in: int, channels: int) -> None:
-        """Adds the layers after `aggregate`; a subclass calls it last, so that parameters are in the released order."""
+        """Adds the layers after `aggregate`. Subclasses call it last, which keeps the released order of parameters."""
         self.down = nn.Identity()
         if channels_in != channels:
             self.down = nn.Sequential(_conv(channels_in, channels), nn.BatchNorm2d(channels))
@@ -83,7 +83,7 @@ class GraphConv(nn.Module):
 
 
 class TopologySubset(nn.Module):
-    """One of CTR-GC's subsets: every channel of every clip has its own topology over the joints."""
+    """One subset of CTR-GC: every channel of every clip has its own topology over the joints."""
 
     def __init__(self, channels_in: int, channels: int):
         super().__init__()
@@ -101,7 +101,7 @@ class TopologySubset(nn.Module):
 
 
 class ReleasedTopologySubset(TopologySubset):
-    """The same function in the order of the released code: relation branches on all frames, their mean after."""
+    """The same function in the order of the released code: relation branches on all frames, then their mean."""
 
     def forward(self, x: torch.Tensor, mean: torch.Tensor, shared: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
         del mean
@@ -112,7 +112,7 @@ class ReleasedTopologySubset(TopologySubset):
 
 
 class TopologyRefinedConv(GraphConv):
-    """CTR-GC over its three subsets; `adjacency` `[3, V, V]` is what the shared topology starts from."""
+    """CTR-GC with three subsets; `adjacency` `[3, V, V]` is the initial value of the shared topology."""
 
     subset: type[TopologySubset] = TopologySubset
 
@@ -124,7 +124,7 @@ class TopologyRefinedConv(GraphConv):
         self.add_output(channels_in, channels)
 
     def aggregate(self, x: torch.Tensor) -> torch.Tensor:
-        mean = x.mean(dim=2, keepdim=True)  # 1x1 convolutions commute with it
+        mean = x.mean(dim=2, keepdim=True)  # 1x1 convolutions commute with the mean
         subsets = zip(self.convs, self.PA, strict=True)
         return functools.reduce(torch.Tensor.add_, (subset(x, mean, shared, self.alpha) for subset, shared in subsets))
 
@@ -136,7 +136,7 @@ class ReleasedTopologyRefinedConv(TopologyRefinedConv):
 
 
 class StaticConv(GraphConv):
-    """CTRS-GCN: a learnable, normalised adjacency for each subset, the same for every clip and channel."""
+    """CTRS-GCN: one learnable, normalized adjacency per subset, the same for all clips and channels."""
 
     def __init__(self, channels_in: int, channels: int, adjacency: torch.Tensor):
         super().__init__()
@@ -170,14 +170,14 @@ class Block(nn.Module):
 
 
 class TenBlocks(nn.Module):
-    """What both models share. A subclass says of which convolutions a block is made.
+    """The part that both models share. A subclass names the convolutions of a block.
 
     Args:
       num_classes: length of the logits.
-      adjacency: `[3, V, V]`, what the graph convolutions start from.
+      adjacency: `[3, V, V]`, the initial value in the graph convolutions.
       num_bodies: M of the clips.
       in_channels: C of the clips.
-      base_channels: channels of blocks 1-4; blocks 5-7 have twice, 8-10 four times as many. A multiple of 4.
+      base_channels: channels of blocks 1 to 4, a multiple of 4; blocks 5 to 7 have twice, 8 to 10 four times as many.
     """
 
     graph_conv: Callable[[int, int, torch.Tensor], nn.Module]
@@ -235,14 +235,16 @@ class CTRGCN(TenBlocks):
 
 
 class ReleasedCTRGCN(CTRGCN):
-    """CTR-GCN in the order of the released code: the same function, slower; what its users run."""
+    """CTR-GCN in the order of the released code, as its users run it: the same function, slower."""
 
     graph_conv = ReleasedTopologyRefinedConv
 
 
 class CTRSGCN(TenBlocks):
-    """CTRS-GCN; 2,108,322 parameters at 120 classes, 25 joints, two bodies. It starts from identities:
-    `torch.eye(V).repeat(3, 1, 1)` as the adjacency."""
+    """CTRS-GCN; 2,108,322 parameters at 120 classes, 25 joints, two bodies.
+
+    Its initial adjacency is the identity: pass `torch.eye(V).repeat(3, 1, 1)`.
+    """
 
     graph_conv = StaticConv
 

@@ -1,6 +1,6 @@
 """Inception-v3, the CNN that the released code trains beside the skeleton model, with torchvision's names.
 
-Without the auxiliary head, whose output the released code throws away.
+It has no auxiliary head; the released code discards the output of that head.
 """
 
 import torch
@@ -56,9 +56,10 @@ class Branches(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Normalised images `[N, 3, H, W]`, at least 75 pixels a side, -> logits `[N, num_classes]`.
+    """Normalized images `[N, 3, H, W]`, at least 75 pixels per side, -> logits `[N, num_classes]`.
 
-    `kept` is the share of features that dropout keeps in training: a buffer, which may change without compiling anew.
+    `kept` is the fraction of features that dropout keeps in training. It is a buffer, so it may change without
+    recompiling.
     """
 
     def __init__(self, num_classes: int = 1000):

@@ -1,4 +1,4 @@
-"""MMCL around CTR-GCN (Liu et al., ACM MM 2024): FAM's MLP, FRM, the three losses, one step of SGD."""
+"""MMCL with CTR-GCN (Liu et al., ACM MM 2024): the FAM's MLP, the FRM, the three losses, one step of SGD."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from experiments.pytorch_baselines.gcn import CTRGCN, ReleasedTopologyRefinedCon
 
 
 class Outputs(NamedTuple):
-    """Of training's forward pass: logits and refined logits `[N, K]`, both modalities' features `[N, C']`."""
+    """Outputs of a training forward pass: logits and refined logits `[N, K]`, both modalities' features `[N, C']`."""
 
     logits: torch.Tensor
     refined_logits: torch.Tensor
@@ -31,11 +31,11 @@ class FeatureAlignment(nn.Module):
 
 
 class MMCL(CTRGCN):
-    """CTR-GCN with the Feature Alignment and Feature Refinement Modules; the CNN stays outside, as released.
+    """CTR-GCN with the Feature Alignment and Feature Refinement Modules; the CNN is separate, as released.
 
     Args:
       num_classes, adjacency, **backbone: see `gcn.TenBlocks`.
-      image_width: length of the CNN's output (Inception-v3's 1000 logits).
+      image_width: length of the CNN's output (Inception-v3: 1000 logits).
       text_width: length of a text feature.
     """
 
@@ -59,14 +59,16 @@ class MMCL(CTRGCN):
 
 
 class ReleasedMMCL(MMCL):
-    """MMCL around CTR-GCN in the order of the released code: the same function, slower."""
+    """MMCL with CTR-GCN in the order of the released code: the same function, slower."""
 
     graph_conv = ReleasedTopologyRefinedConv
 
 
 def contrastive_loss(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.4) -> torch.Tensor:
-    """Symmetric contrast of two modalities' features `[N, D]`, as released (GRACE's): a clip's negatives are the other
-    clips of both modalities, seen from one of them."""
+    """Symmetric contrastive loss of two modalities' features `[N, D]`, as released (from GRACE).
+
+    The negatives of a clip are the other clips of both modalities.
+    """
     a, b = F.normalize(a), F.normalize(b)
     across = a @ b.T / temperature
     positive = across.diagonal()
@@ -90,16 +92,16 @@ def mmcl_loss(outputs: Outputs, labels: torch.Tensor, contrastive_weight=0.1, re
 def make_optimizer(
     parameters: Iterable[nn.Parameter], learning_rate: float = 0.1, weight_decay: float = 4e-4, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The recipe's SGD; the decay acts on every parameter, the CNN's included. `fused` is faster on GPUs."""
+    """The recipe's SGD. Weight decay applies to every parameter, also the CNN's. `fused` is faster on GPUs."""
     return torch.optim.SGD(
         parameters, learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True, fused=fused
     )
 
 
 def training_step(optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """One step on the loss that `loss()` computes; returns it.
+    """Takes one step on the loss that `loss()` computes; returns that loss.
 
-    With a CNN in training: `lambda: mmcl_loss(model(clips, cnn(images), text), labels)`, and the optimiser has the
+    To train with a CNN, pass `lambda: mmcl_loss(model(clips, cnn(images), text), labels)` and an optimizer with the
     parameters of both.
     """
     optimizer.zero_grad()

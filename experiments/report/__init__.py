@@ -1,1 +1,1 @@
-"""One page about a run, or about several beside each other: `python -m experiments.report`."""
+"""Shows one run, or several side by side, on a web page: `python -m experiments.report`."""

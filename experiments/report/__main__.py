@@ -1,9 +1,9 @@
-"""A run, or several beside each other, as one web page that holds everything itself (no network, no server).
+"""Shows one run, or several side by side, on a self-contained web page (no network, no server).
 
     python -m experiments.report RUN [RUN ...] [--out report.html] [--clips N] [--records DIR]
 
-RUN is the --workdir of a training, finished or not: what is missing is said on the page. Runs are compared with the
-first that has scores. Figures are the last epoch's, never the best one's.
+RUN is the --workdir of a training run, finished or not; the page says what is missing. Runs are compared with the first
+one that has scores. Figures are those of the last epoch, never of the best one.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from mmcl_jax.viewers import html_page
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="a training's --workdir")
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="the --workdir of a training run")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("report.html"), help="the page to write")
-    parser.add_argument("--clips", type=positive, default=24, help="hardest clips shown (default 24)")
-    parser.add_argument("--records", type=pathlib.Path, help="the records, where they moved since the training")
+    parser.add_argument("--clips", type=positive, default=24, help="number of hardest clips to show (default 24)")
+    parser.add_argument("--records", type=pathlib.Path, help="the records, if they were moved after the training")
     options = parser.parse_args(arguments)
     with plain_errors("interrupted"):
         html_page.check_replaceable(options.out, COMMAND)

@@ -1,10 +1,10 @@
-// Curves of several runs in one SVG: a colour a run, dashes where training is shown beside the test.
+// Curves of several runs in one SVG: one color per run, solid for test and dashed for training.
 "use strict";
 
-const COLOURS = ["#1f77d0", "#d9730d", "#2a9d55", "#b3478f", "#8a6fd1", "#7d8a26", "#c33c3c", "#2aa3a3"];
-const colour = (number) => COLOURS[number % COLOURS.length];
+const COLORS = ["#1f77d0", "#d9730d", "#2a9d55", "#b3478f", "#8a6fd1", "#7d8a26", "#c33c3c", "#2aa3a3"];
+const color = (number) => COLORS[number % COLORS.length];
 
-// lines: {points: [[x, y], ...], colour, dashed}.
+// lines: {points: [[x, y], ...], color, dashed}.
 function lineChart(title, lines, say) {
   const points = lines.flatMap((one) => one.points);
   if (!points.length) return null;
@@ -22,11 +22,11 @@ function lineChart(title, lines, say) {
   }
   for (const value of new Set([low, Math.round((low + high) / 2), high]))
     drawn.push(make("text", { x: x(value), y: height - 8, "text-anchor": "middle" }, value));
-  for (const { points: own, colour: stroke, dashed } of lines) {
+  for (const { points: own, color: stroke, dashed } of lines) {
     if (own.length === 1) drawn.push(make("circle", { cx: x(own[0][0]), cy: y(own[0][1]), r: 3, fill: stroke }));
     drawn.push(make("path", { d: own.map(([px, py], place) => `${place ? "L" : "M"}${x(px).toFixed(1)} ${y(py).toFixed(1)}`).join(""),
       stroke, ...(dashed && { "stroke-dasharray": "5 4" }) }));
   }
   return make("div", { class: "card" }, make("h3", {}, title),
-    make("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} by epoch` }, drawn));
+    make("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} per epoch` }, drawn));
 }

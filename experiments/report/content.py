@@ -1,4 +1,4 @@
-"""What scores say: confusions, accuracy by class, gains, and the clips that are hardest."""
+"""What scores show: confusions, accuracy per class, gains, and the hardest clips."""
 
 import numpy as np
 from tqdm import tqdm
@@ -8,12 +8,12 @@ from mmcl_jax.data import records
 from mmcl_jax.metrics import classification_metrics, cross_entropies
 from mmcl_jax.viewers import skeleton_player
 
-_CLIP_BYTES = 400  # of a skeleton beside its coordinates
+_CLIP_BYTES = 400  # of a skeleton, without its coordinates
 _VALUE_BYTES = 8 / 3  # of a coordinate: two bytes as base64; most need one
 
 
 def confusion(file: scores.Scores, most: int = 30) -> dict:
-    """Counts as [true, predicted, count] where there are any, and the most frequent confusions among them."""
+    """The nonzero cells of the confusion matrix, [true, predicted, count], and the most frequent confusions."""
     metrics = classification_metrics(file.scores, file.labels)
     matrix = metrics.confusion
     cells = [[int(row), int(column), int(matrix[row, column])] for row, column in np.argwhere(matrix)]
@@ -23,14 +23,14 @@ def confusion(file: scores.Scores, most: int = 30) -> dict:
 
 
 def gains(baseline: scores.Scores, other: scores.Scores) -> list[list]:
-    """[class, clips, percent before, percent after, points], greatest gain first."""
+    """[class, clips, percent before, percent after, points] per class, sorted by decreasing gain."""
     classes, counts, (before, after), points = tables.class_gains(baseline, other)
     order = np.argsort(-points, kind="stable")
     return [[int(classes[i]), int(counts[i]), *(round(float(x[i]), 2) for x in (before, after, points))] for i in order]
 
 
 def hardest(files: list[scores.Scores], number: int) -> list[dict]:
-    """The clips with the greatest loss, mean over runs, hardest first, each with every run's five likeliest classes."""
+    """The clips with the greatest loss, averaged over runs, hardest first, each with every run's five top classes."""
     every = [cross_entropies(file.scores, file.labels) for file in files]
     order = np.argsort(-np.mean(every, axis=0), kind="stable")[:number]
     clips = []
@@ -47,12 +47,12 @@ def hardest(files: list[scores.Scores], number: int) -> list[dict]:
 
 
 def add_skeletons(clips: list[dict], opened: records.Records, room: int) -> dict:
-    """Adds to each clip its skeleton, or the problem with it; returns what the player has to know of all.
+    """Adds to each clip its skeleton, or the reason why it is missing; returns the layout that the player needs.
 
     Args:
-      clips: of `hardest`.
-      opened: where their skeletons are.
-      room: bytes, into which they are made to fit by leaving out frames, as far as `skeleton_player` does that.
+      clips: the result of `hardest`.
+      opened: the records of the clips.
+      room: size in bytes; skeletons lose frames to fit into it, as far as `skeleton_player` permits.
     """
     most_values = max(1, int((room / len(clips) - _CLIP_BYTES) / _VALUE_BYTES))
     rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
@@ -60,7 +60,9 @@ def add_skeletons(clips: list[dict], opened: records.Records, room: int) -> dict
     for clip in tqdm(clips, unit="clip", desc="hardest clips"):
         try:
             if clip["name"] not in rows:
-                raise records.RecordsError(f"{opened.root}: no clip of this name; name the run's own with --records")
+                raise records.RecordsError(
+                    f"{opened.root}: no clip of this name; set --records to the records of the run"
+                )
             skeleton = opened.skeleton(rows[clip["name"]])
         except records.RecordsError as error:
             clip["problem"] = str(error)

@@ -1,20 +1,20 @@
-// A matrix on a canvas: zoomed by buttons, keys, Ctrl and the wheel or two fingers, moved by dragging; a cell pointed at
-// is told in words. The wheel alone and one finger on the whole matrix scroll the page.
+// A matrix on a canvas. Buttons, keys, Ctrl and the wheel, or two fingers zoom it; dragging moves it; pointing at a cell
+// describes the cell in words. Without Ctrl the wheel scrolls the page, and so does one finger on the whole matrix.
 "use strict";
 
 const GRID_HINT = "Point at a cell, tap it, or use the arrow keys. Zoom: Ctrl and the wheel, two fingers, or the keys + − 0. "
-  + "Zoomed, drag to move.";
-const LEAST_NAMED = 13; // pixels of a cell beside which names are read
+  + "When zoomed, drag to move.";
+const LEAST_NAMED = 13; // pixels; names are shown beside cells of at least this size
 
 // Returns {element, show(matrix)}; a matrix is {size, value(row, column), shade(value, row, column) -> [strength 0 to 1,
-// whether negative], tell(row, column) -> text, names, label}. Another of the same size is shown at the same place.
+// whether negative], tell(row, column) -> text, names, label}. Another matrix of the same size keeps zoom and position.
 function matrixGrid() {
   const canvas = make("canvas", { class: "grid-view", tabindex: "0", role: "application", "aria-description": GRID_HINT });
   const said = make("p", { class: "grid-said small", "aria-live": "polite" });
   let matrix = null, scale = 1, left = 0, top = 0, chosen = null, moved = false, spread = null;
   const pointers = new Map();
 
-  // Names stand left of rows and above columns, where these are large enough for them.
+  // Names are left of the rows and above the columns, if these are large enough.
   const margin = () => {
     if (!matrix.names.length) return 0;
     const wanted = Math.min(130, canvas.clientWidth * 0.28);
@@ -47,7 +47,7 @@ function matrixGrid() {
     for (let row = rows[0]; row < rows[1]; row++)
       for (let column = columns[0]; column < columns[1]; column++) {
         const [strength, below] = shade(value(row, column), row, column);
-        if (!strength) continue; // most of many classes
+        if (!strength) continue; // most cells, if there are many classes
         context.globalAlpha = 0.04 + 0.96 * Math.min(1, strength);
         context.fillStyle = below ? negative : positive;
         context.fillRect(edge + column * side - left, edge + row * side - top, side, side);
@@ -139,9 +139,9 @@ function matrixGrid() {
   };
   for (const type of ["pointerup", "pointercancel", "pointerleave"]) canvas.addEventListener(type, end);
   canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey) return; // else the page could not be scrolled past it
+    if (!event.ctrlKey && !event.metaKey) return; // otherwise the page could not be scrolled past it
     event.preventDefault();
-    const turned = event.deltaY * (event.deltaMode ? 16 : 1); // lines or pixels; a pad's pinch is a few of them
+    const turned = event.deltaY * (event.deltaMode ? 16 : 1); // lines or pixels; a pinch on a touchpad is a few of them
     zoom(Math.exp(-Math.max(-40, Math.min(40, turned)) / 100), ...at(event));
   }, { passive: false });
   canvas.addEventListener("touchmove", (event) => { if (event.touches.length > 1) event.preventDefault(); }, { passive: false });
@@ -177,7 +177,7 @@ function matrixGrid() {
   };
 }
 
-// A text that fits a width of a canvas.
+// Shortens a text to a width on a canvas.
 function shortened(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   const letters = [...text];

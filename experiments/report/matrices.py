@@ -1,4 +1,4 @@
-"""Matrices that a run learned: topologies that its graph convolutions share, and FRM's refinement."""
+"""The matrices that a run learned: shared topologies of its graph convolutions, and the FRM's refinement matrices."""
 
 import re
 
@@ -17,12 +17,12 @@ _TOPOLOGIES = ("PA", "shared_topology")
 
 
 def matrices(run: Run, layout: Layout | None, coordinates: int) -> dict:
-    """Learned matrices of the newest checkpoint, and those that they began as.
+    """The learned matrices of the newest checkpoint, and their initial values.
 
     Args:
-      run: with checkpoints.
-      layout: of its records; None: not known, and so neither what CTR-GCN and HD-GCN began as.
-      coordinates: of a joint.
+      run: a run with checkpoints.
+      layout: layout of its records; None: unknown, and then so are the initial values of CTR-GCN and HD-GCN.
+      coordinates: number of coordinates of a joint.
 
     Raises: CheckpointError.
     """
@@ -66,7 +66,7 @@ def _topologies(flat: dict, blocks: list[tuple[str, ...]], initial: np.ndarray |
 
 
 def _initial(run: Run, params: dict, layout: Layout | None, coordinates: int) -> np.ndarray | None:
-    """What the backbone's `PA` began as: a run may be older than some keys, whose defaults are taken."""
+    """The initial value of the backbone's `PA`. A run older than some config keys uses their defaults."""
     if layout is None:
         return None
     options = get_config().model
@@ -79,12 +79,16 @@ def _initial(run: Run, params: dict, layout: Layout | None, coordinates: int) ->
             "adjacency",
             None,
         )
-    except (KeyError, ValueError, TypeError):  # a config of another version: what is learned is shown all the same
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+    ):  # a config of another version; the learned matrices are shown without initial values
         return None
 
 
 def _refinement(stored: dict | None) -> list[dict]:
-    """FRM's matrices [K, K]; where only diagonals are learned, `diagonal` [K]. They begin as the identity."""
+    """The FRM's matrices [K, K]; if only diagonals are learned, `diagonal` [K]. They start as the identity."""
     if stored is None:
         return []
     learned = np.asarray(stored["matrices"], np.float64)
@@ -93,7 +97,7 @@ def _refinement(stored: dict | None) -> list[dict]:
 
 
 def _lists(stacked: np.ndarray) -> list[list]:
-    """Each matrix of [..., V, V], row after row."""
+    """Each matrix of [..., V, V], as rows."""
     stacked = np.asarray(stacked, np.float64)
     return [_round(matrix) for matrix in stacked.reshape(-1, *stacked.shape[-2:])]
 

@@ -1,4 +1,4 @@
-"""All that the page shows, as JSON, and the page."""
+"""Collects the page's data as JSON, and builds the page."""
 
 import json
 import pathlib
@@ -16,12 +16,12 @@ MOST_BYTES = 10_000_000
 
 
 def page_data(runs: list[Run], clips: int, moved: pathlib.Path | None = None) -> dict:
-    """What the page's script shows.
+    """The data that the page's script shows.
 
     Args:
-      runs: to show, compared with the first that has scores.
-      clips: the hardest clips shown.
-      moved: records read instead of those that each run's config names.
+      runs: the runs to show, compared with the first one that has scores.
+      clips: the number of hardest clips to show.
+      moved: records to read instead of those that the configs of the runs name; None: those.
     """
     scored = [run for run in runs if run.scores is not None]
     opened = [_open(run, moved) for run in runs]
@@ -42,17 +42,17 @@ def page_data(runs: list[Run], clips: int, moved: pathlib.Path | None = None) ->
 
 
 def _open(run: Run, moved: pathlib.Path | None) -> tuple[records.Records | None, str | None]:
-    """A run's records, if they are there, and what is wrong with them."""
+    """A run's records, or None if they cannot be opened; and what is wrong with them."""
     root = moved if moved is not None else run.part("data").get("records")
     if not root or not isinstance(root, str | pathlib.Path):
-        return None, "No skeletons: the run's config names no records; name them with --records."
+        return None, "No skeletons: the config of the run names no records; set --records."
     try:
         opened = records.Records(root)
     except (records.RecordsError, OSError) as error:
-        return None, f"No skeletons: {error}. If the records were moved, name them with --records."
+        return None, f"No skeletons: {error}. If the records were moved, set --records."
     clips = run.config.get("clips")
     if clips not in (None, opened.fingerprint()):
-        return opened, f"{root}: not the clips that {run.name} was trained on; name its own with --records."
+        return opened, f"{root}: not the clips that {run.name} was trained on; set --records to the right ones."
     return opened, None
 
 
@@ -66,7 +66,7 @@ def _run(run: Run, opened: records.Records | None) -> dict:
     return {
         "name": run.name,
         "path": str(run.workdir),
-        # JSON knows no NaN; Python's, which wrote the config, does.
+        # JSON has no NaN, but Python's json, which wrote the config, does.
         "config": json.loads(json.dumps(run.config), parse_constant=str),
         "starts": json.loads(json.dumps(run.starts), parse_constant=str),
         "joints": list(layout.joints) if layout else [],
@@ -79,7 +79,7 @@ def _run(run: Run, opened: records.Records | None) -> dict:
 
 
 def notes(data: dict, size: int) -> list[str]:
-    """What the one who made a page of `size` bytes should know: what it lacks, and whether it is too large."""
+    """What the user should know about a page of `size` bytes: what it lacks, and whether it is too large."""
     found = [f"{run['name']}: {text}" for run in data["runs"] for text in run["missing"]]
     if data["records_problem"]:
         found.append(data["records_problem"])
@@ -87,14 +87,14 @@ def notes(data: dict, size: int) -> list[str]:
         shown = len(data["hardest"])
         each = (len(json.dumps(data["hardest"], separators=(",", ":"))) + 1) / max(shown, 1)
         fitting = int(shown - (size - MOST_BYTES) / each) if shown else 0
-        fewer = "name fewer runs" if len(data["runs"]) > 1 else "its matrices alone are as large"
-        remedy = f"--clips {fitting} would keep it below" if fitting > 0 else fewer
+        fewer = "name fewer runs" if len(data["runs"]) > 1 else "its matrices are too large already"
+        remedy = f"--clips {fitting} would keep it smaller" if fitting > 0 else fewer
         found.append(f"the page is {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f} MB; {remedy}")
     return found
 
 
 def make_page(data: dict) -> str:
-    """The page, HTML."""
+    """The page, as HTML."""
     return html_page.fill(
         COMMAND,
         " and ".join(run["name"] for run in data["runs"]) + ": report",

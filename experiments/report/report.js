@@ -1,4 +1,4 @@
-// Builds the page of experiments.report from the JSON in it. Whatever text that holds becomes text nodes, never markup.
+// Builds the page of experiments.report from the JSON in it. All text becomes text nodes, never markup.
 "use strict";
 
 const number = (value, digits = 4) => (value === null || value === undefined ? "–" : Number(value.toPrecision(digits)).toString());
@@ -13,8 +13,8 @@ function table(name, heads, rows) {
     make("tbody", {}, rows.map((row) => make("tr", {}, row.map((cell) => make("td", numeric(cell.textContent ?? cell) ? { class: "number" } : {}, cell)))))));
 }
 
-// Choices side by side, each {label, names(...places before it)}, for what `show(...places)` shows. They are kept, as far as
-// there are as many, where one before them changes.
+// Menus side by side, each {label, names(...choices before it)}; `show(...choices)` shows the result. When one changes,
+// those after it keep their choice if it still exists.
 function choices(all, show) {
   const selects = all.map(({ label }) => make("select", { "aria-label": label, change: renew }));
   function renew() {
@@ -34,7 +34,7 @@ function choices(all, show) {
 
 function overview() {
   document.getElementById("title").textContent = data.runs.map((run) => run.name).join(", ");
-  section("runs", "Runs", quiet("Figures of training and test are those of the last epoch, never of the best."), make("div", { class: "columns" }, data.runs.map((run) => {
+  section("runs", "Runs", quiet("Training and test figures are those of the last epoch, never of the best one."), make("div", { class: "columns" }, data.runs.map((run) => {
     const last = run.last || {}, model = run.config.model || {}, seen = run.config.data || {};
     const facts = [["folder", run.path], ["model", [model.backbone, seen.stream, seen.protocol].filter(Boolean).join(", ")],
       ["seed", run.config.seed], ["last epoch", last.epoch], ["test top-1", points(last.test_top1)], ["test top-5", points(last.test_top5)],
@@ -50,15 +50,15 @@ function overview() {
 }
 
 function curves() {
-  const line = (column, dashed) => data.runs.map((run, place) => ({ colour: colour(place), dashed,
+  const line = (column, dashed) => data.runs.map((run, place) => ({ color: color(place), dashed,
     points: run.curves.filter((row) => row[column] !== null).map((row) => [row[0], row[column]]) })).filter((one) => one.points.length);
   const charts = [lineChart("Loss", [...line(1, true), ...line(2, false)], (value) => number(value, 3)),
     lineChart("Top-1", [...line(3, true), ...line(4, false)], (value) => `${(100 * value).toFixed(0)} %`),
     lineChart("Learning rate", line(5, false), (value) => number(value, 2))].filter(Boolean);
   if (!charts.length) return;
   section("curves", "Training", make("div", { class: "legend" }, data.runs.map((run, place) => make("span", {},
-    make("span", { class: "swatch", style: `border-color:${colour(place)}` }), run.name)),
-  make("span", { class: "quiet" }, "solid: test, dashed: train; by epoch")), make("div", { class: "columns", style: "margin-top:8px" }, charts));
+    make("span", { class: "swatch", style: `border-color:${color(place)}` }), run.name)),
+  make("span", { class: "quiet" }, "solid: test, dashed: train, per epoch")), make("div", { class: "columns", style: "margin-top:8px" }, charts));
 }
 
 function confusions() {
@@ -72,9 +72,9 @@ function confusions() {
       tell: (row, column) => `True: ${row + 1}. ${names[row]}. Predicted: ${column + 1}. ${names[column]}. ${value(row, column)} of ${counts[row]} clips.` });
     most.replaceChildren(make("h3", {}, "Most confused"), pairs.length ? table("Most confused", ["true", "predicted", "clips", "of"],
       pairs.map(([row, column, clips]) => [names[row], names[column], clips, counts[row]])) : quiet("none"));
-  }), quiet("Rows are true classes, columns predictions. Blue is right, orange wrong; the stronger, the greater the share of the row."), make("div", { class: "beside" }, grid.element, most)));
-  section("classes", "Classes", make("div", { class: "card" }, quiet("Clips of each class that are known at first guess, in per cent."),
-    table("Accuracy by class", ["class", "clips", ...scored.map(([run]) => run.name)], names.map((name, label) =>
+  }), quiet("Rows are true classes, columns are predictions. Blue is correct, orange is wrong; a stronger color is a greater share of the row."), make("div", { class: "beside" }, grid.element, most)));
+  section("classes", "Classes", make("div", { class: "card" }, quiet("Top-1 accuracy of each class, in percent."),
+    table("Accuracy per class", ["class", "clips", ...scored.map(([run]) => run.name)], names.map((name, label) =>
       [`${label + 1}. ${name}`, scored[0][0].confusion.counts[label], ...scored.map(([run]) => {
         const right = run.confusion.cells.find(([row, column]) => row === label && column === label), all = run.confusion.counts[label];
         return all ? (100 * (right ? right[2] : 0) / all).toFixed(2) : "–";
@@ -84,8 +84,8 @@ function confusions() {
   section("gains", "Gains", make("div", { class: "card" },
     choices([{ label: "compared run", names: () => scored.slice(1).map(([run]) => `${run.name} over ${scored[0][0].name}`) }], (place) => {
       const [before, after] = [scored[0][0].name, scored[place + 1][0].name];
-      gained.replaceChildren(quiet(`Per cent of each class known by ${before} (before) and by ${after} (after), and the points between.`),
-        table("Gains by class", ["class", "clips", "before", "after", "points"], data.gains[place].map(([label, clips, old, now, gain]) =>
+      gained.replaceChildren(quiet(`Top-1 accuracy of each class, in percent, by ${before} (before) and by ${after} (after), and the difference in points.`),
+        table("Gains per class", ["class", "clips", "before", "after", "points"], data.gains[place].map(([label, clips, old, now, gain]) =>
           [`${label + 1}. ${names[label]}`, clips, old.toFixed(2), now.toFixed(2),
             make("b", { class: gain > 0 ? "up" : gain < 0 ? "down" : "quiet" }, `${gain > 0 ? "+" : ""}${gain.toFixed(2)}`)])));
     }), gained));
@@ -94,8 +94,8 @@ function confusions() {
 function hardest() {
   if (!scored.length) return;
   const skeletons = data.hardest.filter((clip) => clip.skeleton), fewer = skeletons.filter((clip) => clip.skeleton.every > 1);
-  section("hardest", "Hardest clips", quiet(`By the loss of the true class, the mean over the runs.${data.layout && data.layout.coordinates === 3 ? " Drag a skeleton to turn it." : ""}`),
-    fewer.length ? quiet(`${count(fewer.length)} of the ${count(skeletons.length)} skeletons are shown in every second frame, or fewer, which keeps the page small; fewer --clips show more.`) : null,
+  section("hardest", "Hardest clips", quiet(`Sorted by the loss of the true class, averaged over the runs.${data.layout && data.layout.coordinates === 3 ? " Drag a skeleton to turn it." : ""}`),
+    fewer.length ? quiet(`${count(fewer.length)} of the ${count(skeletons.length)} skeletons show every second frame, or fewer, to keep the page small; with fewer --clips they show more.`) : null,
     data.records_problem ? make("p", { class: "problem" }, data.records_problem) : null,
     make("div", { class: "clips" }, data.hardest.map((clip) => {
       const stage = make("div");
@@ -109,7 +109,7 @@ function hardest() {
     })));
 }
 
-// A learned matrix, what it began as (null: not known) and their difference, one of them in a grid.
+// Shows a learned matrix, its initial value (null: unknown) or their difference in a grid.
 const VIEWS = ["learned", "initial", "difference"];
 function showView(grid, view, learned, initial, names, label) {
   const size = learned.length, value = { learned: (r, c) => learned[r][c], initial: (r, c) => initial[r][c],
@@ -118,7 +118,7 @@ function showView(grid, view, learned, initial, names, label) {
   for (let r = 0; r < size; r++) for (let c = 0; c < size; c++) most = Math.max(most, Math.abs(value(r, c)));
   const known = names.length === size, named = (place) => (known ? `${place + 1}. ${names[place]}` : `${place + 1}`);
   grid.show({ size, value, names: known ? names : [], label: `${label}, ${VIEWS[view]}`, shade: (x) => [Math.abs(x) / most, x < 0],
-    tell: (r, c) => `${named(r)} from ${named(c)}: ${value(r, c).toFixed(4)}. Full colour: ${number(most, 3)}; orange is negative.` });
+    tell: (r, c) => `${named(r)} from ${named(c)}: ${value(r, c).toFixed(4)}. Full color: ${number(most, 3)}; orange is negative.` });
 }
 
 function learnedMatrices() {
@@ -131,8 +131,8 @@ function learnedMatrices() {
       { label: "subset", names: (run) => of(run).slices },
       { label: "view", names: (run) => (of(run).initial ? VIEWS : VIEWS.slice(0, 1)) }], (run, block, slice, view) => {
       const { blocks, initial } = of(run);
-      note.textContent = `Of the checkpoint at step ${count(runs[run].matrices.step)}. A row's joint takes from the columns' joints.`
-        + (initial ? "" : " What they began as is not known here.");
+      note.textContent = `From the checkpoint at step ${count(runs[run].matrices.step)}. The joint of a row receives from the joints of the columns.`
+        + (initial ? "" : " The initial values are unknown.");
       showView(grid, view, blocks[block].learned[slice], initial && initial[slice], runs[run].joints, `Learned adjacency of ${runs[run].name}`);
     }), note, grid.element));
   }
@@ -144,7 +144,7 @@ function learnedMatrices() {
     const { matrix, diagonal } = terms(run)[term], size = (matrix || diagonal).length;
     const eye = [...Array(size)].map((_, r) => [...Array(size)].map((__, c) => Number(r === c)));
     showView(grid, view, matrix || eye.map((row, r) => row.map((one) => one * diagonal[r])), eye, data.classes, `Refinement matrix of ${refined[run].name}`);
-  }), quiet("A row's refined score is made of the columns' scores."), grid.element));
+  }), quiet("The refined score of a row is a combination of the scores of the columns."), grid.element));
 }
 
 overview();

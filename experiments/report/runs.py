@@ -1,4 +1,4 @@
-"""What a run's folder says of it, whatever is there of a run that is not finished."""
+"""Reads the folders of runs; a run that is not finished may lack some of the files."""
 
 import csv
 import dataclasses
@@ -18,7 +18,17 @@ class ReportError(MMCLError, ValueError):
 
 @dataclasses.dataclass
 class Run:
-    """A run: its folder, `config.json`, starts of `version.json`, rows of `metrics.csv`, scores, what is missing."""
+    """A run as its folder describes it.
+
+    Attributes:
+      workdir: the folder.
+      name: a short name that distinguishes it from the other runs.
+      config: contents of `config.json`.
+      starts: the starts in `version.json`.
+      rows: the rows of `metrics.csv`; None for a missing or non-finite number.
+      scores: the test scores; None: not evaluated yet.
+      missing: what is missing, in words.
+    """
 
     workdir: pathlib.Path
     name: str
@@ -35,10 +45,10 @@ class Run:
 
 
 def read_runs(workdirs: list[pathlib.Path]) -> list[Run]:
-    """Reads runs; those with scores have them in one order. Raises: ReportError, ScoresError, WorkdirError."""
+    """Reads runs; all scores have the same clip order. Raises: ReportError, ScoresError, WorkdirError."""
     resolved = [workdir.resolve() for workdir in workdirs]
     if len(set(resolved)) < len(resolved):
-        raise ReportError("a run is named twice; name each once")
+        raise ReportError("a run is named twice; name each run once")
     runs = [_read(workdir, name) for workdir, name in zip(workdirs, _names(resolved), strict=True)]
     scored = [run for run in runs if run.scores is not None]
     together = scores.read_together([run.workdir for run in scored]) if scored else []
@@ -48,7 +58,7 @@ def read_runs(workdirs: list[pathlib.Path]) -> list[Run]:
 
 
 def _names(paths: list[pathlib.Path]) -> list[str]:
-    """The ends of paths that differ, each as short as tells it from the others."""
+    """The shortest ends of the paths that distinguish them."""
     names = [path.name for path in paths]
     for length in range(2, max(len(path.parts) for path in paths) + 1):
         names = [
@@ -64,7 +74,7 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
         raise ReportError(_no_run(workdir))
     config = read_workdir_json(path)
     if not isinstance(config, dict):
-        raise WorkdirError(f"{path}: holds no config; restore it or use another workdir")
+        raise WorkdirError(f"{path}: does not hold a config; restore it or use another workdir")
     missing = []
     starts, rows, cut, file = [], [], False, None
     version = workdir / "version.json"
@@ -79,16 +89,16 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
         rows, cut = _read_rows(workdir / "metrics.csv")
         if cut:
             missing.append(
-                "metrics.csv: its last line is cut off and left out; restore the file, or resume the training"
+                "metrics.csv: the last line is incomplete and was dropped; restore the file, or resume the training"
             )
     if not rows:
-        missing.append("metrics.csv: no epoch is logged yet, so there are no curves")
+        missing.append("metrics.csv: no epoch has been logged yet, so there are no curves")
     if (workdir / "scores_test.npz").is_file():
         file = scores.read_scores(workdir)
     else:
         missing.append(
-            "scores_test.npz: not evaluated yet, so there is no confusion matrix, no accuracy by class and no hardest "
-            "clip; let the training end, or run --mode=eval"
+            "scores_test.npz: not evaluated yet, so there is no confusion matrix, no accuracy per class and no hardest "
+            "clips; let the training finish, or run --mode=eval"
         )
     epochs = config.get("num_epochs")
     if rows and isinstance(epochs, int) and rows[-1]["epoch"] < epochs:
@@ -96,29 +106,29 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
     step = rows[-1].get("step") if rows else None
     if file is not None and step is not None and not cut and file.step not in (None, -1, step):
         missing.append(
-            f"scores_test.npz: of step {file.step}, while the last epoch of metrics.csv ended at step {step:.0f}; run "
-            "--mode=eval for the newest checkpoint's scores"
+            f"scores_test.npz: scores of step {file.step}, but the last epoch in metrics.csv ended at step {step:.0f}; "
+            "run --mode=eval to score the newest checkpoint"
         )
     return Run(workdir, name, config, starts, rows, file, missing)
 
 
 def _no_run(workdir: pathlib.Path) -> str:
-    """Why a folder is none of a run, with the runs in it, if there are any."""
-    remedy = "name the --workdir of a training"
+    """Why a folder is not the folder of a run, with the runs in it if there are any."""
+    remedy = "name the --workdir of a training run"
     if not workdir.exists():
         return f"{workdir}: no such folder; {remedy}"
     if not workdir.is_dir():
         return f"{workdir}: not a folder; {remedy}"
     inner = sorted(str(path.parent) for path in workdir.glob("*/config.json"))
     if inner:
-        remedy = f"name one or several of the runs in it: {' '.join(inner[:8])}{' ...' if len(inner) > 8 else ''}"
-    return f"{workdir / 'config.json'}: no such file, so this is no run's folder; {remedy}"
+        remedy = f"name one or more of the runs in it: {' '.join(inner[:8])}{' ...' if len(inner) > 8 else ''}"
+    return f"{workdir / 'config.json'}: no such file, so this is not the folder of a run; {remedy}"
 
 
 def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, float | None]], bool]:
-    """Rows of numbers, None where there is none or one that is not finite; whether a last line was left out.
+    """Reads the rows, None for missing and non-finite numbers. Also returns if an incomplete last line was dropped.
 
-    A line without an end was cut off, and its last number perhaps with it.
+    A line without an end was cut off, and its last number may be incomplete.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

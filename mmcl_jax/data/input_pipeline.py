@@ -5,8 +5,9 @@ reads its contiguous slice of the batch, and `position`, the clip's place in the
 its augmentation. No iterator state needs saving. Clips are read by threads of this process, or by other processes
 (`worker_processes`).
 
-The way of a clip, downhill: `train_order` says which clips a step takes; `_batches` reads them, each with `read_clip`,
-in threads or workers; the batch goes to the devices (`sharding.place_batch`), where the step transforms the clips.
+The path of a clip, from caller to callee: `train_order` says which clips a step takes; `_batches` reads them, each with
+`read_clip`, in threads or workers; the batch goes to the devices (`sharding.place_batch`), where the step transforms
+the clips.
 
 A batch is a dict of arrays with N clips each: `skeleton` float32 or float16 `[N, M, T, V, C]`, padded with zeros;
 `frames`, `bodies`, `label` int32 `[N]`; `position` uint32 `[N]`; in evaluation `mask` float32 `[N]`, 0 on fillers;
@@ -259,7 +260,7 @@ def read_ahead(
     Besides them, memory holds three times the batches of a dispatch: two copies while it is assembled, and the previous
     dispatch on its way to the device.
 
-    Raises: ConfigError if there is no room for one clip more.
+    Raises: ConfigError if there is no room for one more clip.
     """
     wanted = max(prefetch, batch_size)
     if host_memory_mb is None or not clips:
@@ -301,7 +302,8 @@ def read_clip(records: Records, row: int, fields: Fields) -> Clip:
     if storage is np.float16 and np.abs(skeleton).max() > np.finfo(np.float16).max:
         raise RecordsError(
             f"{records.root}: clip {records.index['name'][row]} has coordinates up to {np.abs(skeleton).max():g} "
-            f"{records.info.units}, float16 ends at {np.finfo(np.float16).max:g}; use --config.data.storage=float32"
+            f"{records.info.units}, the largest float16 is {np.finfo(np.float16).max:g}; use "
+            "--config.data.storage=float32"
         )
     padded = np.zeros((records.max_bodies, records.max_frames, *skeleton.shape[2:]), storage)
     padded[:bodies, :frames] = skeleton

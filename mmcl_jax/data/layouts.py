@@ -25,7 +25,7 @@ class Layout:
       links: further pairs of neighbors in the hierarchy. For a bone stream, the bones chain some joints that are side
         by side on a body.
 
-    Raises: LayoutError, naming the joints, if the bones are no tree, or a name or number does not fit.
+    Raises: LayoutError, naming the joints, if the bones are not a tree, or a name or number does not fit.
     """
 
     joints: tuple[str, ...]
@@ -38,13 +38,13 @@ class Layout:
     def __post_init__(self):
         repeated = {name for name in self.joints if self.joints.count(name) > 1}
         if repeated or not self.joints:
-            raise LayoutError(f"layout: joints {sorted(repeated)} come twice" if repeated else "layout: no joints")
+            raise LayoutError(f"layout: joints {sorted(repeated)} occur twice" if repeated else "layout: no joints")
         named = {joint for pair in (*self.bones, *self.links) for joint in pair}
         named |= {joint for joint in (self.centre, self.pelvis, self.chest) if joint is not None}
         unknown = named - set(range(self.num_joints))
         if unknown:
             raise LayoutError(
-                f"layout: bones, links or centres name {sorted(unknown)}; joints are 0 to {self.num_joints - 1}"
+                f"layout: bones, links or center joints name {sorted(unknown)}; joints are 0 to {self.num_joints - 1}"
             )
         children = [joint for joint, _ in self.bones]
         twice = {self.joints[joint] for joint in children if children.count(joint) > 1}
@@ -61,7 +61,7 @@ class Layout:
         circling = [self.joints[joint] for joint in np.flatnonzero(self.joints.index(roots[0]) != reached)]
         if circling:
             raise LayoutError(
-                f"layout: {', '.join(circling)} never reach the root {roots[0]}; their bones are a circle"
+                f"layout: {', '.join(circling)} never reach the root {roots[0]}; their bones form a cycle"
             )
 
     @classmethod
@@ -70,7 +70,7 @@ class Layout:
     ) -> "Layout":
         """Makes a layout from words: joints "nose, left eye", bones "left eye < nose" (joint < parent), with commas.
 
-        Raises: LayoutError, naming what is not a joint, or if the bones are no tree.
+        Raises: LayoutError, naming what is not a joint, or if the bones are not a tree.
         """
         names = tuple(" ".join(name.split()) for name in joints.split(","))
 
@@ -104,7 +104,7 @@ class Layout:
         return parents
 
     def center_of_mass(self, number: int) -> int:
-        """The joint that HD-GCN calls centre of mass `number`, an NTU joint's: 1 pelvis, 2 belly, 21 chest.
+        """The joint that HD-GCN calls center of mass `number` (a joint number of NTU): 1 pelvis, 2 belly, 21 chest.
 
         Raises: LayoutError if the layout has no such joint.
         """
@@ -187,8 +187,8 @@ _BODY_RULES = """pelvis = 0.5 left hip + 0.5 right hip, chest = 0.5 left shoulde
     left foot = left ankle, right foot = right ankle"""
 
 # The trunks of Kinect v1 (NW-UCLA, UTD-MHAD) and v2 (NTU RGB+D) have joints of the same role in different places:
-# v1's hip centre is 7 cm above the line between the hips, v2's base of the spine on it; v1's spine is a sixth of the
-# way from hip centre to shoulder centre (41 cm), v2's middle of the spine at 0.57 from base to chest (47 cm). Medians
+# v1's hip center is 7 cm above the line between the hips, v2's base of the spine on it; v1's spine is a sixth of the
+# way from hip center to shoulder center (41 cm), v2's middle of the spine at 0.57 from base to chest (47 cm). Medians
 # over NW-UCLA and UTD-MHAD, and over one clip of NTU RGB+D.
 _KINECT_RULES = {
     ("nw_ucla", "ntu"): """base of spine = 0.5 left hip + 0.5 right hip,
@@ -224,7 +224,7 @@ def joint_mapping(source: Layout, target: Layout, rules: str = "") -> np.ndarray
         parsed = _parse_rules(text)
         for name, terms in parsed:
             if [other for other, _ in parsed].count(name) > 1:
-                raise LayoutError(f"joint rule for {name!r}: there are several; leave one")
+                raise LayoutError(f"joint rule for {name!r}: given more than once; keep one")
             if name not in map(_plain, target.joints):
                 raise LayoutError(f"joint rule for {name!r}: not one of the joints {', '.join(target.joints)}")
             unknown = [term for term in terms if term not in own]
@@ -264,7 +264,7 @@ def _anatomy(layout: Layout) -> list[str]:
     names = [_plain(name) for name in layout.joints]
     roles = {"pelvis": layout.pelvis, "chest": layout.chest}
     if None not in roles.values():
-        roles = {"belly": layout.centre, **roles}  # without a trunk the centre may be a nose
+        roles = {"belly": layout.centre, **roles}  # in a layout without a trunk, the center may be the nose
     for role, joint in roles.items():
         if joint is not None:
             names[joint] = role

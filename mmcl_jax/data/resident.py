@@ -77,7 +77,7 @@ def check_room(sizes: dict[str, int], storage: str, mesh: jax.sharding.Mesh) -> 
     for device in mesh.local_devices:
         free = _free_memory(device)
         if free is not None and sum(sizes.values()) > free:
-            raise ConfigError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} for them")
+            raise ConfigError(f"{_no_room(sizes, storage)}; {device} has {_gigabytes(free)} free")
 
 
 def _free_memory(device: Device) -> int | None:
@@ -95,8 +95,8 @@ def _no_room(sizes: dict[str, int], storage: str) -> str:
     )
     halve = "" if storage == "float16" else "halve the skeletons with --config.data.storage=float16, or "
     return (
-        f"data.device_resident: the clips, {_gigabytes(sum(sizes.values()))} ({parts}), do not fit a device beside the "
-        f"model; {halve}stream them with --config.data.device_resident=False"
+        f"data.device_resident: the clips, {_gigabytes(sum(sizes.values()))} ({parts}), do not fit on a device beside "
+        f"the model; {halve}stream them with --config.data.device_resident=False"
     )
 
 

@@ -18,7 +18,7 @@ from mmcl_jax.runtime.errors import ConfigError
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 ABSENT_BODY = ("zeros", "copy")
 SAMPLING = ("crop_resize", "view_normalised")
-# NW-UCLA's training frames are drawn without replacement from every frame index repeated so often.
+# NW-UCLA's training frames are drawn without replacement from every frame index repeated this many times.
 _REPEATS = 100
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -36,8 +36,8 @@ class TransformOptions:
       test_crop: fraction that the centered test crop keeps.
       rotation: bound of the random rotation in training; radians about each axis for 'crop_resize' (in the image plane
         only, if joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
-      centre: subtract the layout's centre joint in the first frame ('view_normalised' always does).
-      absent_body: 'zeros' or 'copy' (of the first body), what replaces the second body of a one-person clip.
+      centre: subtract the layout's center joint in the first frame ('view_normalised' always does).
+      absent_body: what replaces the second body of a one-person clip: 'zeros', or 'copy' (of the first body).
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
 
     Raises: ConfigError for an unknown value, or a number outside its range.
@@ -110,7 +110,9 @@ def make_transform(
     return transform
 
 
-def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinates: int, train: bool) -> jax.Array:
+def _crop_resize_recipe(
+    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, coordinates: int, train: bool
+) -> jax.Array:
     if not train:
         return crop_resize(clip, *centred_crop(frames, options.test_crop), options.window)
     crop_key, rotation_key = jax.random.split(key)
@@ -122,7 +124,9 @@ def _crop_resize_recipe(clip, frames, key, options: TransformOptions, coordinate
     return rotate(clip, rotation_matrix(angles)[:coordinates, :coordinates])
 
 
-def _view_normalised_recipe(clip, frames, key, options: TransformOptions, max_frames: int, train: bool) -> jax.Array:
+def _view_normalised_recipe(
+    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, max_frames: int, train: bool
+) -> jax.Array:
     if not train:
         indices = jnp.asarray(_even_frames_table(max_frames, options.window))[frames]
         return normalise_range(clip, frames)[:, indices]
@@ -139,7 +143,9 @@ def copy_first_body(clip: jax.Array, bodies: jax.Array) -> jax.Array:
     return jnp.where(absent, clip[:1], clip)
 
 
-def subtract_joint(clip, joint: int, frames, bodies, absent_body: str, coordinates: int) -> jax.Array:
+def subtract_joint(
+    clip: jax.Array, joint: int, frames: jax.Array, bodies: jax.Array, absent_body: str, coordinates: int
+) -> jax.Array:
     """Moves the origin to `joint` of the first body in the first frame; padding and absent bodies stay zero.
 
     `[M, T, V, C]`; channels after the `coordinates` stay.

@@ -66,9 +66,9 @@ def read(
     except RuntimeError as error:
         if died := _DEATH.search(str(error)):
             raise ChildProcessError(
-                f"a worker process that reads clips died, exit code {died[1]}: perhaps memory, or {_SHARED_MEMORY}, "
-                "was full. Start again: the run resumes from its last checkpoint; with fewer --config.data.workers "
-                "it needs less, with 0 this process reads"
+                f"a worker process that reads clips died, exit code {died[1]}; perhaps memory or {_SHARED_MEMORY} was "
+                "full. Start again: the run resumes from its last checkpoint. Fewer --config.data.workers need less "
+                "memory; with 0 the main process reads"
             ) from error
         raise
     finally:
@@ -80,8 +80,8 @@ def check_room(
 ) -> None:
     """Raises ConfigError, with the remedy, if the batches of `workers` need more than the memory for clips.
 
-    Counted are their batches, one being copied, and three times the batches of a dispatch: two copies while it is
-    assembled, and the previous dispatch on its way to the device.
+    The count includes their batches, one being copied, and three times the batches of a dispatch: two copies while
+    it is assembled, and the previous dispatch on its way to the device.
     """
     shared = _SHARED * workers + 1
     needed, handed = (
@@ -92,13 +92,13 @@ def check_room(
         dispatched = f", {steps_per_dispatch} a dispatch" if steps_per_dispatch > 1 else ""
         raise ConfigError(
             f"data.host_memory_mb {host_memory_mb} is too little for data.workers {workers} with a process's batches "
-            f"of {batch_size} clips of {clip_bytes // 1000} KB{dispatched}; give it {needed} or more, have fewer "
+            f"of {batch_size} clips of {clip_bytes // 1000} KB{dispatched}; give it {needed} or more, use fewer "
             "workers, or lower the batch size"
         )
     if os.path.isdir(_SHARED_MEMORY) and (free := shutil.disk_usage(_SHARED_MEMORY).free // 10**6) < handed:
         raise ConfigError(
-            f"data.workers {workers}: they hand over their batches in {_SHARED_MEMORY}, which has {free} MB free of "
-            f"the {handed} needed; give it more (a container's --shm-size), have fewer workers, or none"
+            f"data.workers {workers}: they pass their batches through {_SHARED_MEMORY}, which has {free} MB free "
+            f"of the {handed} needed; give it more (a container's --shm-size), or use fewer workers or none"
         )
 
 

@@ -16,7 +16,7 @@ collections are `params` and, if it keeps statistics, `batch_stats`; random numb
 Prediction (`mmcl_jax.predictor`) is faster with a backbone that has a twin without batch norms in
 `mmcl_jax.models.folded`. Such a backbone is a `blocks.Backbone`: its `features` are `trunk(embed(x))`, where
 
-  embed(x, train): clips -> `[C'', N, M, T, V]`, everything that depends on which body of a clip it is;
+  embed(x, train): clips -> `[C'', N, M, T, V]`, everything that depends on the number of a body within its clip;
   trunk(embedded, train): -> the features of bodies, each computed by itself, only from the variables `blocks_*`;
 
 and `head` uses only the mean of the features over M, T' and V.

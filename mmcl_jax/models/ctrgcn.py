@@ -51,9 +51,9 @@ class Topology(nn.Module):
 
     `[C_in, N, M, T, V]` -> K times `[channels, N, M, U, V]`: the weight with which joint u receives from joint v.
 
-    psi, phi and xi are 1x1 convolutions; psi and phi have `C_in / 8` channels. Both see the mean of the features over
-    the frames, which is the mean of what they would make of the features. Their parameters are `relation_*`, those of
-    xi are `lift_*`, and A is `PA`.
+    psi, phi and xi are 1x1 convolutions; psi and phi have `C_in / 8` channels (8 in the first block). Both act on the
+    mean of the features over the frames; this equals the mean of their results over the frames. Their parameters are
+    `relation_*`, those of xi are `lift_*`, and A is `PA`.
     """
 
     channels: int

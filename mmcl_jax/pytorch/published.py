@@ -1,7 +1,7 @@
 """The published PyTorch models: recognizes which one a state dict is, measures it, and converts it to Flax."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -54,7 +54,7 @@ class Published(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """A state dict that was recognised and converted.
+    """A state dict that was recognized and converted.
 
     Attributes:
       name: key of `PUBLISHED`.
@@ -221,7 +221,7 @@ def _stored(entries: list[Entry]) -> set[str]:
     return {entry.key for entry in entries if entry.stored}
 
 
-def _without_counters(names) -> set[str]:
+def _without_counters(names: Iterable[str]) -> set[str]:
     return {name for name in names if not name.endswith(_COUNTER_SUFFIX)}
 
 

@@ -239,7 +239,7 @@ def _read_torch(path: pathlib.Path, note: Callable[[str], None]) -> tuple[dict[s
 def _dicts_of(kind: type, value: Any, name: str = "") -> Iterable[tuple[str, Mapping]]:
     """(dotted name, dict) of every dict of nothing but `kind` that names lead to.
 
-    An optimiser's state is none: integers lead to its dicts.
+    The state of an optimizer is not one: integers lead to its dicts.
     """
     if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
         return

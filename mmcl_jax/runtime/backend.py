@@ -17,12 +17,12 @@ _ACCELERATORS = ("jax_plugins", "libtpu")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
-# For programs that run once or a few times on little: optimising them would take four times as long to compile.
+# For programs that run once or a few times on little: optimizing them would take four times as long to compile.
 HASTY = {"xla_backend_optimization_level": 0}
 
 
 def tune_compiler() -> None:
-    """Sets what XLA needs to compile the training step well, on a CPU, and at all, on a GPU (`tune_gpu_compiler`).
+    """Sets XLA flags: on a CPU for a fast training step, on a GPU for one that compiles at all (`tune_gpu_compiler`).
 
     Call it before the first device is used. A flag that the user set in XLA_FLAGS stays as it is.
     """
@@ -31,16 +31,16 @@ def tune_compiler() -> None:
 
 
 def tune_gpu_compiler() -> None:
-    """Keeps XLA from products by Triton, where JAX may use a GPU and unless the user set the same flag.
+    """Stops XLA from compiling products with Triton if JAX may use a GPU, unless the user set the same flag.
 
-    Where JAX can only use CPUs nothing changes: a program that was compiled with other flags is not found again.
+    If JAX can use only CPUs, nothing changes: a program that was compiled with other flags is not found again.
     """
     if not _cpu_only() and importlib.util.find_spec("jax_plugins"):
         _add_flag(_GPU_FLAG, _GPU_VALUE)
 
 
 def gpu_compiler_options() -> dict[str, bool]:
-    """What `tune_gpu_compiler` sets, as options of `jax.jit`: for a process that has used a GPU already. Else empty."""
+    """The setting of `tune_gpu_compiler` as options of `jax.jit`, for a process that has used a GPU already."""
     if jax.default_backend() != "gpu" or _GPU_FLAG in os.environ.get("XLA_FLAGS", ""):
         return {}
     return {_GPU_FLAG.removeprefix("--"): False}
@@ -53,7 +53,7 @@ def _add_flag(name: str, value: str) -> None:
 
 
 def keep_compiled_programs(folder: pathlib.Path | None) -> None:
-    """Keeps what takes XLA more than a second to compile in `folder`, where later runs find it; None: nowhere.
+    """Keeps programs that took XLA more than a second to compile in `folder` for later runs; None: keeps none.
 
     Any number of runs may share the folder, and anything in it may be removed at any time. Programs in it are run
     unchecked: nobody else should be able to write there. A damaged one is compiled again, with a warning.
@@ -61,8 +61,8 @@ def keep_compiled_programs(folder: pathlib.Path | None) -> None:
     from absl import logging  # benchmarks use this file where there is none
 
     if folder is not None and jax.default_backend() == "cpu" and jax.process_count() > 1:
-        # Of several processes on CPUs only the first would find its programs; and a program that was read has its
-        # collective operations in another order than the same one newly compiled in the next process.
+        # Of several processes on CPUs, only the first would find its programs. And a program read from the cache has
+        # its collective operations in another order than the same program newly compiled in another process.
         logging.info("several processes on CPUs: programs are compiled anew at every start")
         folder = None
     if folder is not None:
@@ -76,14 +76,14 @@ def keep_compiled_programs(folder: pathlib.Path | None) -> None:
 
 
 def keep_memory() -> None:
-    """Makes glibc keep freed memory, where the program runs on glibc and on CPUs alone. Call it before threads start.
+    """Makes glibc keep freed memory if the program runs on glibc and only on CPUs. Call it before threads start.
 
     XLA allocates a step's intermediate results, 2 GB in CTR-GCN's at a batch of 16, anew in each step. glibc returns
     them to the system after each, and half a million page faults bring them back: a sixth of the step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and _cpu_only():
-        mallopt(_M_ARENA_MAX, 1)  # a thread's own arena maps what is large whatever the next line says
+        mallopt(_M_ARENA_MAX, 1)  # a thread's own arena would map large blocks in spite of the next line
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
 

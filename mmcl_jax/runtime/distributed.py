@@ -1,7 +1,7 @@
 """Several processes as one run: how they find each other, agree, and end together when one of them fails.
 
-What they compute together is a matter of the mesh (`sharding`) and of the batches (`input_pipeline`). Here is what JAX
-leaves to the program: a process that fails alone would leave the others waiting in a collective operation for ever.
+What they compute together is a matter of the mesh (`sharding`) and of the batches (`input_pipeline`). This file
+does what JAX leaves to the program: when one process fails, the others would wait in a collective operation forever.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from jax.experimental import multihost_utils
 from mmcl_jax.runtime import locks, sharding
 from mmcl_jax.runtime.errors import MMCLError
 
-# How many tasks the launcher started: one is no reason to look for others.
+# How many tasks the launcher started; a single task need not look for others.
 _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-# A pod in Kubernetes belongs to a run of several processes if it is of an indexed job or of a TPU slice.
+# A pod in Kubernetes belongs to a run of several processes if it is part of an indexed job or of a TPU slice.
 _IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
 _JOB_INDEX = "JOB_COMPLETION_INDEX"
 _TPU_WORKERS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 
-# A host that is silent for so long is lost, and the others end. A busy or suspended machine may pause for minutes.
+# A host that is silent for this long is lost, and the others end. A busy or suspended machine may pause for minutes.
 _HEARTBEAT_SECONDS = 200
 _COMPILE_SECONDS = 3600
 _barriers = itertools.count()  # all processes come to them in the same order
@@ -40,14 +40,14 @@ _LINGER_SECONDS = 3 * _POLL_SECONDS
 
 
 class DistributedError(MMCLError, RuntimeError):
-    """The processes of a run cannot find each other, or were not started alike."""
+    """The processes of a run cannot find each other, or were started differently."""
 
 
 def join(coordinator_address: str | None, process_id: int | None, num_processes: int | None) -> None:
     """Joins this process with the others of its run, before any device is used.
 
-    Without arguments JAX looks for a cluster that it knows (SLURM, Open MPI, Kubernetes, TPU pods); where there is none
-    the process works alone, as it does with `num_processes` 1. On CPUs the processes talk through gloo.
+    Without arguments JAX looks for a cluster that it knows (SLURM, Open MPI, Kubernetes, TPU pods); without one
+    the process works by itself, as it does with `num_processes` 1. On CPUs the processes talk through gloo.
 
     Args:
       coordinator_address: host:port of process 0, reachable from all.
@@ -70,7 +70,7 @@ def join(coordinator_address: str | None, process_id: int | None, num_processes:
         raise DistributedError(
             f"the processes of this run did not find each other ({_first_line(error)}). Give each process "
             "--coordinator_address=HOST:PORT (of process 0), --process_id (from 0) and --num_processes; in a "
-            "Kubernetes job install jax[k8s] instead; --num_processes=1 works alone"
+            "Kubernetes job install jax[k8s] instead; --num_processes=1 runs this process by itself"
         ) from error
     if jax.default_backend() == "cpu":
         _open_channels()
@@ -91,7 +91,7 @@ def _open_channels() -> None:
 def compile_together(function: Any, *arguments: Any) -> Any:
     """A jitted function whose channels may not be open yet, compiled for `arguments` in every process before any runs.
 
-    A process alone gets it back as it is.
+    A run of one process gets it back as it is.
     """
     client = _client()
     if client is None:
@@ -108,7 +108,7 @@ def _in_cluster() -> bool:
 
 
 def check_same(what: str, value: str) -> None:
-    """Returns once every process has come here. Raises: DistributedError in all where `value` is not process 0's."""
+    """Waits for every process. Raises: DistributedError in all of them if `value` differs from that of process 0."""
     if jax.process_count() == 1:
         return
     digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
@@ -116,17 +116,17 @@ def check_same(what: str, value: str) -> None:
     others = np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()
     if others:
         raise DistributedError(
-            f"{what}: processes {others} see something else than process 0; start all processes with the same command, "
+            f"{what}: processes {others} differ from process 0; start all processes with the same command, "
             "code and records, and with --workdir on a disk that they share"
         )
 
 
 @contextlib.contextmanager
 def shared_fate() -> Iterator[None]:
-    """What fails in here ends every process of the run, with what happened; what fails elsewhere ends this one.
+    """A failure in here ends every process of the run with its message; a failure in another process ends this one.
 
     Raises:
-      DistributedError: a device or another process failed, and nobody said more.
+      DistributedError: a device or another process failed, and no process gave a reason.
     """
     client = _client()
     if client is None:
@@ -137,10 +137,10 @@ def shared_fate() -> Iterator[None]:
     watch.start()
     try:
         yield
-    except SystemExit:  # all leave together, or this one has said why
+    except SystemExit:  # all processes exit together, or this one has given the reason
         raise
     except jax.errors.JaxRuntimeError as error:
-        time.sleep(_LINGER_SECONDS)  # perhaps the echo of another's failure: then the watch ends this one in its words
+        time.sleep(_LINGER_SECONDS)  # perhaps another process failed: then the watch ends this one with its message
         done.set()
         message = (
             f"a device or another process of the run failed ({_first_line(error)}); start all processes again: the run "
@@ -160,9 +160,9 @@ def shared_fate() -> Iterator[None]:
 
 
 def _announce(client, what: str) -> None:
-    """Tells the others, unless another failed first; stays until they know, as process 0 is whom they ask."""
+    """Tells the others, unless another failed first; waits until they know, because they ask process 0."""
     message = f"process {jax.process_index()} of this run failed: {what}"
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first, or the coordinator is gone
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # another process was first, or the coordinator is gone
         client.key_value_set(_FAILURE, message)
     time.sleep(_LINGER_SECONDS)
 
@@ -190,7 +190,7 @@ def end_now(message: str) -> None:
 
 
 def _client():
-    """The client of JAX's coordination service, which has no public name; None in a process alone."""
+    """The client of JAX's coordination service, which has no public name; None in a run of one process."""
     from jax._src import distributed
 
     return distributed.global_state.client
@@ -201,6 +201,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def quiet_unless_first() -> None:
-    """Of several processes the first alone reports progress; warnings and errors come from all."""
+    """Of several processes, only the first reports progress; all report warnings and errors."""
     if jax.process_index():
         logging.set_verbosity(logging.WARNING)

@@ -1,6 +1,6 @@
-"""Errors that users can fix, and how a command ends on one: a message, no traceback. All others keep theirs.
+"""Errors that users can fix, and how a command ends on one: with a message and no traceback. All others keep theirs.
 
-An error that one module raises is defined there. Here are the base class and those that several rooms raise.
+Errors of a single module are defined in it. Here are the base class and the errors that several rooms raise.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ class MMCLError(Exception):
 
 
 class ConfigError(MMCLError, ValueError):
-    """A config value, or an argument in its place, that does not fit the rest. Names the key and values that would."""
+    """A config value, or an argument in its place, that does not fit the rest. Names the key and what fits."""
 
 
 class PreparationError(MMCLError):

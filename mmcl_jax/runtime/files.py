@@ -1,4 +1,4 @@
-"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk."""
+"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk and unusual names."""
 
 import contextlib
 import errno
@@ -33,13 +33,18 @@ def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Creates `folder`, and what is above it, if need be. Raises: PreparationError where that is not permitted."""
+    """Creates `folder` and its parents if necessary. Raises: PreparationError if that is not permitted."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if is_disk_full(error):
             raise
         raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+def printable(text: str) -> str:
+    """`text` with what is not Unicode (in names of files that are not UTF-8) as escapes, so that it can be stored."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager
@@ -57,7 +62,7 @@ def clear_disk_errors(folder: pathlib.Path):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether `error`, of Python or of ArrayRecord (which has only a message), says that no space is left."""
+    """Whether `error`, raised by Python or by ArrayRecord (which has only a message), says that no space is left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return "No space left on device" in str(error)

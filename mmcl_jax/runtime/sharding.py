@@ -16,7 +16,7 @@ Device = Any  # jax.Device, which is a variable to type checkers
 def data_mesh(devices: Sequence[Device] | None = None) -> Mesh:
     """Returns the mesh of `devices` (None: all of all processes), whose one axis is named `data`.
 
-    The devices of a process are neighbors, in the order of the processes: so its slice of a batch is contiguous.
+    The devices of a process are neighbors, in the order of the processes, so that its slice of a batch is contiguous.
     """
     devices = jax.devices() if devices is None else devices
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))

@@ -10,8 +10,8 @@ from jax.experimental import multihost_utils
 class StopSignal:
     """Context in which SIGTERM (a scheduler's warning) and SIGINT (Ctrl-C) ask to stop; a second one interrupts.
 
-    Of several processes one that gets a signal is enough: JAX's preemption service, which listens to SIGTERM itself,
-    tells the others and finds the step that all have yet to take. `several`: whether this is one of several.
+    With several processes, a signal to one of them is enough: JAX's preemption service, which listens to SIGTERM
+    itself, tells the others and finds the step that all have yet to take. `several`: whether this is one of several.
     """
 
     def __init__(self, several: bool = False):

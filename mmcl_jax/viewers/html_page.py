@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
@@ -20,7 +21,7 @@ SCRIPT = pathlib.Path(__file__).with_name("html_page.js")
 STYLE = pathlib.Path(__file__).with_name("html_page.css")
 
 
-def fill(command: str, title: str, data, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]) -> str:
+def fill(command: str, title: str, data: Any, scripts: Sequence[pathlib.Path], styles: Sequence[pathlib.Path]) -> str:
     """Returns the page as HTML.
 
     Args:

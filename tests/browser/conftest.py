@@ -1,7 +1,7 @@
 """Pages in a real Chromium without a window, at the width of a desktop and of a phone.
 
 A page that writes an error to its console, raises one or asks a network for anything fails the test that opened it.
-Nothing here reads a clock: a test looks again, frame by frame, until what it waits for has come.
+Nothing here reads a clock: a test looks again, frame by frame, until the expected change has come.
 """
 
 import pathlib

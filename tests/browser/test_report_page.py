@@ -1,4 +1,4 @@
-"""The page of `experiments.report` in a browser: matrices zoom and tell their cells, choices choose, skeletons move."""
+"""The page of `experiments.report` in a browser: matrices zoom and describe their cells, skeletons move."""
 
 import json
 import re
@@ -48,7 +48,7 @@ class Matrix:
         self.window.show(self.canvas)
 
     def point(self, right: float, down: float) -> str:
-        """Points at a place, or taps it; returns what is then said."""
+        """Points at a place, or taps it; returns the text that appears."""
         x, y = self.window.middle(self.canvas, right, down)
         if self.window.page.evaluate("matchMedia('(pointer: coarse)').matches"):
             self.window.page.touchscreen.tap(x, y)
@@ -94,7 +94,7 @@ def test_curves_are_drawn(opened):
     window, data = opened
     charts = window.page.locator("#curves svg")
     assert [chart.get_attribute("aria-label") for chart in charts.all()] == [
-        f"{name} by epoch" for name in ("Loss", "Top-1", "Learning rate")
+        f"{name} per epoch" for name in ("Loss", "Top-1", "Learning rate")
     ]
     for lines in charts.all()[:2]:
         assert lines.locator("path").count() == 2 * len(data["runs"])

@@ -12,7 +12,7 @@ class Window:
     Attributes:
       page: playwright's.
       context: the browser's context of it.
-      faults: what should not have happened: errors, warnings, requests to a network.
+      faults: unexpected events: errors, warnings, requests to a network.
     """
 
     def __init__(self, context, path: pathlib.Path):
@@ -50,13 +50,13 @@ class Window:
         )
 
     def frames(self, number: int) -> None:
-        """Lets the browser draw so many frames."""
+        """Lets the browser draw a number of frames."""
         self.page.evaluate(
             "async (number) => { while (number--) await new Promise((drawn) => requestAnimationFrame(drawn)); }", number
         )
 
     def until(self, come: Callable[[], bool], what: str) -> None:
-        """Lets the browser draw until something has come."""
+        """Lets the browser draw until a condition holds."""
         for _ in range(MOST_FRAMES):
             if come():
                 return
@@ -101,7 +101,7 @@ class Window:
         self.page.mouse.up()
 
     def touch(self, *paths: list[tuple[float, float]]) -> None:
-        """Moves a finger along each path; all paths have as many places."""
+        """Moves a finger along each path; all paths have equally many places."""
         session = self.context.new_cdp_session(self.page)
 
         def send(kind: str, places) -> None:

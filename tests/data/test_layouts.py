@@ -1,4 +1,4 @@
-"""Skeleton layouts against the published joint numbers, and the joints of one made of another's."""
+"""Skeleton layouts against the published joint numbers, and mapping the joints of one to those of another."""
 
 import numpy as np
 import pytest
@@ -47,13 +47,13 @@ def test_coco_is_symmetric_and_hangs_on_the_nose():
 @pytest.mark.parametrize(
     ("joints", "bones", "centre", "message"),
     [
-        ("a, b, a", "b < a", "a", r"joints \['a'\] come twice"),
+        ("a, b, a", "b < a", "a", r"joints \['a'\] occur twice"),
         ("a, b", "c < a", "a", "'c' is not one of the joints a, b"),
         ("a, b", "b > a", "a", "'b > a' is not a bone, 'joint < parent'"),
         ("a, b", "b < a", "c", "'c' is not one of the joints a, b"),
         ("a, b, c", "b < a, b < c", "a", r"\['b'\] have two parents"),
         ("a, b, c", "b < a", "a", r"2 joints have no parent \(a, c\)"),
-        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones are a circle"),
+        ("a, b, c", "b < c, c < b", "a", "b, c never reach the root a; their bones form a cycle"),
         ("a, b", "a < b, b < a", "a", "0 joints have no parent"),
         ("a, b", "a < a", "a", "a never reach the root b"),
     ],
@@ -121,13 +121,13 @@ def test_kinect_v1_becomes_v2_where_v2_has_its_joints():
     np.testing.assert_allclose(mapped["middle of spine"], (0, 0.9 + 0.57 * 0.48, 3), atol=1e-6)
     np.testing.assert_allclose(mapped["neck"], (0, 1.38 + 0.33 * 0.19, 3), atol=1e-6)
     np.testing.assert_allclose(mapped["left hand tip"], (-0.2, 0.72 - 0.75 * 0.08, 3), atol=1e-6)
-    # And back: the hip centre over the hips, the spine low on the trunk.
+    # And back: the hip center over the hips, the spine low on the trunk.
     again = map_joints(np.array(list(mapped.values())), joint_mapping(v2, v1), 3)
     np.testing.assert_allclose(again, person, atol=0.01)
 
 
 def test_roles_tell_one_spine_from_another():
-    """NTU's `spine` is the chest, Kinect v1's the belly; in a layout of one's own the roles say which it is."""
+    """NTU's `spine` is the chest, Kinect v1's the belly; in a custom layout the roles say which it is."""
     own = Layout.from_names(
         "Hips, Spine, Upper_Chest, left_hip, Right Hip",
         "Spine < Hips, Upper_Chest < Spine, left_hip < Hips, Right Hip < Hips",
@@ -178,7 +178,7 @@ def test_confidence_is_never_extrapolated():
         ("= head", "'= head' is not of the form"),
         ("neck = 0.5 head", "weights sum to 0.5, not to 1"),
         ("neck = 0.5 head + 0.5 tail", "'tail' is not one of the joints hip centre"),
-        ("neck = head, head = neck, Neck = head", "'neck': there are several"),
+        ("neck = head, head = neck, Neck = head", "'neck': given more than once"),
         ("tail = head", "'tail': not one of the joints base of spine"),
     ],
 )

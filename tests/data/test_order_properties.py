@@ -1,4 +1,4 @@
-"""The order of training and of evaluation, whatever the sizes, the processes and the step that a run resumes at."""
+"""The order of training and of evaluation, for any sizes, any number of processes and any step of resuming."""
 
 import collections
 from unittest import mock

@@ -1,4 +1,4 @@
-"""Clips on the devices: the batches drawn there are those that streaming brings, and what does not fit is refused."""
+"""Clips on the devices: the batches drawn from them equal streamed ones, and clips that do not fit are refused."""
 
 import dataclasses
 import functools
@@ -65,13 +65,13 @@ def test_coordinates_that_float16_cannot_hold_are_named(tiny_records, monkeypatc
     records = Records(tiny_records)
     monkeypatch.setattr(records, "skeleton", lambda _row: np.full((1, 4, 25, 3), 7e4, np.float32))
     read_clip(records, 0, Fields())
-    with pytest.raises(ValueError, match=r"clip .* has coordinates up to 70000 .*, float16 ends at 65504; use"):
+    with pytest.raises(ValueError, match=r"clip .* has coordinates up to 70000 .*, the largest float16 is 65504; use"):
         read_clip(records, 0, Fields(storage="float16"))
 
 
 @dataclasses.dataclass
 class _Device:
-    """A device that tells its memory."""
+    """A device that reports its memory."""
 
     stats: dict | None
     platform: str = "gpu"
@@ -108,5 +108,5 @@ def test_clips_that_do_not_fit_are_refused_before_they_are_read(tiny_records):
 
 
 def test_more_than_the_machine_has_is_refused_on_cpus_too():
-    with pytest.raises(ValueError, match=r"the clips, 1e\+06 GB .* has .* GB for them"):
+    with pytest.raises(ValueError, match=r"the clips, 1e\+06 GB .* has .* GB free"):
         resident.check_room({"skeleton": 10**15}, "float32", sharding.data_mesh())

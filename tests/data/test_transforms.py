@@ -64,7 +64,7 @@ def compiled(options, layout, max_frames: int, train: bool):
 
 
 def transformed(options, layout, clip, frames: int, bodies: int, seed: int | None = None) -> np.ndarray:
-    """Runs the recipe; training's where there is a seed."""
+    """Runs the recipe; with a seed, that of training."""
     transform = compiled(options, layout, clip.shape[1], seed is not None)
     return np.asarray(transform(clip, jnp.int32(frames), jnp.int32(bodies), jax.random.key(seed or 0)))
 

@@ -1,4 +1,4 @@
-"""Processes that read batches: the same ones in the same order, what they are, and how they and their errors end."""
+"""Processes that read batches: the same batches in the same order; their set-up, their end and their errors."""
 
 import contextlib
 import dataclasses
@@ -60,7 +60,7 @@ def test_training_batches_from_the_middle_of_an_epoch_on(records, mosaics, worke
 
 
 def _tell(number: int) -> dict[str, np.ndarray]:
-    """What a worker is."""
+    """Describes a worker."""
     from jax._src import xla_bridge
 
     ignored = [signal.getsignal(number) is signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
@@ -151,7 +151,7 @@ def test_workers_end_with_a_run_that_is_killed():
     run.kill()
     run.join()
     deadline = time.monotonic() + runs.PATIENCE
-    while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":  # a zombie waits for init alone
+    while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":  # a zombie waits only for init
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

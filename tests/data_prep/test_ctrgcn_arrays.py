@@ -1,4 +1,4 @@
-"""CTR-GCN's arrays come in as the clips they were made of, whatever the file's size; damaged ones are told by name."""
+"""CTR-GCN's arrays become the clips they were made of, in files of any size; damaged files are named."""
 
 import io
 import pathlib
@@ -56,7 +56,7 @@ def test_the_clips_are_those_of_the_raw_files(reference, tmp_path, capsys, bench
     assert len(opened) == len(rows)
     for row, original in enumerate(rows):
         expected = reference.skeleton(original)
-        if not copies and not expected[1:].any():  # zeros cannot be told from a body that is not there
+        if not copies and not expected[1:].any():  # zeros cannot be told from an absent body
             expected = expected[:1]
         np.testing.assert_array_equal(opened.skeleton(row), expected)
         assert opened.index["label"][row] == reference.index["label"][original]
@@ -128,7 +128,7 @@ def test_number_types_and_bodies(tmp_path):
     made["y_test"] = made["y_test"].astype(np.int64)
     made["x_train"][0, :3, 75:] = made["x_train"][0, :3, :75]
     made["x_train"][1, 2, 80] = 1
-    made["x_train"][2, 1] = 0  # a frame of nobody inside a clip is no padding
+    made["x_train"][2, 1] = 0  # an empty frame inside a clip is not padding
     opened = prepare(save(tmp_path, "ntu60_cs", made), tmp_path / "out")
     assert opened.index["num_bodies"].tolist() == [1, 2] + [1] * 8
     assert opened.index["num_frames"].tolist() == [3, 4, 5, 6, 7, 8, 3, 4, 5, 6]
@@ -208,7 +208,7 @@ def test_files_that_are_not_as_published_are_refused(tmp_path, kind):
 
 
 def rewrite(source: pathlib.Path, name: str, edit) -> bytes:
-    """The archive with the contents of one member edited, and its directory sound."""
+    """The archive with the contents of one member edited, and its directory correct."""
     stream = io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(stream, "w") as new:
         for entry in old.namelist():

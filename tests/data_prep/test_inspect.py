@@ -1,4 +1,4 @@
-"""The page about records: what it says is what is there, and what is damaged costs itself alone."""
+"""The page about records: it shows their contents, and a damaged part affects nothing else."""
 
 import base64
 import collections
@@ -31,7 +31,7 @@ def page(tiny_records, tmp_path_factory):
 
 @pytest.fixture
 def copied(tiny_records, tmp_path):
-    """Records to be spoiled."""
+    """Records to damage."""
     return shutil.copytree(tiny_records, tmp_path / "records")
 
 

@@ -1,6 +1,6 @@
 """NTU RGB+D preparation: names, records, configs, mosaics; killed, sharded, damaged.
 
-The real clip is looked at where MMCL_TEST_DATA is set.
+The test of the real clip runs if MMCL_TEST_DATA is set.
 """
 
 import dataclasses
@@ -271,7 +271,7 @@ def test_mosaic_shows_the_person_of_each_moment_tightly(prepared):
 
 
 def test_a_video_made_smaller_and_moments_in_order(prepared):
-    """Frame n of the second video is of grey 2 n."""
+    """Frame n of the second video has the gray value 2 n."""
     picture = records.Records(prepared).image(2, 480).mean(axis=2)
     shades = [crop.mean() for crop in np.split(picture, 5, axis=1)]
     np.testing.assert_allclose(shades, 2 * person_crops.uniform_frame_indices(30), atol=3)

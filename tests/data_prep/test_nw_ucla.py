@@ -1,4 +1,4 @@
-"""NW-UCLA preparation from archives and folders, sound and spoiled; the real clips where MMCL_TEST_DATA is set."""
+"""NW-UCLA preparation from archives and folders, intact and damaged; the real clips if MMCL_TEST_DATA is set."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def clip_json(name: str, frames: int = 4, **changes) -> str:
 
 @pytest.fixture
 def source(tmp_path) -> pathlib.Path:
-    """A folder as the archive unpacks, with what else lies in it."""
+    """A folder as the archive unpacks, with other files in it."""
     folder = tmp_path / "data" / "NW-UCLA" / "all_sqe"
     folder.mkdir(parents=True)
     for name in NAMES:
@@ -192,7 +192,7 @@ def test_real_archive(tmp_path):
     assert set_aside(tmp_path / "out") == {}
 
 
-SEEN = {  # of each form in which videos come: the clip, and where it lies
+SEEN = {  # for each form in which videos come: the clip, and where it is
     "a01_s01_e00_v01": "multiview_action_videos/a01/v01_s01_e00.avi",
     "a12_s02_e01_v02": "multiview_action/view_2/a12_s02_e01",
     "a08_s10_e03_v03": "elsewhere/A08_S10_E03_V03.mkv",

@@ -1,4 +1,4 @@
-"""pyskl's annotations come in as the clips they were made of, with their splits; damaged ones are told by name."""
+"""pyskl's annotations become the clips they were made of, with their splits; damaged ones are named."""
 
 import json
 import pathlib
@@ -75,7 +75,7 @@ def test_half_precision_as_published(reference, tmp_path):
 
 
 def test_the_form_of_earlier_versions(reference, tmp_path):
-    """A list of annotations a split; the second division names the same clips again."""
+    """A list of annotations per split; the second division names the same clips again."""
     whole = ntu_formats.annotations(reference)
     sources = []
     for split, names in whole["split"].items():

@@ -1,4 +1,4 @@
-"""Text features: nothing that happens on the way costs a clip. A stand-in answers; test_vqa has the models."""
+"""Text features: no interruption loses a clip. A stand-in answers; test_vqa has the models."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import find_text_set
 from tests.data.records.test_reading import jpeg, make_clip, make_info
 from tests.data.records.test_writing import contents
+from tests.helpers import locks_and_scratch
 
 NUM_CLIPS = 11
 
@@ -66,7 +67,7 @@ def stand_in(monkeypatch):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> pathlib.Path:
-    """Records of clips that get lighter and lighter, with images and no text. Not to be changed."""
+    """Records of clips that get lighter and lighter, with images and no text. Do not change them."""
     out = tmp_path_factory.mktemp("source") / "records"
     clips = (
         make_clip(number, image=jpeg(24, 24, (20 * number,) * 3), texts={}) for number in reversed(range(NUM_CLIPS))
@@ -189,7 +190,7 @@ def test_a_run_killed_while_joining_leaves_no_half_set(copied, stand_in, uninter
         patch.setattr(records.DatasetWriter, "close", interrupted)
         command(copied)
     assert records.Records(copied).text_sets == ()
-    (copied / ".text_incomplete" / "new").mkdir(parents=True)  # of a kill that ran no handler
+    locks_and_scratch.leave_behind(copied / ".text_incomplete-0123abcd", "new")  # of a kill that ran no handler
     command(copied)
     assert contents(copied) == uninterrupted
 

@@ -1,4 +1,4 @@
-"""UTD-MHAD preparation on files made here, and a few real clips where MMCL_TEST_DATA is set."""
+"""UTD-MHAD preparation on files made here, and a few real clips if MMCL_TEST_DATA is set."""
 
 import io
 import json

@@ -13,9 +13,9 @@ from tests.helpers import score_files
 
 # Second stream of the clips of score_files. By hand, the labels being 0, 1, 2:
 #           first      second        first + 2 second
-#   walk_1  (2, 1, 0)  (0, 0.25, 0)  (2, 1.5, 0)  right, as the first alone; the second is wrong
+#   walk_1  (2, 1, 0)  (0, 0.25, 0)  (2, 1.5, 0)  right, as only the first; the second is wrong
 #   sit_1   (1, 2, 0)  (0, 1, 0)     (1, 4, 0)    right, as both
-#   throw_1 (3, 0, 2)  (0, 0, 1)     (3, 0, 4)    right, as the second alone
+#   throw_1 (3, 0, 2)  (0, 0, 1)     (3, 0, 4)    right, as only the second
 SECOND = np.array([[0.0, 0.25, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 FUSED = [[2.0, 1.5, 0.0], [1.0, 4.0, 0.0], [3.0, 0.0, 4.0]]
 
@@ -65,7 +65,7 @@ def test_normalised_scores_have_length_one(two):
 
 
 def _streams(tmp_path, streams):
-    """A workdir a stream, as far as the ensemble looks at it."""
+    """A workdir per stream, with the files that the ensemble reads."""
     for stream in streams:
         folder = tmp_path / stream
         folder.mkdir()
@@ -85,7 +85,9 @@ def test_published_weights_are_presets(tmp_path, preset, weights):
     paths = _streams(tmp_path, streams)
     found = ensemble.read_weights(preset, read_together(paths))
     assert found.values.tolist() == weights and preset in found.source
-    with pytest.raises(ScoresError, match=r"of the stream bone, where .* has joint; give the files in the order joint"):
+    with pytest.raises(
+        ScoresError, match=r"scores of the stream bone, but .* has joint here; give the files in .* joint"
+    ):
         ensemble.read_weights(preset, read_together([paths[1], paths[0], *paths[2:]]))
     with pytest.raises(ScoresError, match=f"{len(weights)} streams .*, but 3 files"):
         ensemble.read_weights(preset, read_together(paths[:3]))
@@ -96,10 +98,10 @@ def test_published_weights_are_presets(tmp_path, preset, weights):
     [
         ("1", "1 weights, but 2 files"),
         ("1,2,3", "3 weights, but 2 files"),
-        ("1,nan", "expected finite numbers"),
-        ("1,-1", "not negative"),
-        ("0,0", "at least one positive"),
-        ("best", "not equal, ntu120_xsub, nw_ucla, or comma-separated numbers"),
+        ("1,nan", "expected finite, nonnegative numbers"),
+        ("1,-1", "nonnegative"),
+        ("0,0", "at least one of them positive"),
+        ("best", "expected equal, ntu120_xsub, nw_ucla, or comma-separated numbers"),
         ("1,,2", "comma-separated numbers"),
         ("1e308,1e308", "too large for these scores"),
     ],
@@ -162,7 +164,7 @@ def test_fitted_weights_are_judged_on_other_clips(noisy, capsys):
 
 
 def test_test_scores_are_not_fitted_on_unless_told(noisy, capsys):
-    with pytest.raises(SystemExit, match=r"1000 of its 1000 clips are test clips of .*insist with --fit_on_test"):
+    with pytest.raises(SystemExit, match=r"1000 of its 1000 clips are test clips of .*pass --fit_on_test"):
         ensemble.main([*noisy["test"], "--fit", *noisy["test"]])
     assert not capsys.readouterr().out
     ensemble.main([*noisy["test"], "--fit", *noisy["test"], "--fit_on_test"])
@@ -185,12 +187,12 @@ def test_a_single_test_clip_among_the_others_is_enough_to_refuse(noisy, tmp_path
 def test_files_to_fit_on_must_match_the_streams(noisy, two):
     with pytest.raises(SystemExit, match="2 files, but 3 streams"):
         ensemble.main([*noisy["test"], "--fit", *noisy["validation"][:2]])
-    with pytest.raises(SystemExit, match="of other classes than"):
+    with pytest.raises(SystemExit, match="has other classes than"):
         ensemble.main([*two, "--fit", *noisy["validation"][:2]])
 
 
 def test_no_file_that_is_fused_is_written_over(two):
-    with pytest.raises(SystemExit, match=r"joint\.npz: is one of the files that are fused"):
+    with pytest.raises(SystemExit, match=r"joint\.npz: is one of the files to fuse"):
         ensemble.main([*two, f"--out={two[0]}"])
     assert read_scores(two[0]).scores.tolist() == score_files.contents()["scores"].tolist()
 
@@ -198,7 +200,7 @@ def test_no_file_that_is_fused_is_written_over(two):
 def test_fused_scores_are_not_written_anywhere(two, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").touch()
-    with pytest.raises(SystemExit, match=r"scores_test\.npz: the folder is a run's"):
+    with pytest.raises(SystemExit, match=r"scores_test\.npz: the folder is the workdir of a run"):
         ensemble.main([*two, f"--out={tmp_path / 'run' / 'scores_test.npz'}"])
     with pytest.raises(SystemExit, match=r"fused\.txt: expected a name that ends in \.npz"):
         ensemble.main([*two, "--out=fused.txt"])

@@ -1,4 +1,4 @@
-"""Runs as processes of their own: what their command is, how far they are, stopping and failing."""
+"""Runs as processes of their own: their command, their progress, stopping and failing."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def test_configs_that_cannot_be_read_are_refused(config, overrides, message):
 def test_what_is_no_override_is_refused():
     assert split_overrides(["--config.seed=1", "--config.data.text=a=b"]) == (("seed", "1"), ("data.text", "a=b"))
     for wrong in ("--seed=1", "--config.seed", "1", "--cofig.seed=1"):
-        with pytest.raises(LaunchError, match=f"'{wrong}' is no option"):
+        with pytest.raises(LaunchError, match=f"'{wrong}' is not an option"):
             split_overrides([wrong])
 
 
@@ -50,7 +50,7 @@ def test_a_finished_run_is_known_by_its_last_epoch_and_scores(finished_run, tiny
     run = Run("configs/demo.py", finished_run, pairs)
     assert run.is_finished() and run.epochs_done() == 2
     assert not Run("configs/demo.py", tmp_path / "none", pairs).is_finished()
-    with pytest.raises(WorkdirError, match="made by another config: seed: 0 there, 1 now"):
+    with pytest.raises(WorkdirError, match="made by another config: seed: 0 in the workdir, 1 now"):
         Run("configs/demo.py", finished_run, (*pairs, ("seed", "1"))).is_finished()
 
     copied = Run("configs/demo.py", tmp_path / "copied", pairs)
@@ -79,7 +79,7 @@ time.sleep(3600)
 
 
 def _interrupt_when(ready):
-    """Ctrl-C, once the file is there."""
+    """Ctrl-C, once the file exists."""
     while not ready.exists():
         time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGINT)

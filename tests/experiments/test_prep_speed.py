@@ -36,5 +36,5 @@ def test_every_step_is_measured_and_extrapolated(clip, tmp_path, capsys):
 @pytest.mark.parametrize("missing", ["skeleton", "video"])
 def test_a_missing_file_ends_the_command_plainly(clip, missing):
     arguments = [argument if missing not in argument.split("=")[0] else f"--{missing}=nowhere" for argument in clip]
-    with pytest.raises(SystemExit, match=r"error: .*give --skeleton and --video of one clip"):
+    with pytest.raises(SystemExit, match=r"error: .*--skeleton and --video must be files of the same clip"):
         prep_speed.main([*arguments, "--repeats=1"])

@@ -1,4 +1,4 @@
-"""Score files: ours and the released code's read alike, and what is malformed refused with the reason."""
+"""Score files: ours and the released code's read alike, and malformed ones refused with the reason."""
 
 import json
 import pickle
@@ -59,8 +59,8 @@ def test_pickles_of_the_released_code_take_labels_by_name(tmp_path, form, protoc
 
 
 MALFORMED = {
-    "no names": ({"names": None}, "no names in it"),
-    "no labels": ({"labels": None}, "no labels in it"),
+    "no names": ({"names": None}, "has no names"),
+    "no labels": ({"labels": None}, "has no labels"),
     "pickled names": ({"names": np.array(NAMES, object)}, "more than plain arrays"),
     "pickled scores": ({"scores": np.array([[1, None, 2]] * 3, object)}, "more than plain arrays"),
     "flat scores": ({"scores": np.zeros(9)}, r"float64 of shape \(9,\), expected numbers of shape \(clips, classes\)"),
@@ -74,15 +74,15 @@ MALFORMED = {
     "too few names": ({"names": np.array(NAMES[:2])}, "2 names, but scores of 3 clips"),
     "a name twice": (
         {"names": np.array(["walk_1", "sit_1", "walk_1"])},
-        "1 clips come more than once, among them walk",
+        "1 clips occur more than once, among them walk",
     ),
     "NaN": ({"scores": np.array([[1, 2, 3], [1, np.nan, 2], [1, 2, 3]])}, "1 clips are not finite, among them sit_1"),
     "infinite": ({"scores": np.array([[np.inf, 2, 3], [1, 1, 2], [1, 2, 3]])}, "1 clips are not finite.* walk_1"),
-    "labels beyond the classes": ({"labels": np.array([0, 1, 3])}, "label 3, but scores are of 3 classes, 0 to 2"),
+    "labels beyond the classes": ({"labels": np.array([0, 1, 3])}, "label 3, but the scores have 3 classes, 0 to 2"),
     "negative labels": ({"labels": np.array([-1, 1, 2])}, "label -1"),
     "labels with a fraction": ({"labels": np.array([0.0, 1.0, 2.0])}, "labels are float64 .* expected 3 integers"),
     "too few labels": ({"labels": np.array([0, 1])}, r"shape \(2,\), expected 3 integers"),
-    "too few classes": ({"class_names": np.array(["walk", "sit"])}, "2 class names, but scores of 3 classes"),
+    "too few classes": ({"class_names": np.array(["walk", "sit"])}, "2 class names, but the scores have 3 classes"),
     "a step that is none": ({"step": np.array("last")}, "step is <U4"),
 }
 
@@ -150,16 +150,16 @@ def test_code_in_a_pickle_is_not_run(tmp_path):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        (7, "holds a int, expected clip name -> scores"),
+        (7, "holds a int, expected a dict of clip name -> scores"),
         ([1, 2], "holds a list, expected"),
         ({1: np.zeros(3)}, "the clip name 1 is not text"),
         ({"a": np.zeros(3), "b": np.zeros(4)}, "scores of its clips have 2 shapes"),
         ({"a": np.zeros((2, 3))}, r"shape \(1, 2, 3\), expected"),
         ({"a": "high"}, "expected numbers"),
         ({}, r"shape \(0,\), expected"),
-        ([("a", np.zeros(3)), ("a", np.zeros(3))], "come more than once"),
+        ([("a", np.zeros(3)), ("a", np.zeros(3))], "occur more than once"),
         ({"a": np.array([0, np.nan])}, "not finite, among them a"),
-        ({"a": [[1, 2], [1]]}, "are no array"),
+        ({"a": [[1, 2], [1]]}, "are not an array"),
     ],
 )
 def test_pickles_of_something_else_are_refused(tmp_path, contents, message):
@@ -186,7 +186,7 @@ TWO_CLASSES = {
             r"1 clips \(throw_1\) not in it, 0 clips only in it",
         ),
         (TWO_CLASSES, "2 classes, but .*a.npz has 3"),
-        ({"labels": np.array([0, 2, 2])}, "labels of 1 clips are others than in .*, among them sit_1: 2 here, 1 there"),
+        ({"labels": np.array([0, 2, 2])}, "labels of 1 clips differ from .*, among them sit_1: 2 here, 1 there"),
         ({"class_names": np.array(["walk", "sit", "catch"])}, "class 'catch' is 'throw' in"),
     ],
 )
@@ -202,5 +202,5 @@ def test_a_file_counts_once_and_pickles_alone_have_no_labels(tmp_path):
     with pytest.raises(ScoresError, match="named twice"):
         read_together([path, tmp_path / "." / "a.npz"])
     theirs = [_pickle(tmp_path / f"{stream}.pkl", _rows()) for stream in ("joint", "bone")]
-    with pytest.raises(ScoresError, match=r"have no labels, and no \.npz"):
+    with pytest.raises(ScoresError, match=r"have no labels, and no file is an \.npz"):
         read_together(theirs)

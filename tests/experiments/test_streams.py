@@ -13,7 +13,7 @@ from tests.helpers import runs
 
 
 def tiny_overrides(records) -> list[str]:
-    """What makes a config as small as that of the tests' finished run."""
+    """Overrides that make a config as small as that of the tests' finished run."""
     return [f"--config.{key}={value}" for key, value in {**runs.TINY, "data.records": str(records)}.items()]
 
 
@@ -31,16 +31,16 @@ def test_a_stream_is_the_main_command_with_another_stream(tmp_path):
 def test_streams_that_are_none_are_refused(tmp_path, given, capsys):
     with pytest.raises(SystemExit, match="2"):
         streams.main(["--config=configs/demo.py", f"--workdir={tmp_path}", f"--streams={given}"])
-    assert "comes twice, or is not a stream" in capsys.readouterr().err
+    assert "is repeated or not a stream" in capsys.readouterr().err
 
 
 def test_nothing_starts_where_the_config_does_not_fit(tmp_path):
     arguments = ["--config=configs/demo.py:joint,skeleton_only", f"--workdir={tmp_path / 'runs'}"]
     with pytest.raises(SystemExit, match="no such config key"):
         streams.main([*arguments, "--config.seeed=1"])
-    with pytest.raises(SystemExit, match="'--seed=1' is no option"):
+    with pytest.raises(SystemExit, match="'--seed=1' is not an option"):
         streams.main([*arguments, "--seed=1"])
-    with pytest.raises(SystemExit, match="'jiont' is none of the streams joint, bone"):
+    with pytest.raises(SystemExit, match="the stream 'jiont' is not one of joint, bone"):
         streams.main(["--config=configs/demo.py:jiont", arguments[1]])
     assert not (tmp_path / "runs").exists()
 
@@ -80,7 +80,7 @@ def test_streams_are_trained_fused_and_not_trained_again(
     streams.main(arguments)
     assert "hd_joint: finished" in capfd.readouterr().out
     assert "fitted by coordinate search on 12 other clips" in (folder / "streams.md").read_text()
-    with pytest.raises(SystemExit, match=r"made by another config: .*seed: 0 there, 5 now"):
+    with pytest.raises(SystemExit, match=r"made by another config: .*seed: 0 in the workdir, 5 now"):
         streams.main([*arguments, "--config.seed=5"])
 
 

@@ -1,4 +1,4 @@
-"""The paper's tables: their rows as configs, what is measured and what is not, and gains by class."""
+"""The paper's tables: their rows as configs, which are measured and which are not, and gains by class."""
 
 import shutil
 
@@ -63,14 +63,14 @@ def test_two_rows_are_run_and_shown(tiny_records, finished_run, compiled, tmp_pa
     tables.main([*arguments, "--rows=1,5", "--run"])
     found = [read_scores(workdir) for workdir in workdirs]
     reached = [100 * (file.scores.argmax(axis=1) == file.labels).mean() for file in found]
-    assert "finished already" in capfd.readouterr().out
+    assert "already finished" in capfd.readouterr().out
     tables.main(arguments)
     _, _, first, *others, last = _lines(capfd.readouterr().out)
     assert first[-3:] == [f"{reached[0]:.2f} (n = 1)", "-", "85.01"]
     assert [line[-3:-1] for line in others] == [["not run", "-"]] * 3
     assert last[-3:] == [f"{reached[1]:.2f} (n = 1)", f"{reached[1] - reached[0]:+.2f} (n = 1)", "85.79"]
     tables.main([*arguments, "--seeds=0,1", "--rows=1"])
-    assert _lines(capfd.readouterr().out)[-1][-3] == f"{reached[0]:.2f} (n = 1) (1 of 2 runs done)"
+    assert _lines(capfd.readouterr().out)[-1][-3] == f"{reached[0]:.2f} (n = 1) (1 of 2 runs finished)"
 
 
 def test_a_run_that_cannot_be_read_leaves_the_other_rows(tiny_records, finished_run, tmp_path, capsys):
@@ -80,7 +80,7 @@ def test_a_run_that_cannot_be_read_leaves_the_other_rows(tiny_records, finished_
     with pytest.raises(SystemExit, match="made by another config"):
         tables.main(arguments)
     _, _, first, *_, last = _lines(capsys.readouterr().out)
-    assert first[-3:-1] == ["cannot be read, see below", "-"]
+    assert first[-3:-1] == ["unreadable, see below", "-"]
     assert last[-3].endswith("(n = 1)") and last[-2] == "-"
 
 
@@ -108,11 +108,11 @@ def test_mean_and_deviation_over_seeds():
         (["6", "--seeds=1,1"], "expected different whole numbers"),
         (["6", "--rows=6"], "--rows=6: the table has rows 1 to 5"),
         (["6", "--rows=0"], "rows 1 to 5"),
-        (["5", "--text=GPT=x"], "a NAME of BLIP, MiniGPT-4"),
+        (["5", "--text=GPT=x"], "with a NAME of BLIP, MiniGPT-4"),
         (["5", "--text=BLIP"], "expected NAME=SET"),
         (["6", "--config=configs/none.py"], "No such file"),
         (["6", "--config.x=1"], "no such config key"),
-        (["6", "--runs"], "'--runs' is no option"),
+        (["6", "--runs"], "'--runs' is not an option"),
         (["2"], "2"),
         (["7", "6"], "2"),
     ],
@@ -128,10 +128,10 @@ def test_what_does_not_fit_is_refused(arguments, message, action, tmp_path, caps
     ("arguments", "message"),
     [
         (["1", "a.npz"], "takes two score files"),
-        (["1", "a.npz", "b.npz", "--run"], "table 1 is no sweep; leave --run out"),
+        (["1", "a.npz", "b.npz", "--run"], "table 1 is not a sweep; leave out --run"),
         (["1", "a.npz", "b.npz", "--most=0"], "'0' is not a positive whole number"),
-        (["7", "--rows=1"], "table 7 is no sweep; leave --rows out"),
-        (["7", "--config.seed=1"], "leave --config.seed=1 out"),
+        (["7", "--rows=1"], "table 7 is not a sweep; leave out --rows"),
+        (["7", "--config.seed=1"], "leave out --config.seed=1"),
     ],
 )
 def test_tables_that_are_no_sweeps_take_no_option_of_one(arguments, message, capsys):
@@ -160,8 +160,8 @@ def test_gains_by_class(tmp_path, capsys):
     _, _, gained, lost = _lines(text)
     assert gained == ["1", "walk", "2", "50.00", "100.00", "+50.00"]
     assert lost == ["2", "sit", "2", "100.00", "50.00", "-50.00"]
-    assert "1 gained, 1 lost, 1 stayed; top-1 60.00 -> 60.00 %, mean class 50.00 -> 50.00 %" in text
-    assert "One clip of a class is 50.00 to 100.00 points" in text
+    assert "1 gained, 1 lost, 1 unchanged; top-1 60.00 -> 60.00 %, mean class 50.00 -> 50.00 %" in text
+    assert "One clip of a class counts 50.00 to 100.00 points" in text
 
 
 def test_table_7_is_the_table_of_models(capsys):

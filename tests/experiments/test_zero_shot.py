@@ -58,7 +58,7 @@ def test_the_same_clips_elsewhere_have_the_same_scores(finished_run, moved_recor
     np.testing.assert_array_equal(alone.labels, expected.labels)
     assert alone.class_names == expected.class_names
     right = 100 * (alone.scores.argmax(axis=1) == alone.labels).mean()
-    assert _rows(text, "skeleton alone")[0][1] == f"{right:.2f}"
+    assert _rows(text, "skeleton only")[0][1] == f"{right:.2f}"
     assert _rows(text, "chance")[0][1:] == ["8.33", "41.67", "8.33", "41.67"]
     assert len(_rows(text, "to ")) == 12
 
@@ -72,7 +72,7 @@ def test_the_same_clips_elsewhere_have_the_same_scores(finished_run, moved_recor
 
 
 def _refine_by_hand(scores, workdir, target):
-    """Eq. 8 in numpy; the text standardised by the training clips of the source, as the demo's config has it."""
+    """Eq. 8 in numpy; the text standardized by the training clips of the source, as the demo's config has it."""
     source = Records(json.loads((workdir / "config.json").read_text())["data"]["records"])
     text_set = "stand_in/holding/token_ids"
     training = np.array([source.text(row, text_set) for row in source.select("xsub", "train")])
@@ -158,21 +158,21 @@ def test_the_maps_are_the_papers_and_go_both_ways():
     in_files = list(nw_ucla.ACTIONS)  # a05 -> a25, a06 -> a24, a11 -> a5, a04 -> a23
     assert {in_files[label]: action + 1 for action, label in numbers.items()} == {5: 25, 6: 24, 11: 5, 4: 23}
     assert zero_shot.find_labels("utd_mhad", "nw_ucla")["walk around"] == "walk"
-    with pytest.raises(ValueError, match=r"of sysu is not known here \(only ntu -> utd_mhad.*JSON file with --labels"):
+    with pytest.raises(ValueError, match=r"from sysu to the classes of ntu is known \(only ntu -> utd_mhad.*JSON file"):
         zero_shot.find_labels("ntu", "sysu")
 
 
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ("wave: hand waving", "no JSON"),
-        ("", "no JSON"),
+        ("wave: hand waving", "not valid JSON"),
+        ("", "not valid JSON"),
         ("[1, 2]", "expected {"),
         ("{}", "at least one"),
         ('["wave"]', "expected {"),
         ('{"wave": 22}', "the class of 'wave' is not text"),
         ('{"wave": {"ntu": "hand waving"}}', "the class of 'wave' is not text"),
-        ('{"wave": "clapping", "wave": "hand waving"}', "'wave' comes twice"),
+        ('{"wave": "clapping", "wave": "hand waving"}', "'wave' is repeated"),
     ],
 )
 def test_label_files_that_are_none_are_refused(tmp_path, contents, message):
@@ -187,7 +187,7 @@ def test_label_files_that_are_none_are_refused(tmp_path, contents, message):
     ("labels", "message"),
     [
         ({"waving": "hand waving"}, "'waving' is not an action of the target: swipe left, swipe right"),
-        ({"wave": "waving"}, "'waving' is not of the model's: drink water"),
+        ({"wave": "waving"}, "'waving' is not a class of the model: drink water"),
         ({"squat": "squat down", "jog": "running on the spot"}, "no clip of jog; leave them out"),
     ],
 )
@@ -200,7 +200,7 @@ def test_label_maps_that_do_not_fit_the_records_are_refused(kinect_v1, labels, m
     ("changes", "message"),
     [
         ({"channels": ("x", "y")}, "the model's joints are x, y, the target's x, y, z"),
-        ({"channels": ("x", "y", "z", "confidence")}, "confidence of 1 everywhere"),
+        ({"channels": ("x", "y", "z", "confidence")}, "confidence of 1 for every joint"),
         ({"units": "pixels"}, "in pixels, the target's in metres"),
     ],
 )
@@ -212,10 +212,10 @@ def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], r"no config\.json \(imported weights do not tell how clips reach them\); name its config"),
+        ([], r"no config\.json \(imported weights store no config\); give its config"),
         (["--config.data.window=16"], "without --config"),
-        (["--config=configs/ntu120.py:xsub,joint"], "made by another config: model.base_channels: 4 there, 64 now"),
-        ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* name them with --source"),
+        (["--config=configs/ntu120.py:xsub,joint"], "another config: model.base_channels: 4 in the workdir, 64 now"),
+        ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* set --source to them"),
         (["--config=configs/nw_ucla.py:joint", "--config.model.base_channels=4"], "a model of 120 classes, 25 joints"),
         ([*_NTU, "--labels=nowhere.json"], r"nowhere\.json"),
         ([*_NTU, "--text=blip/head"], "'blip/head' names 0 of the text sets"),
@@ -234,7 +234,7 @@ def test_a_run_without_frm_or_a_target_without_text_says_why(imported, kinect_v1
     with pytest.raises(ValueError, match="the checkpoint has no FRM"):
         zero_shot.find_refinement({}, config, None, target, rows, "blip")
     params = {"refinement": {"phi_hidden": {"kernel": np.zeros((7, 4))}}}
-    with pytest.raises(ValueError, match="blip/holding/token_ids has 3 numbers a clip, the FRM takes 7"):
+    with pytest.raises(ValueError, match="blip/holding/token_ids has 3 numbers per clip, but the FRM takes 7"):
         zero_shot.find_refinement(params, config, None, target, rows, "blip")
 
 

@@ -2,8 +2,8 @@
 
 python -m tests.helpers.device_losses RECORDS STEPS
 
-At every step both start from the state that the one device reached: what is compared is the step, not how fast rounding
-errors grow between steps.
+At every step both start from the state that the one device reached: the test compares the steps, not how fast rounding
+errors grow between them.
 """
 
 import json

@@ -2,10 +2,10 @@
 
 python -m tests.helpers.free_losses RECORDS STEPS [COORDINATOR PROCESS PROCESSES]
 
-In float32 and at the recipe's learning rate two runs part within a few steps whatever the devices: differences grow ten
+In float32 and at the recipe's learning rate two runs diverge within a few steps on any devices: differences grow ten
 times and more a step (see docs/equivalence.md). Here they start at 1e-16, and a small learning rate lets them grow
-less. Nor do biases start at 0: what is constant in all clips would sit on ReLU's kink, where the sign of a rounding
-error decides a gradient in any precision.
+less. Biases do not start at 0 either: values that are constant in all clips would sit on ReLU's kink, where the sign of
+a rounding error decides a gradient in any precision.
 """
 
 import functools

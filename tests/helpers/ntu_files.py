@@ -133,7 +133,7 @@ def mutate(rng: np.random.Generator, contents: bytes) -> bytes:
 
 
 def damaged_files(number: int) -> Iterator[bytes]:
-    """Damaged copies of some files; the generator of each is its seed alone."""
+    """Damaged copies of some files; each depends only on its seed."""
     texts = [one_person(13), two_persons(14), random_clip(np.random.default_rng(3))]
     if "MMCL_TEST_DATA" in os.environ:
         texts.append((golden_folder() / "ntu_raw" / f"{REAL_CLIP}.skeleton").read_text())
@@ -142,7 +142,7 @@ def damaged_files(number: int) -> Iterator[bytes]:
 
 
 def write_video(path: pathlib.Path, num_frames: int, size=(1080, 1920), rectangles=None) -> None:
-    """An AVI as the dataset's (MPEG-4, a key frame every twelve); frame n is of grey 2 n, `rectangles` [n] are red."""
+    """An AVI as the dataset's (MPEG-4, a key frame every twelve); frame n has gray 2 n, `rectangles` [n] are red."""
     import av
 
     with av.open(str(path), "w") as container:

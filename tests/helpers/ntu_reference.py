@@ -1,6 +1,6 @@
 """What the published preprocessing of NTU RGB+D computes, the slow and plain way: the oracle of `ntu_skeletons`.
 
-It raises whatever comes up where the published scripts would.
+It raises the errors that the published scripts would raise.
 """
 
 import numpy as np

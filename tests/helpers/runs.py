@@ -106,7 +106,7 @@ def start(
 ) -> subprocess.Popen:
     """Starts a process whose output goes to `log`. Processes share compiled programs in `cache`.
 
-    Where it is `hasty` programs are not optimised: they compile faster than they would run fast.
+    If it is `hasty`, programs are not optimized: optimizing would take longer than it saves.
     """
     hurry = f" {UNOPTIMISED}" if hasty else ""
     environment = {
@@ -118,7 +118,7 @@ def start(
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}{hurry}",
     }
     if devices > 1:
-        # Threads of the CPU client. With one a device, collectives that run at once can wait for each other for ever.
+        # Threads of the CPU client. With one a device, collectives that run at once can wait for each other forever.
         environment["NPROC"] = str(8 * devices)
         # A device that waits for the others ends the process after 40 s, which a busy machine may take.
         environment["XLA_FLAGS"] += f" --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}"
@@ -171,7 +171,7 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 def read_checkpoint(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Every array of a checkpoint by its path, read without a model."""
     flat = {}
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever devices wrote it
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # on any devices that wrote it
     for item in ("skeleton", "auxiliary", "training"):
         folder = (workdir / "checkpoints" / str(step) / item).absolute()
         with ocp.StandardCheckpointer() as checkpointer:

@@ -18,7 +18,7 @@ def contents(**changes) -> dict[str, np.ndarray]:
 
 
 def write(path: pathlib.Path, **changes) -> pathlib.Path:
-    """Writes `contents` to an .npz, with numpy alone."""
+    """Writes `contents` to an .npz, using only numpy."""
     with path.open("wb") as file:
         np.savez(file, **contents(**changes))
     return path

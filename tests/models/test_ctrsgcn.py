@@ -76,7 +76,7 @@ def test_published_training(published):
         )
         return losses.cross_entropy(logits, expected["labels"]), logits
 
-    hasty = {"xla_backend_optimization_level": 0}  # what runs once need not be optimised
+    hasty = {"xla_backend_optimization_level": 0}  # what runs once need not be optimized
     run = functools.partial(jax.jit(loss, compiler_options=hasty), variables["params"], variables["batch_stats"])
     (value, logits), gradients = run(clips)
 

@@ -14,7 +14,7 @@ from mmcl_jax.models.graphs import (
     spatial_adjacency,
 )
 
-# HD-GCN's groups of joints, counted from 1, by centre of mass, as published.
+# HD-GCN's groups of joints, counted from 1, by center of mass, as published.
 NTU_GROUPS = {
     1: "1; 2 13 17; 14 18 21; 3 5 9 15 19; 4 6 10 16 20; 7 11; 8 12 22 23 24 25",
     2: "2; 1 21; 13 17 3 5 9; 14 18 4 6 10; 15 19 7 11; 16 20 8 12; 22 23 24 25",
@@ -100,7 +100,7 @@ def test_hierarchical_adjacency_of_a_fork_by_hand():
     assert adjacency.dtype == np.float32
     first, second = np.zeros((2, 3, 4, 4))
     first[0, [2, 3], [2, 3]] = 1
-    first[1, 2, 3] = first[2, 3, 2] = 1  # centre to c, and back
+    first[1, 2, 3] = first[2, 3, 2] = 1  # center to c, and back
     second[0, [0, 1, 2], [0, 1, 2]] = 1
     second[1, [0, 1], 2] = 0.5  # c to a and b: what c gives is shared out
     second[2, 2, [0, 1]] = 1
@@ -118,7 +118,7 @@ def test_collapsed_hierarchy_is_normalised_like_the_natural_graph(layout, center
     for subset, edgeless in (
         (1, groups[-1]),
         (2, groups[0]),
-    ):  # the outermost gives nothing outwards, the centre inwards
+    ):  # the outermost gives nothing outwards, the center inwards
         sums = adjacency[subset].sum(axis=0)
         assert set(np.nonzero(sums == 0)[0]) == set(edgeless)
         np.testing.assert_allclose(sums[sums > 0], 1, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""HD-GCN against the published PyTorch model with its three centres of mass, and its parts by hand."""
+"""HD-GCN against the published PyTorch model with its three centers of mass, and its parts by hand."""
 
 import functools
 
@@ -26,7 +26,7 @@ from tests.helpers.golden import (
 from tests.helpers.runs import tiny_config
 
 CENTERS = (1, 2, 21)
-HASTY = {"xla_backend_optimization_level": 0}  # what runs once or thrice need not be optimised
+HASTY = {"xla_backend_optimization_level": 0}  # what runs once or twice need not be optimized
 NORM = functools.partial(BatchNorm, channel_major=True)
 
 
@@ -62,7 +62,7 @@ def test_other_layouts(layout, center):
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """One compiled function for every centre of mass: the adjacency is an argument."""
+    """One compiled function for every center of mass: the adjacency is an argument."""
     return jax.jit(
         lambda adjacency, variables, clips: HDGCN(120, adjacency).apply(variables, clips, train=False)[0],
         compiler_options=HASTY,
@@ -71,7 +71,7 @@ def evaluate():
 
 @pytest.fixture(scope="module")
 def differentiate():
-    """Loss, logits and gradients in training, likewise."""
+    """The same for loss, logits and gradients in training."""
 
     def loss(params, adjacency, batch_stats, clips, labels):
         (logits, _), _ = HDGCN(120, adjacency).apply(

@@ -101,7 +101,7 @@ def test_matching_features_cost_less_and_gradients_are_finite(variant):
     for extreme in (b, a, np.ones_like(b)):
         assert all(np.isfinite(gradient).all() for gradient in jax.grad(loss, (0, 1))(a, extreme))
     for gradient, value in zip(jax.grad(loss, (0, 1))(a, b), (a, b), strict=True):
-        # The loss depends on directions alone.
+        # The loss depends only on directions.
         np.testing.assert_allclose((gradient * value).sum(axis=1), 0, atol=1e-6)
 
 

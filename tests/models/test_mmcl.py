@@ -168,7 +168,7 @@ def test_refinement_by_hand():
         matrices: FeatureRefinement(terms=2, matrices=matrices).init(jax.random.key(0), scores, text)["params"]
         for matrices in ("diagonal", "full")
     }
-    # Refinement starts at the identity: no change, whatever the text.
+    # Refinement starts at the identity: no change for any text.
     for matrices in ("diagonal", "full"):
         np.testing.assert_allclose(refine(matrices, params[matrices], scores, text), scores, rtol=1e-6)
     full = rng.normal(size=(2, 4, 4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Two processes as one run: the losses of one process; killed, stopped and resumed; what fails in one ends both."""
+"""Two processes as one run: the losses of one process; killed, stopped and resumed; a failure in one ends both."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ STEPS = 6  # of each epoch: a batch of 16 of 24 clips, each four times
 
 
 def _command(records, workdir, **changes):
-    """A run on skeletons alone."""
+    """A run on only skeletons."""
     given = {"batch_size": 16, "eval_batch_size": 16, "checkpoint_every_steps": 2, "eval_every_epochs": 2}
     skeletons_alone = {"loss__contrastive_weight": 0, "loss__refinement_weight": 0}
     return runs.command(records, workdir, **{**given, **skeletons_alone, **changes})
@@ -111,7 +111,7 @@ def test_two_processes_train_alike_on_streamed_and_on_resident_clips(tiny_record
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [
-        ({"learning_rate": 0.05}, ["config and clips: processes [1] see something else than process 0"] * 2),
+        ({"learning_rate": 0.05}, ["config and clips: processes [1] differ from process 0"] * 2),
         ({"data__records": "nowhere"}, ["process 1 of this run failed: RecordsError: nowhere: no such folder"]),
     ],
 )

@@ -16,8 +16,8 @@ from tests.helpers.internal_error import broken
 ROOT = pathlib.Path(__file__).parents[2]
 # Not for users: a benchmark catches it and leaves that contender out.
 INTERNAL = {"UnavailableError"}
-# Commands that do not use `plain_errors`: main ends on errors by itself.
-OWN = {"mmcl_jax/main.py", "experiments/benchmark/scale.py"}
+# Commands that do not use `plain_errors`: main ends on errors by itself, the others only run other commands.
+OWN = {"mmcl_jax/main.py", "data_prep/__main__.py", "experiments/benchmark/scale.py"}
 
 
 def _sources():

@@ -46,7 +46,7 @@ def page(tmp_path) -> str:
 
 
 def test_text_stays_text(page):
-    page.encode()  # the lone surrogate is spelt out
+    page.encode()  # the lone surrogate is spelled out
     elements = Elements(page)
     data, script = elements.text("script")
     assert json.loads(data) == {HOSTILE: [HOSTILE, 1.5]}

@@ -84,7 +84,7 @@ def test_confidence_and_joints_that_were_not_found():
     skeleton = person(num_joints=17, channels=3)
     skeleton[..., 2] = np.linspace(0, 1, 60)[:, np.newaxis]
     skeleton[0, :, 4] = 0
-    skeleton[..., :2] += 1000 * (skeleton[..., 2:] > 0)  # the rest lies at the origin, far away
+    skeleton[..., :2] += 1000 * (skeleton[..., 2:] > 0)  # the rest is at the origin, far away
     clip = skeleton_player.encode(skeleton, info(("x", "y", "confidence"), "coco"))
     confidence = unpack(clip["confidence"], (1, 17, 60)) / 100
     np.testing.assert_allclose(confidence.transpose(0, 2, 1), skeleton[..., 2], atol=0.00501)
@@ -96,7 +96,7 @@ def test_confidence_and_joints_that_were_not_found():
 def test_which_way_is_up(axis, sign):
     skeleton = np.zeros((1, 5, 25, 3), np.float32)
     skeleton[..., 3, axis] = sign
-    skeleton[..., 2, 0] = 9  # the neck says nothing where there is a head
+    skeleton[..., 2, 0] = 9  # the neck does not count if there is a head
     assert skeleton_player.upward(info(), [skeleton, skeleton]) == (axis, sign)
 
 

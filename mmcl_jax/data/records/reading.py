@@ -9,10 +9,12 @@ import json
 import pathlib
 import threading
 import zipfile
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
+from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.protocols import PROTOCOLS
 from mmcl_jax.data.records.schema import (
     CHANNELS,
@@ -35,6 +37,7 @@ _CLASSES = frozenset(
 # The keys whose value is a class ('type' in files of old versions), and those whose value is JSON within a string.
 _NAMES_A_CLASS = ("pythonClassName", "python_class_name", "type")
 _HIDES_CLASSES = ("jsonFeature", "json_feature")
+_LARGEST_INDEX = 1 << 31  # bytes; a few compressed bytes may declare any number
 
 
 class Records:
@@ -50,7 +53,7 @@ class Records:
       text_sets: names 'model/question/feature' of the text sets.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str | pathlib.Path):
         """Opens the folder `root`.
 
         Raises: RecordsError, naming file, value and remedy, if the folder is missing, is not a records folder, has
@@ -60,7 +63,7 @@ class Records:
         stored = _read_info(self.root)
         self.info = DatasetInfo.from_json(stored["info"])
         self.num_joints, self.num_channels = self.info.joint_shape
-        self.index = _read_index(self.root / "index.npz")
+        self.index = _read_index(self.root / "index.npz", self.info)
         self.max_frames = int(self.index["num_frames"].max())
         self.max_bodies = int(self.index["num_bodies"].max())
         self.has_images = (self.root / IMAGES).is_dir()
@@ -106,7 +109,7 @@ class Records:
         """Names of a protocol's classes, in the order of the labels. Raises: RecordsError for an unknown protocol."""
         return self.info.class_names[: self.protocol(protocol).num_classes]
 
-    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
+    def select(self, protocol: str, part: str, validation_subjects: Collection[int] = ()) -> np.ndarray:
         """Rows (int64) of one part of a protocol, in index order.
 
         Args:
@@ -142,21 +145,20 @@ class Records:
     def skeleton(self, row: int) -> np.ndarray:
         """The skeleton of clip `row`: float32 `[M, T, V, C]`, M its real bodies, T its own length.
 
-        Raises: RecordsError if it is damaged, or a coordinate is not finite, in whichever frame.
+        Raises: RecordsError if it is damaged, or holds a value that no skeleton has.
         """
         clip = self._skeletons.read(int(row))["skeleton"]
-        if not np.isfinite(clip).all():
-            frame = int(np.argwhere(~np.isfinite(clip))[0, 0])
+        fault = checks.skeleton_fault(clip, self.info)
+        if fault is not None:
             raise RecordsError(
-                f"{self.root / SKELETONS}: clip {self.index['name'][row]} has a coordinate that is not finite in frame "
-                f"{frame}; prepare again, which sets such clips aside"
+                f"{self._skeletons.folder}: row {row} (clip {self.index['name'][row]}): {fault}; prepare again"
             )
         return np.ascontiguousarray(clip.transpose(1, 0, 2, 3))
 
     def image(self, row: int, size: int) -> np.ndarray:
         """The mosaic of clip `row`: uint8 RGB `[H, W, 3]`, the shorter side resized to `size` (bilinear, antialiased).
 
-        Raises: RecordsError if the clip has no image, naming all clips without, or if its JPEG is broken.
+        Raises: RecordsError if the clip has no image, naming all clips without one, or if its JPEG is broken.
         """
         from PIL import Image
 
@@ -179,7 +181,7 @@ class Records:
     def text(self, row: int, text_set: str) -> np.ndarray:
         """The text feature of clip `row`: float32 `[D]`.
 
-        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without.
+        Raises: RecordsError for an unknown set, or if the clip has no such feature, naming all clips without one.
         """
         joined = self._joined_row(row, text_set)
         return self._dataset(text_set).read(joined)["feature"]
@@ -194,7 +196,7 @@ class Records:
         """D, the width of a text set's features. Raises: RecordsError for an unknown set."""
         return self._dataset(text_set).features["feature"].shape[0]
 
-    def clips_without(self, rows, kind: str) -> list[str]:
+    def clips_without(self, rows: np.ndarray, kind: str) -> list[str]:
         """Names of the clips among `rows` that lack 'images' or the text set `kind`. Raises: RecordsError."""
         names = self.index["name"][np.asarray(rows, dtype=np.int64)].tolist()
         if kind == IMAGES and not self.has_images:
@@ -225,7 +227,7 @@ class Records:
             folder = self.root / IMAGES
             if not self.has_images:
                 raise RecordsError(
-                    f"{folder}: missing; these records have no images. Prepare with images, or run without"
+                    f"{folder}: missing; these records have no images. Prepare them with images, or run without"
                 )
         elif kind in self.text_sets:
             folder = self.root / TEXT / kind
@@ -301,9 +303,9 @@ def _read_info(root: pathlib.Path) -> dict:
             f"{root}: not a records folder (no info.json); prepare one with python -m data_prep.<dataset>"
         )
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         version = stored["records_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordsError(f"{path}: unreadable ({error!r}); prepare again") from error
     if version != RECORDS_VERSION:
         raise RecordsError(
@@ -319,18 +321,22 @@ def _read_info(root: pathlib.Path) -> dict:
     return stored
 
 
-def _read_index(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_index(path: pathlib.Path, info: DatasetInfo) -> dict[str, np.ndarray]:
     """Contents of `index.npz`, checked."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        if declared > _LARGEST_INDEX:
+            raise ValueError(f"{declared:,} bytes declared")
         with np.load(path, allow_pickle=False) as stored:
             index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise anything from KeyError to NotImplementedError
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
     index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier version have none
-    lengths = {field: len(values) for field, values in index.items()}
-    if len(set(lengths.values())) != 1 or not lengths["name"]:
-        raise RecordsError(f"{path}: corrupt, columns of lengths {lengths}; prepare again")
-    return index
+    fault = checks.index_fault(index, info)
+    if fault is not None:
+        raise RecordsError(f"{path}: corrupt, {fault}; prepare again")
+    return {field: values if field == "name" else values.astype(np.int64) for field, values in index.items()}
 
 
 def _check_classes(folder: pathlib.Path) -> None:
@@ -360,9 +366,12 @@ def _check_classes(folder: pathlib.Path) -> None:
 
 def _read_names(path: pathlib.Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        names = np.load(path, allow_pickle=False)
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise ValueError(f"{names.dtype} of shape {names.shape}, expected a list of names")
+    except Exception as error:  # as above
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
+    return names
 
 
 def _text_sets(root: pathlib.Path) -> tuple[str, ...]:

@@ -64,14 +64,29 @@ CONFIDENCE = "confidence"
 CHANNELS = (("x", "y", "z"), ("x", "y"), ("x", "y", CONFIDENCE), ("x", "y", "z", CONFIDENCE))
 
 
+def name_fault(name: Any) -> str | None:
+    """Why a clip or a class cannot have this name, or None."""
+    if not isinstance(name, str):
+        return f"a name that is no text but {type(name).__name__}"
+    if not name:
+        return "a clip without a name"
+    if "\0" in name:
+        return "a NUL character in its name"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "a name that is not UTF-8; rename it"
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """What a records folder holds; stored in `info.json` and in the metadata of each of its TFDS datasets.
 
-    Raises: RecordsError if the layout or the channels are unknown.
+    Raises: RecordsError if the layout or the channels are unknown, or the class names are not a list of texts.
     """
 
-    dataset: str  # its name; key of PROTOCOLS, unless it brings its own
+    dataset: str  # its name; key of PROTOCOLS, unless the records bring their own
     layout: str | Layout  # key of mmcl_jax.data.layouts.LAYOUTS, or a layout of its own
     units: str  # of the coordinates
     class_names: tuple[str, ...]  # by label
@@ -86,6 +101,9 @@ class DatasetInfo:
         if self.channels not in CHANNELS:
             known = ", ".join(str(channels) for channels in CHANNELS)
             raise RecordsError(f"channels {self.channels!r} are not one of {known}")
+        if not self.class_names or any(name_fault(name) for name in self.class_names):
+            odd = next((name for name in self.class_names if name_fault(name)), "none")
+            raise RecordsError(f"class names: {str(odd)[:40]!r}, expected one text of Unicode for each class")
 
     @property
     def skeleton_layout(self) -> Layout:

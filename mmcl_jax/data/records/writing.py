@@ -1,34 +1,51 @@
 """Writing records: clips in, one pass, several small TFDS datasets out (ArrayRecord, no TensorFlow).
 
-Whatever happens on the way, the destination is either as it was before or complete: everything is written into
-`OUT.incomplete`, which does not open as records, and renamed at the end. `schema` describes the folder.
+At any time the destination is either as it was before or complete: everything is written into a
+scratch folder beside it, `OUT.incomplete-` and eight digits, which does not open as records, and renamed at the end. A
+lock beside the destination lets one process at a time write there. `schema` describes the folder.
 """
 
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.reading import count_rows
-from mmcl_jax.data.records.schema import IMAGES, INDEX_FIELDS, RECORDS_VERSION, SKELETONS, SPLIT, TEXT, DatasetInfo
+from mmcl_jax.data.records.schema import (
+    IMAGES,
+    INDEX_FIELDS,
+    RECORDS_VERSION,
+    SKELETONS,
+    SPLIT,
+    TEXT,
+    DatasetInfo,
+    name_fault,
+)
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, make_folder
+from mmcl_jax.runtime.files import clear_disk_errors, make_folder, printable
+from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.scratch import leftovers, remove_leftovers, scratch_folder
 
 _EXAMPLES_PER_SHARD = 16384
 _JPEG_START = b"\xff\xd8\xff"
+_CLIP_FIELDS = INDEX_FIELDS[:-2]  # the others are counted
 _TEXT_SET = re.compile(r"(?!.*(^|/)\.)[\w.-]+/[\w.-]+/[\w.-]+")
+_LONGEST_NAME = 180  # bytes of the destination's name; those of the lock and the scratch folder are longer
+_NEW, _REPLACED = "records", "replaced"  # beneath the scratch folder
 _BUFFERED_EXAMPLES = 128  # TFDS rewrites a dataset's metadata at every call, so calls are few
 
 
 @dataclasses.dataclass
 class Clip:
-    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are there."""
+    """One clip as written: `skeleton` float32 (T, M, V, C) with only the bodies that are present."""
 
     name: str
     label: int
@@ -49,9 +66,13 @@ class SetAside:
     name: str
     reason: str
 
+    def __post_init__(self):
+        for field in ("name", "reason"):  # a file name that is not UTF-8 could not be stored
+            object.__setattr__(self, field, printable(str(getattr(self, field))))
+
 
 def write_records(
-    out,
+    out: str | pathlib.Path,
     info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     *,
@@ -70,34 +91,49 @@ def write_records(
       set_aside: what was left out before; stored with the rest in `set_aside.json`.
       overwrite: replace existing records, after the new ones are complete.
 
-    Raises: PreparationError where `out` exists and may not be replaced, no clip is left, or the disk is full.
+    Raises:
+      PreparationError: `out` exists and may not be replaced, no clip is left, or the disk is full.
+      LockedError: another process is writing records to `out`.
     """
     out = check_destination(out, overwrite)
-    incomplete = out.with_name(out.name + ".incomplete")
-    if incomplete.exists():
-        shutil.rmtree(incomplete)
     set_aside = list(set_aside)
-    try:
-        with clear_disk_errors(incomplete):
-            make_folder(incomplete)
-            summary = _write(incomplete, info, clips, total, set_aside)
-            _move_into_place(incomplete, out)
-    except BaseException:  # an interruption too leaves nothing behind
-        shutil.rmtree(incomplete, ignore_errors=True)
-        raise
+    make_folder(out.parent)
+    lock = exclusive(
+        out.with_name(f".{out.name}.lock"),
+        what=f"preparing records in {out}",
+        remedy="choose another --out",
+    )
+    with clear_disk_errors(_scratch(out)), lock, scratch_folder(_scratch(out)) as scratch:
+        check_destination(out, overwrite)  # another process may have finished since
+        (scratch / _NEW).mkdir()
+        summary = _write(scratch / _NEW, info, clips, total, set_aside)
+        check_destination(out, overwrite)  # a program that knows no lock may have put something there
+        _move_into_place(scratch, out)
     print(f"{out}: {summary}")
     print_set_aside(set_aside, out / "set_aside.json")
 
 
-def check_destination(out, overwrite: bool) -> pathlib.Path:
+def check_destination(out: str | pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The absolute path of `out`, if records may be written there.
 
-    Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else.
+    Records that a killed process was about to replace are put back first.
+
+    Raises: PreparationError where `out` holds records and `overwrite` is off, or holds anything else, or its name is
+    not one that a new folder can have.
     """
-    out = pathlib.Path(out).resolve()
-    replaced = _replaced(out)
-    if replaced.exists() and not out.exists():  # an earlier run was stopped between two renames
-        replaced.rename(out)
+    try:
+        out = pathlib.Path(out).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
+        raise PreparationError(f"{out}: not a path that can be used ({error}); choose another --out") from error
+    if not out.name:
+        raise PreparationError(f"{out}: the root of the disk cannot be a records folder; choose another --out")
+    length = len(os.fsencode(out.name))
+    if length > _LONGEST_NAME:
+        raise PreparationError(
+            f"{out.parent}: the folder name {out.name[:20]}... of {length} bytes is too long; choose an --out whose "
+            f"name has at most {_LONGEST_NAME}"
+        )
+    _put_back(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return out
     if not (out / "info.json").is_file():
@@ -140,7 +176,7 @@ class DatasetWriter:
         )
         description = dataset_info.DatasetInfo(
             builder=identity,
-            description=f"{info.dataset}: {info.preprocessing}",
+            description=printable(f"{info.dataset}: {info.preprocessing}"),
             features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **features}),
             metadata=tfds.core.MetadataDict(info.to_json()),
         )
@@ -150,7 +186,7 @@ class DatasetWriter:
         self._writer._serializer = _repeatable_serializer(description.features)
         self._writer.initialize_splits([SPLIT])
 
-    def add(self, name: str, **values) -> None:
+    def add(self, name: str, **values: Any) -> None:
         """Appends the row of clip `name`."""
         self.names.append(name)
         self._buffer.append({"name": name, **values})
@@ -191,7 +227,13 @@ def _repeatable_serializer(features):
     return Repeatable(features.get_serialized_info())
 
 
-def _write(folder, info, clips, total, set_aside: list[SetAside]) -> str:
+def _write(
+    folder: pathlib.Path,
+    info: DatasetInfo,
+    clips: Iterable[Clip | SetAside],
+    total: int | None,
+    set_aside: list[SetAside],
+) -> str:
     """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
     writer = _RecordsWriter(folder, info)
     for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
@@ -227,19 +269,18 @@ class _RecordsWriter:
         """Why a clip must not be stored, or None."""
         return (
             _identity_fault(clip, self.info, self.names)
-            or _skeleton_fault(clip.skeleton, self.info)
+            or checks.skeleton_fault(clip.skeleton, self.info)
             or ("the image is not a JPEG" if clip.image is not None and clip.image[:3] != _JPEG_START else None)
             or _text_fault(clip.texts, self.widths)
         )
 
     def add(self, clip: Clip) -> None:
-        """Appends a faultless clip."""
+        """Appends a clip without fault."""
         from tensorflow_datasets import features
 
         self.names.add(clip.name)
         num_frames, num_bodies = clip.skeleton.shape[:2]
-        fields = (clip.label, clip.subject, clip.camera, clip.setup, clip.replication, clip.fold)
-        fields += (num_bodies, num_frames)
+        fields = (*(int(getattr(clip, field)) for field in _CLIP_FIELDS), num_bodies, num_frames)
         self._index.append(fields)
         shape = (None, None, *self.info.joint_shape)
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
@@ -280,29 +321,10 @@ class _RecordsWriter:
 
 
 def _identity_fault(clip: Clip, info: DatasetInfo, names: set[str]) -> str | None:
-    if not clip.name:
-        return "a clip without a name"
-    if clip.name in names:
-        return "duplicate: a clip of this name came before"
-    if not 0 <= clip.label < len(info.class_names):
-        return f"label {clip.label}, expected 0 to {len(info.class_names) - 1}"
-    return None
-
-
-def _skeleton_fault(skeleton: np.ndarray, info: DatasetInfo) -> str | None:
-    if skeleton.ndim != 4 or 0 in skeleton.shape[1:]:
-        return f"skeleton of shape {skeleton.shape}, expected (frames, bodies, joints, channels)"
-    if not len(skeleton):
-        return "a skeleton of zero frames"
-    if skeleton.shape[2:] != info.joint_shape:
-        return f"joints and channels {skeleton.shape[2:]}, layout and channels of the dataset say {info.joint_shape}"
-    with np.errstate(over="ignore"):
-        finite = np.asarray(np.isfinite(skeleton.astype(np.float32)).all(axis=(1, 2, 3)))
-    if not finite.all():
-        return f"NaN or infinite values in {np.sum(~finite)} of {len(finite)} frames"
-    if not skeleton[..., : info.num_coordinates].any():
-        return "every joint of every frame is zero"
-    return None
+    fault = name_fault(clip.name)
+    if fault is None and clip.name in names:
+        fault = "duplicate: a clip of this name came before"
+    return fault or checks.fields_fault({field: getattr(clip, field) for field in _CLIP_FIELDS}, info)
 
 
 def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | None:
@@ -312,26 +334,47 @@ def _text_fault(texts: dict[str, np.ndarray], widths: dict[str, int]) -> str | N
         if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
             return f"text feature {text_set} of shape {feature.shape}, expected a vector of finite numbers"
         if widths.get(text_set, len(feature)) != len(feature):
-            return f"text feature {text_set} of width {len(feature)}, the clips before have {widths[text_set]}"
+            return f"text feature {text_set} of width {len(feature)}, earlier clips have {widths[text_set]}"
     return None
 
 
-def _move_into_place(incomplete: pathlib.Path, out: pathlib.Path) -> None:
-    """Renames the complete folder to `out`; what was there before goes only after that."""
-    replaced = _replaced(out)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+def _move_into_place(scratch: pathlib.Path, out: pathlib.Path) -> None:
+    """Renames the complete folder to `out`; the old folder is removed only after that, with the scratch folder."""
     if out.exists():
-        out.rename(replaced)
-    incomplete.rename(out)
-    if replaced.exists():
-        shutil.rmtree(replaced)
+        out.rename(scratch / _REPLACED)
+    try:
+        (scratch / _NEW).rename(out)
+    except BaseException:
+        if (scratch / _REPLACED).exists() and not out.exists():
+            (scratch / _REPLACED).rename(out)
+        raise
 
 
-def _replaced(out: pathlib.Path) -> pathlib.Path:
-    """Where the records that are being replaced stand between two renames."""
-    return out.with_name(out.name + ".replaced")
+def _put_back(out: pathlib.Path) -> None:
+    """Renames the records back that a killed process left between two renames.
+
+    Raises: PreparationError if that process ran on another host, where it cannot be seen whether it has ended.
+    """
+
+    def rescue(scratch: pathlib.Path) -> None:
+        if (scratch / _REPLACED).is_dir() and not out.exists():
+            (scratch / _REPLACED).rename(out)
+
+    remove_leftovers(_scratch(out), rescue)
+    if not out.exists():
+        for scratch in leftovers(_scratch(out)):
+            if (scratch / _REPLACED).is_dir():
+                raise PreparationError(
+                    f"{out}: missing; {scratch / _REPLACED} holds records that a process of another host was replacing."
+                    f" If it has ended, rename that folder to {out}, or remove {scratch}"
+                )
+
+
+def _scratch(out: pathlib.Path) -> pathlib.Path:
+    """The prefix of scratch folders beside `out`."""
+    return out.with_name(f"{out.name}.incomplete")
 
 
 def _write_json(path: pathlib.Path, value) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON's escape of a lone surrogate

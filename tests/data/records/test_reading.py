@@ -12,6 +12,7 @@ from PIL import Image
 
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
+from mmcl_jax.data.records import checks, reading
 
 TEXT_SET = "blip/holding/token_ids"
 
@@ -60,7 +61,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def damaged(prepared, tmp_path):
-    """A copy to spoil."""
+    """A copy to damage."""
     return shutil.copytree(prepared, tmp_path / "damaged")
 
 
@@ -297,6 +298,74 @@ def test_index_of_another_length(damaged):
         records.Records(damaged)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": np.full(12, -1)}, "label -1 of clip clip00, expected 0 to 2, one of the 3 class names"),
+        ({"label": np.full(12, 3)}, "label 3 of clip clip00, expected 0 to 2"),
+        ({"label": np.zeros(12)}, "columns of types .*expected text for the names and whole numbers"),
+        ({"name": np.arange(12)}, "columns of types"),
+        ({"name": np.full(12, "a")}, "clip name 'a' is empty or not unique"),
+        ({"name": np.array(["", *"abcdefghijk"])}, "clip name '' is empty"),
+        ({"num_frames": np.zeros(12, int)}, "num_frames 0 of clip clip00, expected at least 1"),
+        ({"num_bodies": np.full(12, -1)}, "num_bodies -1 of"),
+        ({"label": np.zeros((12, 1), int)}, "columns of lengths"),
+        ({"label": np.array(0)}, "columns of lengths"),
+        ({"label": np.array([None] * 12)}, "missing or corrupt"),
+    ],
+)
+def test_an_index_that_cannot_be_right(damaged, changes, message):
+    with np.load(damaged / "index.npz") as stored:
+        columns = dict(stored)
+    np.savez(damaged / "index.npz", **{**columns, **changes})
+    with pytest.raises(records.RecordsError, match=r"index\.npz: .*" + message):
+        records.Records(damaged)
+
+
+def test_class_names_that_are_too_few(damaged):
+    edit_info(damaged, lambda info: info.update(class_names=["a", "b"]))
+    with pytest.raises(
+        records.RecordsError, match=r"label 2 of clip clip02, expected 0 to 1, one of the 2 class names"
+    ):
+        records.Records(damaged)
+
+
+def test_any_changed_bit_of_the_index_is_refused_or_changes_nothing(damaged):
+    path = damaged / "index.npz"
+    whole, sound = path.read_bytes(), records.Records(damaged).index
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 300):
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(spoiled)
+        try:
+            index = records.Records(damaged).index
+        except records.RecordsError as error:
+            assert "prepare again" in str(error)
+        else:
+            for field, values in sound.items():
+                np.testing.assert_array_equal(index[field], values)
+
+
+def test_an_index_that_declares_more_than_fits_into_memory(damaged, monkeypatch):
+    monkeypatch.setattr(reading, "_LARGEST_INDEX", 1000)
+    with pytest.raises(records.RecordsError, match="bytes declared"):
+        records.Records(damaged)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_stored_value_that_no_skeleton_has_is_refused_when_it_is_read(tmp_path, monkeypatch, value):
+    skeleton = make_clip(4).skeleton.copy()
+    skeleton[-1, 0, 5, 1] = value
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "skeleton_fault", lambda skeleton, info: None)
+        records.write_records(tmp_path / "out", make_info(), [make_clip(0), make_clip(4, skeleton=skeleton)])
+    opened = records.Records(tmp_path / "out")
+    opened.skeleton(0)
+    with pytest.raises(records.RecordsError, match=r"row 1 \(clip clip04\): .*; prepare again"):
+        opened.skeleton(1)
+
+
 def test_index_of_other_clips(damaged):
     with np.load(damaged / "index.npz") as stored:
         columns = dict(stored)
@@ -352,6 +421,8 @@ def test_a_coordinate_that_is_not_finite_is_refused_when_read(tiny_records, monk
         return example
 
     monkeypatch.setattr(type(opened._skeletons), "read", damaged)
-    with pytest.raises(records.RecordsError, match=r"not finite in frame 5; prepare again") as caught:
+    with pytest.raises(
+        records.RecordsError, match=r"NaN or infinite values in 1 of \d+ frames; prepare again"
+    ) as caught:
         opened.skeleton(2)
     assert opened.index["name"][2] in str(caught.value)

@@ -1,6 +1,6 @@
 """Skeleton files of NTU RGB+D: files made here against a slow oracle, damaged files, the reference outputs.
 
-The reference outputs and the real clip are looked at where MMCL_TEST_DATA is set.
+Tests of the reference outputs and of the real clip run if MMCL_TEST_DATA is set.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ SEEDS = 200
 
 
 def preprocess(contents: bytes) -> tuple[np.ndarray, np.ndarray] | None:
-    """What ours makes of a file, in the published layout; None where it is refused."""
+    """Our result for a file, in the published layout; None if it is refused."""
     try:
         joints = ntu_skeletons.denoise(ntu_skeletons.parse(contents)).joints
         return ntu_reference.flat(joints), ntu_reference.flat(ntu_skeletons.translate(joints))
@@ -79,7 +79,7 @@ def test_rounding_in_float32_decides_who_of_two_alike_moves_more(tmp_path):
 def test_published_preprocessing():
     """The stored `denoised` arrays are translated already (the published code works in place); shapes are as denoised.
 
-    So they are compared after translation; what denoising alone gives is compared with the oracle.
+    So they are compared after translation; the result of only denoising is compared with the oracle.
     """
     with np.load(golden.golden_folder() / "ntu_preprocess.npz") as stored:
         for path in sorted((golden.golden_folder() / "ntu_raw").glob("*.skeleton")):

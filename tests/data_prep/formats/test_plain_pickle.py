@@ -1,4 +1,4 @@
-"""Plain pickles come back as they were, of every protocol; whatever could run code or fill the memory is refused."""
+"""Plain pickles of every protocol are read unchanged; pickles that could run code or fill the memory are refused."""
 
 import collections
 import os
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 
 def test_damaged_copies_are_refused_or_read_plain():
-    """No other error than ours, whatever byte is wrong; and never code, nor memory beyond the file's."""
+    """With any byte wrong, only our error is raised, no code runs and no more memory than the file's is used."""
     whole = pickle.dumps({"split": {"a": ["x", "y"]}, "annotations": [{"keypoint": array} for array in ARRAYS]}, 4)
     rng = np.random.default_rng(0)
     refused = 0
@@ -267,7 +267,7 @@ def test_every_opcode_is_known():
 
 
 def test_crafted_memory_bombs_take_no_memory():
-    """A process of its own, for the most memory that it ever had is what counts."""
+    """Runs in a process of its own, because the peak of its memory is measured."""
     code = (
         "import resource\n"
         "from data_prep.formats import plain_pickle\n"

@@ -13,7 +13,7 @@ SIZE = (48, 64)
 
 
 class RedDetector:
-    """Finds red rectangles that do not touch in x: a person each, of a confidence that its blue tells."""
+    """Finds red rectangles that do not touch in x: each is a person, and its blue gives the confidence."""
 
     def __init__(self):
         self.batches: list[list[tuple[int, ...]]] = []

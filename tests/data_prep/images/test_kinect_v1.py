@@ -14,6 +14,6 @@ def test_joints_fall_where_a_pinhole_camera_sees_them():
 
 
 def test_both_cameras_see_about_the_same():
-    """The angle from the centre to the right border; the color camera's is a little wider."""
+    """The angle from the center to the right border; the color camera's is a little wider."""
     depth, color = (camera.frame_size[1] / 2 / camera.focal_length for camera in (kinect_v1.DEPTH, kinect_v1.COLOR))
     assert 1 < color / depth < 1.1

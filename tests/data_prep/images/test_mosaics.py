@@ -69,7 +69,7 @@ def test_what_is_set_aside_is_forgotten_once_there_is_a_mosaic(tmp_path):
 
 
 def save_greys(folder: pathlib.Path, count: int) -> pathlib.Path:
-    """A video whose frame n is of grey 10 n."""
+    """A video whose frame n has the gray value 10 n."""
     folder.mkdir()
     for number in range(count):
         Image.fromarray(np.full((48, 64, 3), 10 * number, np.uint8)).save(folder / f"{number}.png")
@@ -98,10 +98,10 @@ def test_moments_of_skeleton_and_video_belong_together(tmp_path, monkeypatch, fr
 def test_a_kinect_v1_track_stands_where_the_color_camera_sees_it():
     skeleton = np.zeros((2, 20, 3))
     skeleton[0] = np.random.default_rng(0).uniform((-0.3, -0.9, 2.9), (0.3, 0.8, 3.0), size=(20, 3))
-    skeleton[0, 0], skeleton[0, 1] = (0.3, 0.9, 2.6557), (-0.3, -0.9, 2.6557)  # 200 pixels a metre
+    skeleton[0, 0], skeleton[0, 1] = (0.3, 0.9, 2.6557), (-0.3, -0.9, 2.6557)  # 200 pixels per meter
     track = mosaics.kinect_v1_track(skeleton)
     assert (track.num_frames, track.frame_size) == (2, (480, 640))
-    # 120 x 360 pixels around the centre, and 36 on every side.
+    # 120 x 360 pixels around the center, and 36 on every side.
     np.testing.assert_allclose(track.box_in(0), (224, 24, 416, 456), atol=1)
     assert track.box_in(1) is None
 

@@ -83,7 +83,7 @@ def test_frames_are_counted_with_and_without_a_header(video, tmp_path):
 
 
 def save_pictures(folder: pathlib.Path, count: int) -> pathlib.Path:
-    """Frames as NW-UCLA has them, picture n of grey 10 n, with what else lies in such a folder."""
+    """Frames as NW-UCLA has them, picture n with the gray value 10 n, and the other files of such a folder."""
     folder.mkdir(parents=True)
     for number in range(count):
         picture = Image.fromarray(np.full((48, 64, 3), 10 * number, np.uint8))

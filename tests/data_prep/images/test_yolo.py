@@ -1,4 +1,4 @@
-"""YOLO's weights of random numbers, saved by ultralytics itself: loaded, asked, refused where they must be."""
+"""Random YOLO weights, saved by ultralytics itself: loaded, used, and refused if they are not what they must be."""
 
 import functools
 import json
@@ -91,7 +91,7 @@ def test_persons_are_those_of_ultralytics_own_predictor(tmp_path, monkeypatch, k
     for (boxes, confidences), result in zip(ours, theirs, strict=True):
         expected = np.column_stack([result.boxes.xyxy.numpy(), result.boxes.conf.numpy()])
         rows = np.column_stack([boxes, confidences])
-        if kind.endswith("seg"):  # their predictor leaves out whose mask is empty
+        if kind.endswith("seg"):  # their predictor leaves out persons whose mask is empty
             rows = np.array([rows[np.abs(rows - row).sum(axis=1).argmin()] for row in expected]).reshape(-1, 5)
             assert len(boxes) - len(expected) < 0.1 * len(boxes)
         assert len(rows) == len(expected)
@@ -123,7 +123,7 @@ def test_pictures_are_brought_to_the_size_of_training(weights, monkeypatch):
 
 
 class _Spy:
-    """Notes what shapes a model is given."""
+    """Notes the shapes that a model is given."""
 
     def __init__(self, model, seen):
         self._model, self._seen, self.end2end = model, seen, model.end2end

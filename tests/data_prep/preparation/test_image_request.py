@@ -1,4 +1,4 @@
-"""The arguments about images: what goes together, and what a request says to the datasets."""
+"""The arguments about images: which go together, and what a request tells the datasets."""
 
 import argparse
 import pathlib

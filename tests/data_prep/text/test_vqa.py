@@ -1,4 +1,4 @@
-"""Models that answer questions about pictures: every kind gives what it should, and what is no model is refused."""
+"""Models that answer questions about pictures: every kind gives the expected answers, and anything else is refused."""
 
 import os
 import pathlib
@@ -32,7 +32,7 @@ def _offline():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Saved tiny models by kind, each made when first asked for."""
+    """Saved tiny models by kind, each made at its first use."""
     pytest.importorskip("transformers", reason="needs transformers (the extra `text`)")
     import torch
 

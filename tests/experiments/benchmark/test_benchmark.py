@@ -23,7 +23,7 @@ from tests.helpers.runs import ROOT
 
 
 def stand_still() -> Callable[[float], None]:
-    """Stops the clock of the harness, in a contender's own process; returns what moves it on by so many seconds."""
+    """Stops the clock of the harness, in a contender's own process; returns a function that advances it by seconds."""
     now = 0.0
 
     def move_on(seconds: float) -> None:

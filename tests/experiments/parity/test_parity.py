@@ -1,4 +1,4 @@
-"""`experiments.parity`: references written here with other seeds, shapes and names; mistakes of every kind are seen."""
+"""`experiments.parity`: references written here with other seeds, shapes and names; every kind of mistake is found."""
 
 import json
 import subprocess
@@ -77,7 +77,7 @@ def test_an_unseen_reference_and_a_corrupted_one(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("joints", "bodies", "base_channels"), [(25, 2, 64), (20, 1, 8), (17, 3, 16)])
-def test_ctrgcn_is_recognised_by_keys_and_shapes(joints, bodies, base_channels):
+def test_ctrgcn_is_recognized_by_keys_and_shapes(joints, bodies, base_channels):
     baseline = CTRGCN(9, torch.zeros(3, joints, joints), num_bodies=bodies, base_channels=base_channels)
     shapes = load_filled(baseline, 1)
     reference = {"input_name": "i", "input_shape": [2, 3, 8, joints, bodies], "seed": 1, "state_dict": shapes}
@@ -190,7 +190,7 @@ def test_each_corrupted_expectation_is_its_own_failure(tiny, capsys, change, fai
         (lambda folder: edit(folder, lambda r: r.pop("seed")), "straight.json lacks seed"),
         (lambda folder: edit(folder, lambda r: r.pop("input_shape")), "straight.json lacks input_shape"),
         (lambda folder: edit(folder, lambda r: r.update(input_shape=[6, 2])), "misshapen: hidden.weight"),
-        (lambda folder: (folder / "straight.json").write_text("[1]"), "holds no JSON object"),
+        (lambda folder: (folder / "straight.json").write_text("[1]"), "does not hold a JSON object"),
         (lambda folder: edit(folder, lambda r: r["state_dict"].pop("hidden.weight")), "none of the models known here"),
         (lambda folder: edit(folder, lambda r: r["state_dict"].update({"fc.bias": [3]})), "misshapen: fc.bias"),
     ],

@@ -53,7 +53,7 @@ def published(name: str, model):
 
 
 def gradients(model, loss) -> dict[str, np.ndarray]:
-    """By name; of one loss alone, whatever was computed before."""
+    """Gradients of one loss by name, independent of earlier computations."""
     model.zero_grad()
     loss.backward()
     return {key: value.grad.numpy().copy() for key, value in model.named_parameters()}

@@ -91,7 +91,7 @@ def test_what_an_unfinished_run_lacks_is_said(tmp_path):
     assert "scores_test.npz: not evaluated" in first
     assert "1 of 2 epochs" in first
     assert "no learned matrices" in first
-    assert "no epoch is logged" in second
+    assert "no epoch has been logged" in second
     assert data["scored"] == [1]
     assert data["runs"][0]["curves"] == [[1, 2, None, 0.25, None, 0.1]]
     page.make_page(data)
@@ -142,7 +142,7 @@ def test_what_is_no_run_is_told_apart(tmp_path):
     run = make_run(tmp_path / "a")
     with pytest.raises(ReportError, match=r"scores_test.npz: not a folder"):
         read_runs([run / "scores_test.npz"])
-    with pytest.raises(ReportError, match=rf"name one or several of the runs in it: {run}"):
+    with pytest.raises(ReportError, match=rf"name one or more of the runs in it: {run}"):
         read_runs([tmp_path])
 
 
@@ -150,14 +150,14 @@ def test_a_line_that_was_cut_off_is_left_out_and_said(tmp_path):
     run = make_run(tmp_path / "a", metrics=METRICS[: METRICS.rindex("5\n")])  # 0.75 became 0.7
     data = data_of(run)["runs"][0]
     assert data["curves"] == [[1, 2, None, 0.25, None, 0.1]]
-    assert "metrics.csv: its last line is cut off" in " ".join(data["missing"])
+    assert "metrics.csv: the last line is incomplete" in " ".join(data["missing"])
 
 
 def test_scores_of_another_step_than_the_last_epoch_s_are_said(tmp_path):
     matching, older = make_run(tmp_path / "a", step=np.array(8)), make_run(tmp_path / "b", step=np.array(7))
     first, second = (" ".join(run["missing"]) for run in data_of(matching, older)["runs"])
     assert "of step" not in first
-    assert "scores_test.npz: of step 7, while the last epoch of metrics.csv ended at step 8" in second
+    assert "scores_test.npz: scores of step 7, but the last epoch in metrics.csv ended at step 8" in second
 
 
 @pytest.mark.parametrize("part", [None, 5, [1], {"records": 5, "base_channels": "many"}])
@@ -178,7 +178,7 @@ def test_clips_come_from_the_records_where_they_are(tmp_path):
     run = make_run(tmp_path / "a", records=tmp_path / "moved", **arrays)
     data = data_of(run)
     assert "moved" in data["records_problem"]
-    assert len(data["hardest"]) == 3  # what the scores say of them is shown all the same
+    assert len(data["hardest"]) == 3  # their scores are shown all the same
     assert not any("skeleton" in clip for clip in data["hardest"])
     data = data_of(run, moved=tmp_path / "records")
     assert data["records_problem"] is None
@@ -186,7 +186,7 @@ def test_clips_come_from_the_records_where_they_are(tmp_path):
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "clips": "others"}))
     data = data_of(run, moved=tmp_path / "records")
-    assert "not the clips that a was trained on; name its own" in data["records_problem"]
+    assert "not the clips that a was trained on; set --records to the right ones" in data["records_problem"]
 
 
 def test_matrices_are_shown_beside_what_they_began_as():
@@ -232,9 +232,9 @@ def test_a_page_that_is_too_large_says_what_makes_it_smaller(tmp_path, monkeypat
     size = len(page.make_page(data).encode())
     assert not any("MB" in note for note in page.notes(data, size))
     monkeypatch.setattr(page, "MOST_BYTES", size - each // 2)
-    assert "--clips 2 would keep it below" in page.notes(data, size)[-1]
+    assert "--clips 2 would keep it smaller" in page.notes(data, size)[-1]
     monkeypatch.setattr(page, "MOST_BYTES", size - 4 * each)
-    assert "its matrices alone" in page.notes(data, size)[-1]
+    assert "its matrices are too large already" in page.notes(data, size)[-1]
     assert "name fewer runs" in page.notes({**data, "runs": 2 * data["runs"]}, size)[-1]
 
 
@@ -244,6 +244,6 @@ def test_the_command_replaces_its_own_page_and_nothing_else(tmp_path):
         report.main([str(run), "--out", str(out)])
     assert out.read_text().count(html_page.SCRIPT.read_text()) == 1
     out.write_text("mine")
-    with pytest.raises(SystemExit, match="no page of this command"):
+    with pytest.raises(SystemExit, match="not a page of this command"):
         report.main([str(run), "--out", str(out)])
     assert out.read_text() == "mine"
