@@ -15,17 +15,18 @@ from mmcl_jax import checkpoints, plots
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Batch, Batches, Fields
-from mmcl_jax.data.records import Records
+from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.data.resident import load
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.predictor import Predictor, predictor_of
-from mmcl_jax.run_log import RunLog, check_evaluation
+from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
 from mmcl_jax.task import SkeletonTask, build_skeleton_task, read_options
 
+_SHOWN_CLIPS = 10
 _MANY = 10**6  # more evaluations than any run has
 
 
@@ -153,7 +154,9 @@ class Evaluator:
           variables: `params` and `batch_stats` of the backbone, on every device.
           part: one of `parts`.
 
-        Raises: NonFiniteScoresError.
+        Raises:
+          NonFiniteScoresError: the scores of all clips are not finite.
+          RecordsError: those of some clips are not.
         """
         rows, records = self._rows[part], self.task.records
         prepared = self._prepare(variables)
@@ -163,6 +166,7 @@ class Evaluator:
             scores.append((logits, batch["mask"]))
         gathered = [sharding.real_rows(logits, mask) for logits, mask in scores]
         scores = np.concatenate(gathered)
+        self._check_clips(rows, scores)
         labels = records.index["label"][rows]
         return Evaluation(
             classification_metrics(scores, labels),
@@ -171,6 +175,18 @@ class Evaluator:
             labels,
             records.class_names(self.task.config.data.protocol),
         )
+
+    def _check_clips(self, rows: np.ndarray, scores: np.ndarray) -> None:
+        """Raises RecordsError if only some clips have scores that are not finite: the weights are not at fault."""
+        bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+        if 0 < len(bad) < len(scores):
+            names = ", ".join(self.task.records.index["name"][rows[bad[:_SHOWN_CLIPS]]].tolist())
+            more = f" and {len(bad) - _SHOWN_CLIPS} more" if len(bad) > _SHOWN_CLIPS else ""
+            raise RecordsError(
+                f"{self.task.records.root}: the scores of {len(bad)} of {len(scores)} clips are not finite, those of "
+                f"the others are. Look for coordinates that are far too large in {names}{more}, and prepare again "
+                "without these clips"
+            )
 
     def _batches(self, part: str) -> Iterator[tuple[Batch, tuple[dict[str, jax.Array], ...]]]:
         """Batches of a part, with the resident clips that they are drawn from, if there are any."""
@@ -201,6 +217,8 @@ def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str
 
     Returns: the evaluation of each part: 'test', and 'validation' if the config holds one out.
 
+    The metrics are printed before anything is written, so that a workdir that cannot be written to costs no result.
+
     Raises: RecordsError, ConfigError, LayoutError, WorkdirError, CheckpointError, NonFiniteScoresError.
     """
     config = Config.of(config)
@@ -211,8 +229,10 @@ def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
     with contextlib.closing(evaluator):
         evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
-        for part, evaluation in evaluations.items():
-            report(evaluation, part, workdir, step=step)
+    for part, evaluation in evaluations.items():
+        log_metrics(evaluation, part, step=step)
+    for part, evaluation in evaluations.items():
+        keep(evaluation, part, workdir, step=step)
     return evaluations
 
 
@@ -236,16 +256,10 @@ def write_scores(
         )
 
 
-def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: RunLog | None = None) -> None:
-    """Writes scores and confusion matrix into the workdir, and prints the metrics and the paths of the files."""
-    workdir = pathlib.Path(workdir)
+def log_metrics(evaluation: Evaluation, part: str, *, step: int) -> None:
+    """Prints the metrics of a part. Of several processes the first does."""
     metrics = evaluation.metrics
     if jax.process_index() == 0:
-        scores, picture = workdir / f"scores_{part}.npz", workdir / f"confusion_{part}.png"
-        write_scores(scores, evaluation.names, evaluation.scores, evaluation.labels, evaluation.class_names, step)
-        plots.confusion_matrix(metrics.confusion, evaluation.class_names, picture)
-        if log is not None:
-            log.image(f"{part}/confusion", picture, step)
         logging.info(
             "%s, %d clips, skeleton only, step %d (the last, not the best): top-1 %.2f %%, top-5 %.2f %%, "
             "mean class %.2f %%, loss %.4f",
@@ -257,8 +271,29 @@ def report(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: in
             100 * metrics.mean_class,
             metrics.loss,
         )
-        places = {"scores": scores, "confusion matrix": picture, "checkpoint": checkpoints.folder(workdir) / str(step)}
-        if (workdir / "metrics.csv").exists():
-            places["metrics"] = workdir / "metrics.csv"
-        for what, path in places.items():
-            logging.info("%s: %s", what, path)
+
+
+def keep(evaluation: Evaluation, part: str, workdir: pathlib.Path, *, step: int, log: RunLog | None = None) -> None:
+    """Writes scores and confusion matrix into the workdir, and prints the paths of the files.
+
+    Raises: WorkdirError if they cannot be written.
+    """
+    if jax.process_index():
+        return
+    workdir = pathlib.Path(workdir)
+    scores, picture = workdir / f"scores_{part}.npz", workdir / f"confusion_{part}.png"
+    try:
+        write_scores(scores, evaluation.names, evaluation.scores, evaluation.labels, evaluation.class_names, step)
+        plots.confusion_matrix(evaluation.metrics.confusion, evaluation.class_names, picture)
+    except OSError as error:
+        raise WorkdirError(
+            f"{workdir}: scores and confusion matrix of {part} cannot be written ({error}). The metrics above are "
+            "complete; for the files, make room or make the workdir writable, or evaluate a copy of it"
+        ) from error
+    if log is not None:
+        log.image(f"{part}/confusion", picture, step)
+    places = {"scores": scores, "confusion matrix": picture, "checkpoint": checkpoints.folder(workdir) / str(step)}
+    if (workdir / "metrics.csv").exists():
+        places["metrics"] = workdir / "metrics.csv"
+    for what, path in places.items():
+        logging.info("%s: %s", what, path)

@@ -27,7 +27,7 @@ from orbax.checkpoint import CheckpointManager
 
 from mmcl_jax import checkpoints, steps
 from mmcl_jax.config import AnyConfig, Config
-from mmcl_jax.evaluate import Evaluator, report
+from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
@@ -108,7 +108,8 @@ def _train(run: Run) -> None:
         checkpoints.finish(run.manager)
         for part in run.evaluator.parts:
             evaluation = run.evaluator.evaluate(backbone_variables(state), part)
-            report(evaluation, part, run.workdir, step=int(state.step), log=run.log)
+            log_metrics(evaluation, part, step=int(state.step))
+            keep(evaluation, part, run.workdir, step=int(state.step), log=run.log)
 
 
 def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
@@ -330,7 +331,9 @@ def _check_loss(run: Run, state: TrainState) -> dict[str, float]:
     """The totals on the host. Raises: NonFiniteLossError."""
     totals = {name: np.asarray(value).item() for name, value in state.totals.items()}
     if totals["first_bad_step"] >= 0:
-        raise _non_finite(run, f"the loss of step {totals['first_bad_step']} is not finite")
+        raise _non_finite(
+            run, f"the loss of step {totals['first_bad_step']} is not finite", untrained=totals["first_bad_step"] == 0
+        )
     return totals
 
 
@@ -340,8 +343,15 @@ def _check_parameters(run: Run, state: TrainState) -> None:
         raise _non_finite(run, f"parameters are not finite after step {int(state.step) - 1}")
 
 
-def _non_finite(run: Run, what: str) -> NonFiniteLossError:
+def _non_finite(run: Run, what: str, untrained: bool = False) -> NonFiniteLossError:
+    """The error; where the weights were `untrained`, no learning rate has had an effect yet."""
     checkpoints.finish(run.manager)
+    if untrained:
+        return NonFiniteLossError(
+            f"{what}; stopped. These are the weights that training starts from, so the fault is in the clips of "
+            f"{run.task.skeleton.records.root} (coordinates or text features that are far too large), or in "
+            "--config.model.image_encoder_weights; mend these and start again"
+        )
     kept = run.manager.latest_step()
     return NonFiniteLossError(
         f"{what}; stopped. The last good checkpoint, {f'step {kept}' if kept is not None else 'none yet'}, is kept in "

@@ -1,5 +1,6 @@
 """Evaluation: exact for any batch size, and from only the skeleton."""
 
+import errno
 import shutil
 
 import jax
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 
 from mmcl_jax import evaluate
+from mmcl_jax.data.records import RecordsError
+from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
+from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime import sharding
 from mmcl_jax.task import build_training_task
 from tests.helpers import runs
@@ -100,3 +104,53 @@ def test_training_rows_are_none_of_the_evaluated(tiny_records):
     task = build_training_task(config)
     subjects = task.skeleton.records.index["subject"]
     assert set(subjects[task.rows].tolist()) == {1}
+
+
+def test_scores_that_are_not_finite_for_some_clips_name_these_clips(tiny_records):
+    evaluator = evaluate.Evaluator(runs.tiny_config(tiny_records), sharding.data_mesh())
+    rows, names = evaluator.rows, evaluator.task.records.index["name"]
+    scores = np.zeros((len(rows), 12), np.float32)
+    evaluator._check_clips(rows, scores)
+    evaluator._check_clips(rows, np.full_like(scores, np.nan))  # the weights' fault: `classification_metrics` refuses
+    scores[3, 2], scores[5] = np.inf, np.nan
+    with pytest.raises(RecordsError, match="the scores of 2 of 12 clips are not finite") as caught:
+        evaluator._check_clips(rows, scores)
+    assert f"{names[rows[3]]}, {names[rows[5]]}, and prepare again" in str(caught.value)
+    assert "learning_rate" not in str(caught.value)
+    evaluator._check_clips(rows[:1], scores[3:4])
+
+
+class _Evaluated:
+    """An `Evaluator` of two parts with known scores."""
+
+    parts = ("validation", "test")
+
+    def __init__(self, *_):
+        pass
+
+    def template(self):
+        return {}
+
+    def evaluate(self, _variables, part):
+        scores, labels = np.eye(4, dtype=np.float32), np.arange(4) if part == "test" else np.zeros(4, int)
+        return evaluate.Evaluation(
+            classification_metrics(scores, labels), np.array(list("abcd")), scores, labels, tuple("klmn")
+        )
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system"), PermissionError(13, "denied")])
+def test_a_workdir_that_cannot_be_written_to_costs_no_result(tmp_path, monkeypatch, caplog, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(evaluate, "Evaluator", _Evaluated)
+    monkeypatch.setattr(evaluate.checkpoints, "restore_skeleton", lambda *_: (7, {}))
+    monkeypatch.setattr(evaluate, "write_scores", refuse)
+    with caplog.at_level("INFO"), pytest.raises(WorkdirError, match="cannot be written") as caught:
+        evaluate.evaluate_workdir(runs.tiny_config("records"), tmp_path)
+    assert str(tmp_path) in str(caught.value) and "make the workdir writable" in str(caught.value)
+    assert "validation, 4 clips, skeleton only, step 7 (the last, not the best): top-1 25.00 %" in caplog.text
+    assert "test, 4 clips, skeleton only, step 7 (the last, not the best): top-1 100.00 %" in caplog.text

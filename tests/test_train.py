@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import types
 
 import jax
 import numpy as np
@@ -240,3 +241,18 @@ def test_frozen_encoder_and_a_loss_that_turns_infinite(tiny_records, compiled, t
     assert os.stat(features).st_mtime_ns == written
     assert "image features" not in text
     assert runs.saved_steps(workdir) == [runs.STEPS_PER_EPOCH]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_loss_that_is_not_finite_before_training_is_no_matter_of_the_learning_rate(tmp_path, step):
+    manager = types.SimpleNamespace(
+        wait_until_finished=lambda: None, check_for_errors=lambda: None, latest_step=lambda: None, directory=tmp_path
+    )
+    records = types.SimpleNamespace(root=tmp_path / "records")
+    task = types.SimpleNamespace(skeleton=types.SimpleNamespace(records=records))
+    run = types.SimpleNamespace(manager=manager, task=task)
+    state = types.SimpleNamespace(totals={"loss": np.nan, "first_bad_step": step})
+    with pytest.raises(train.NonFiniteLossError, match=f"the loss of step {step} is not finite") as caught:
+        train._check_loss(run, state)
+    assert ("learning_rate" in str(caught.value)) == bool(step)
+    assert (f"the fault is in the clips of {records.root}" in str(caught.value)) == (not step)

@@ -407,3 +407,22 @@ def test_truncated_images(damaged):
     opened.skeleton(0)
     with pytest.raises(records.RecordsError, match=r"images: .*; prepare again"):
         opened.image(1, 32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_coordinate_that_is_not_finite_is_refused_when_read(tiny_records, monkeypatch, value):
+    opened = records.Records(tiny_records)
+    read = type(opened._skeletons).read
+
+    def damaged(self, row):
+        example = read(self, row)
+        example["skeleton"] = example["skeleton"].copy()
+        example["skeleton"][5, -1, 3, 2] = value
+        return example
+
+    monkeypatch.setattr(type(opened._skeletons), "read", damaged)
+    with pytest.raises(
+        records.RecordsError, match=r"NaN or infinite values in 1 of \d+ frames; prepare again"
+    ) as caught:
+        opened.skeleton(2)
+    assert opened.index["name"][2] in str(caught.value)
