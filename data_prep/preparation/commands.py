@@ -56,4 +56,7 @@ def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> 
     line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
     if expected is not None and counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
+    elif 0 in counts.values():
+        empty = " and no ".join(part for part, count in counts.items() if not count)
+        line += f"; NOTE: no {empty} clip, so nothing can be trained and tested with this protocol"
     print(line)
