@@ -273,6 +273,21 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
     assert refused > 40
 
 
+def test_any_changed_bit_of_a_header_is_noticed(tmp_path):
+    source = save(tmp_path, "NTU60_CS", small_arrays())
+    whole = source.read_bytes()
+    headers = [place for place in range(len(whole)) if whole.startswith(b"\x93NUMPY", place)]
+    assert len(headers) == 4
+    for place in (start + offset for start in headers for offset in range(80)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        source.write_bytes(damaged)
+        with pytest.raises(PreparationError, match=r"NTU60_CS\.npz: "):
+            for member in npz_rows.members(source).values():
+                for _ in member.rows():
+                    pass
+
+
 @pytest.mark.parametrize("name", ["arrays.npz", "NTU60.npz", "NTU120_CS.npz"])
 def test_a_name_that_says_no_benchmark(tmp_path, name):
     with pytest.raises(PreparationError, match=r"name the benchmark with --benchmark, one of ntu60_xsub"):
