@@ -567,17 +567,6 @@ def _name_or_place(stored, place: int) -> str:
         return f"annotation {place}"
 
 
-def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
-    """Reads class names, one per line. Raises: PreparationError if there are none."""
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
-    if not names:
-        raise PreparationError(f"{path}: empty; expected one class name per line, in the order of the labels")
-    return names
-
-
 def prepare(
     paths,
     out,
@@ -603,7 +592,7 @@ def prepare(
     """
     out = records.check_destination(out, overwrite)
     paths = [pathlib.Path(path) for path in paths]
-    names = read_class_names(pathlib.Path(class_names)) if class_names is not None else None
+    names = commands.read_class_names(pathlib.Path(class_names)) if class_names is not None else None
     source = read(paths)
     if split is not None:
         divide(source, split)

@@ -1,8 +1,10 @@
-"""Shared by every command that prepares a dataset: its arguments, and the clip counts that it prints at the end."""
+"""Shared by every command that prepares a dataset: its arguments, class names, and the clip counts printed at the end."""
 
 import argparse
+import pathlib
 
 from mmcl_jax.data.records import Records
+from mmcl_jax.runtime.errors import PreparationError
 
 
 def argument_parser(
@@ -38,6 +40,17 @@ def shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
         raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, as 0/8 to 7/8")
     return int(number), int(shards)
+
+
+def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
+    """Reads class names, one per line. Raises: PreparationError if there are none."""
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
+    if not names:
+        raise PreparationError(f"{path}: empty; expected one class name per line, in the order of the labels")
+    return names
 
 
 def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
