@@ -269,8 +269,8 @@ def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
         units="metres",
         class_names=arrays.class_names,
         image_source=None,
-        preprocessing=f"imported from CTR-GCN's {printable(arrays.path.name)}: denoised and translated to joint 2 of the "
-        "first frame as published; padding and absent second bodies left out; no images",
+        preprocessing=f"imported from CTR-GCN's {printable(arrays.path.name)}: denoised and translated to joint 2 of "
+        "the first frame as published; padding and absent second bodies left out; no images",
         protocols={} if named else {arrays.benchmark: protocol},
     )
 

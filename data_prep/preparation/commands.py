@@ -1,4 +1,4 @@
-"""Shared by every command that prepares a dataset: its arguments, class names, and the clip counts printed at the end."""
+"""Shared by every command that prepares a dataset: arguments, class names, and the clip counts printed at the end."""
 
 import argparse
 import pathlib
