@@ -16,6 +16,9 @@ subject, camera, setup and replication are stored as 0. `--train_names` and `--t
 line, as S001C002P003R002A013, in the order of the rows (the released MMCL code reads such lists). With names, every
 protocol of NTU RGB+D works, and images and text features can be joined by name. The file is read row by row, so it may
 be larger than the memory.
+
+Arrays of other actions, in the same form, need `--class_names`: a file with one name per line, in the order of the
+labels. The file's division then becomes the protocol `split`.
 """
 
 import collections
@@ -29,7 +32,9 @@ from data_prep.formats import npz_rows, ntu_clips, sources
 from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.files import printable
 
+OWN = "split"  # the protocol of arrays that belong to no benchmark
 BENCHMARKS = {  # protocol -> file as published
     "ntu60_xsub": "NTU60_CS",
     "ntu60_xview": "NTU60_CV",
@@ -48,7 +53,8 @@ class Arrays:
 
     Attributes:
       path: the file.
-      benchmark: a key of BENCHMARKS.
+      benchmark: a key of BENCHMARKS, or OWN.
+      class_names: by label.
       x: by part ('train', 'test'), float (N, T, 150).
       y: by part, one-hot (N, K).
       copies: whether clips of a single body store a copy of it as the second body.
@@ -56,13 +62,14 @@ class Arrays:
 
     path: pathlib.Path
     benchmark: str
+    class_names: tuple[str, ...]
     x: dict[str, npz_rows.Member]
     y: dict[str, npz_rows.Member]
     copies: bool
 
     @property
     def num_classes(self) -> int:
-        return _num_classes(self.benchmark)
+        return len(self.class_names)
 
     @property
     def num_clips(self) -> int:
@@ -79,13 +86,22 @@ def find_benchmark(path: pathlib.Path) -> str:
     if not named:
         raise PreparationError(
             f"{path}: the name is not one of {', '.join(f'{stem}.npz' for stem in BENCHMARKS.values())}; name the "
-            f"benchmark with --benchmark, one of {', '.join(BENCHMARKS)}"
+            f"benchmark with --benchmark, one of {', '.join(BENCHMARKS)}, or the classes of other actions with "
+            "--class_names"
         )
     return named[0]
 
 
-def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
-    """Checks the shapes and types of the arrays in a file. Raises: PreparationError, saying what is wrong."""
+def open_arrays(path: pathlib.Path, benchmark: str, class_names: tuple[str, ...] | None = None) -> Arrays:
+    """Checks the shapes and types of the arrays in a file.
+
+    Args:
+      path: the file.
+      benchmark: a key of BENCHMARKS, or OWN.
+      class_names: by label, for OWN.
+
+    Raises: PreparationError, saying what is wrong.
+    """
     members = npz_rows.members(path)
     names = [f"{kind}_{part}" for part in _PARTS for kind in "xy"]
     missing = [name for name in names if name not in members]
@@ -94,7 +110,8 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
             f"{path}: the file has no {' and no '.join(missing)}, only {', '.join(sorted(members)) or 'nothing'}; "
             f"expected {', '.join(names)}, as CTR-GCN's seq_transformation.py writes them"
         )
-    num_classes = _num_classes(benchmark)
+    class_names = class_names or ntu_clips.ACTIONS[: _num_classes(benchmark)]
+    num_classes = len(class_names)
     for part in _PARTS:
         x, y = members[f"x_{part}"], members[f"y_{part}"]
         if len(x.shape) != 3 or x.shape[2] != _WIDTH or x.dtype.kind not in "fiu":
@@ -108,13 +125,18 @@ def open_arrays(path: pathlib.Path, benchmark: str) -> Arrays:
         if y.shape != (x.shape[0], num_classes):
             raise PreparationError(
                 f"{path}: y_{part} is of shape {y.shape}, expected {(x.shape[0], num_classes)}: {x.shape[0]} clips as "
-                f"in x_{part} and {num_classes} classes as in {benchmark}; if the file is of another "
-                "benchmark, name it with --benchmark"
+                f"in x_{part} and {num_classes} classes{f' as in {benchmark}' * (benchmark != OWN)}; if the file is of "
+                "another benchmark, name it with --benchmark; if of other actions, name its classes with --class_names"
             )
     x = {part: members[f"x_{part}"] for part in _PARTS}
     y = {part: members[f"y_{part}"] for part in _PARTS}
     return Arrays(
-        path, benchmark, x, y, copies=num_classes == len(ntu_clips.ACTIONS) and any(map(_has_copies, x.values()))
+        path,
+        benchmark,
+        class_names,
+        x,
+        y,
+        copies=num_classes == len(ntu_clips.ACTIONS) and any(map(_has_copies, x.values())),
     )
 
 
@@ -238,19 +260,30 @@ def dataset_info(arrays: Arrays, named: bool) -> records.DatasetInfo:
     """Describes the dataset. Named clips have NTU RGB+D's protocols; unnamed ones only the file's division."""
     protocol = records.Protocol("fold", (_PARTS["train"],), arrays.num_classes, test=(_PARTS["test"],))
     return records.DatasetInfo(
-        dataset="ntu" if named else "ntu_arrays",
+        dataset="ntu"
+        if named
+        else "ntu_arrays"
+        if arrays.benchmark != OWN
+        else f"arrays_{printable(arrays.path.stem)}",
         layout="ntu",
         units="metres",
-        class_names=ntu_clips.ACTIONS[: arrays.num_classes],
+        class_names=arrays.class_names,
         image_source=None,
-        preprocessing=f"imported from CTR-GCN's {arrays.path.name}: denoised and translated to joint 2 of the first "
-        "frame as published; padding and absent second bodies left out; no images",
+        preprocessing=f"imported from CTR-GCN's {printable(arrays.path.name)}: denoised and translated to joint 2 of "
+        "the first frame as published; padding and absent second bodies left out; no images",
         protocols={} if named else {arrays.benchmark: protocol},
     )
 
 
 def prepare(
-    source, out, *, benchmark: str | None = None, train_names=None, test_names=None, overwrite: bool = False
+    source,
+    out,
+    *,
+    benchmark: str | None = None,
+    class_names=None,
+    train_names=None,
+    test_names=None,
+    overwrite: bool = False,
 ) -> None:
     """Writes the records folder `out` from the file `source`.
 
@@ -258,6 +291,7 @@ def prepare(
       source: the `.npz` file.
       out: the records folder.
       benchmark: a key of BENCHMARKS; by default the one that the file's name tells.
+      class_names: file of class names, one per line, by label, for arrays that belong to no benchmark.
       train_names, test_names: files of clip names, in the order of the rows; both or neither.
       overwrite: replace existing records after the new ones are complete.
 
@@ -265,7 +299,10 @@ def prepare(
     """
     out = records.check_destination(out, overwrite)
     source = pathlib.Path(source)
-    arrays = open_arrays(source, benchmark or find_benchmark(source))
+    if class_names is not None:
+        arrays = open_arrays(source, OWN, commands.read_class_names(pathlib.Path(class_names)))
+    else:
+        arrays = open_arrays(source, benchmark or find_benchmark(source))
     names = None
     if train_names is not None:
         lists = {"train": train_names, "test": test_names}
@@ -274,7 +311,7 @@ def prepare(
     info = dataset_info(arrays, named=names is not None)
     records.write_records(out, info, importer.clips(), total=arrays.num_clips, overwrite=overwrite)
     print(importer.report())
-    commands.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS[arrays.benchmark])
+    commands.print_counts(out, arrays.benchmark, ntu_clips.NUM_CLIPS.get(arrays.benchmark))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -286,7 +323,15 @@ def main(arguments: list[str] | None = None) -> None:
         "--train_names", help="a file with the clip names of x_train, one per line, in the order of its rows"
     )
     parser.add_argument("--test_names", help="the same for x_test")
+    parser.add_argument(
+        "--class_names",
+        help="for arrays of other actions: a file of class names, one per line, in the order of the labels",
+    )
     parsed = parser.parse_args(arguments)
+    if parsed.class_names is not None and (parsed.benchmark or parsed.train_names or parsed.test_names):
+        parser.error(
+            "--class_names is for arrays that belong to no benchmark: it excludes --benchmark and names of clips"
+        )
     if (parsed.train_names is None) != (parsed.test_names is None):
         parser.error("--train_names and --test_names must be given together")
     with plain_errors():
@@ -294,6 +339,7 @@ def main(arguments: list[str] | None = None) -> None:
             parsed.source,
             parsed.out,
             benchmark=parsed.benchmark,
+            class_names=parsed.class_names,
             train_names=parsed.train_names,
             test_names=parsed.test_names,
             overwrite=parsed.overwrite,

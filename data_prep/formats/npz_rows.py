@@ -7,11 +7,9 @@ before it takes memory. Arrays of objects, which are pickles, are never loaded.
 
 import contextlib
 import dataclasses
-import lzma
 import math
 import pathlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -100,7 +98,9 @@ def _clear_errors(path: pathlib.Path, name: str):
     """Turns what zipfile and numpy raise for a damaged archive into a PreparationError that names the file."""
     try:
         yield
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+    except PreparationError:
+        raise
+    except Exception as error:  # numpy and zipfile raise anything from SyntaxError to struct.error
         if is_disk_full(error):
             raise
         place = f"{path}: {name}" if name else f"{path}"

@@ -3,7 +3,8 @@
 A pickle is a program that may call any function it names. Here it may name only what a pickle of plain data needs, by
 numpy 1 or 2 and in any protocol. It gets a stand-in that checks its arguments, never the real function. All other names
 are refused. The program is scanned once before it is run, so that a crafted file cannot exhaust the memory (with an
-object larger than the file, or a table index beyond the number of objects).
+object larger than the file, or a table index beyond the number of objects) or the time (with tuples that contain each
+other many times over: hashing one as a key takes each of its items as often as it occurs).
 """
 
 import io
@@ -26,6 +27,9 @@ _REFUSED_OPCODES = frozenset(
     {"EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
 )
 _MEMO_OPCODES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_GET_OPCODES = frozenset({"GET", "BINGET", "LONG_BINGET"})
+_TUPLE_OPCODES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
+_LARGEST_TUPLE = 10_000_000  # items, those in tuples within it included
 
 
 class PlainPickleError(MMCLError, ValueError):
@@ -65,7 +69,9 @@ def _load(file, size: int):
 
 def _check_program(file, size: int) -> None:
     """Reads the opcodes without running them. Raises: PlainPickleError for opcodes that plain data does not need."""
+    tuples = _Tuples()
     for count, (opcode, argument, position) in enumerate(pickletools.genops(_Bounded(file, size))):
+        tuples.follow(opcode, argument, position)
         if opcode.name in _REFUSED_OPCODES:
             raise PlainPickleError(f"opcode {opcode.name} at byte {position}: more than plain data, not run")
         if opcode.name in _MEMO_OPCODES and argument > count:
@@ -74,6 +80,54 @@ def _check_program(file, size: int) -> None:
             raise PlainPickleError(
                 f"no pickle, or truncated: a frame of {argument} bytes begins at byte {position} of {size}"
             )
+
+
+class _Tuples:
+    """Follows a pickle's stack, for how many items its tuples have, those in tuples within them included."""
+
+    def __init__(self):
+        self._stack: list[int | None] = []  # number of items of each object; None: a mark
+        self._memo: dict[int, int] = {}
+        self._broken = False
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument, position: int) -> None:
+        """Raises: PlainPickleError for a tuple of too many items."""
+        if self._broken:
+            return
+        try:
+            self._follow(opcode, argument, position)
+        except (IndexError, KeyError, TypeError):  # a damaged pickle, which ends here when it is run
+            self._broken = True
+
+    def _follow(self, opcode: pickletools.OpcodeInfo, argument, position: int) -> None:
+        stack, name = self._stack, opcode.name
+        if name in _MEMO_OPCODES:
+            self._memo[int(argument)] = stack[-1]
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = stack[-1]
+        elif name in _GET_OPCODES:
+            stack.append(self._memo[int(argument)])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        elif name == "MARK":
+            stack.append(None)
+        else:
+            taken = self._take(opcode.stack_before)
+            items = 1 + sum(taken) if name in _TUPLE_OPCODES else 1
+            if items > _LARGEST_TUPLE:
+                raise PlainPickleError(
+                    f"a tuple at byte {position} contains others many times over, more than {_LARGEST_TUPLE:,} items"
+                )
+            stack.extend(None if kind is pickletools.markobject else items for kind in opcode.stack_after)
+
+    def _take(self, kinds: list) -> list[int]:
+        """Takes what an opcode takes from the stack."""
+        stack, taken = self._stack, []
+        if pickletools.markobject in kinds:
+            while (items := stack.pop()) is not None:
+                taken.append(items)
+            kinds = kinds[: kinds.index(pickletools.markobject)]
+        return taken + [stack.pop() for _ in kinds]
 
 
 class _Bounded:

@@ -85,6 +85,8 @@ def _in_video(path: pathlib.Path, function):
             if not container.streams.video:
                 raise SourceFileError("no video in it")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise SourceFileError("a video of a codec that is unknown or damaged")
             stream.codec_context.thread_count = 1
             return function(container, stream)
     except (av.FFmpegError, ValueError, OverflowError, MemoryError) as error:

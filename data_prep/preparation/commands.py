@@ -1,8 +1,10 @@
-"""Shared by every command that prepares a dataset: its arguments, and the clip counts that it prints at the end."""
+"""Shared by every command that prepares a dataset: arguments, class names, and the clip counts printed at the end."""
 
 import argparse
+import pathlib
 
 from mmcl_jax.data.records import Records
+from mmcl_jax.runtime.errors import PreparationError
 
 
 def argument_parser(
@@ -40,6 +42,17 @@ def shard(text: str) -> tuple[int, int]:
     return int(number), int(shards)
 
 
+def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
+    """Reads class names, one per line. Raises: PreparationError if there are none."""
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
+    if not names:
+        raise PreparationError(f"{path}: empty; expected one class name per line, in the order of the labels")
+    return names
+
+
 def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> None:
     """Prints how many clips of the records `out` train and test under `protocol`, and notes a difference to `expected`.
 
@@ -56,4 +69,7 @@ def print_counts(out, protocol: str, expected: dict[str, int] | None = None) -> 
     line = f"{protocol}: {counts['train']:,} training and {counts['test']:,} test clips"
     if expected is not None and counts != expected:
         line += f"; NOTE: the complete dataset has {expected['train']:,} and {expected['test']:,}"
+    elif 0 in counts.values():
+        empty = " and no ".join(part for part, count in counts.items() if not count)
+        line += f"; NOTE: no {empty} clip, so nothing can be trained and tested with this protocol"
     print(line)

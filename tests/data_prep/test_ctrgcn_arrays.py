@@ -273,6 +273,40 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path):
     assert refused > 40
 
 
+def test_arrays_of_other_actions_have_a_protocol_of_their_own(tmp_path):
+    made = small_arrays()
+    for part in ("train", "test"):
+        made[f"y_{part}"] = np.eye(3)[np.arange(len(made[f"y_{part}"])) % 3]
+    source = save(tmp_path, "mine", made)
+    with pytest.raises(PreparationError, match=r"y_train is of shape .*name its classes with --class_names"):
+        ctrgcn_arrays.prepare(source, tmp_path / "out", benchmark="ntu60_xsub")
+    names = tmp_path / "classes.txt"
+    names.write_text("wave\nsit down\nkick\n")
+    ctrgcn_arrays.main([f"--source={source}", f"--out={tmp_path / 'out'}", f"--class_names={names}"])
+    opened = records.Records(tmp_path / "out")
+    assert opened.info.class_names == ("wave", "sit down", "kick")
+    assert set(opened.protocols) == {"split"} and opened.info.dataset == "arrays_mine"
+    assert len(opened.select("split", "train")) == len(made["x_train"])
+    assert len(opened.select("split", "test")) == len(made["x_test"])
+    with pytest.raises(SystemExit):
+        ctrgcn_arrays.main(["--source=a", "--out=b", "--class_names=c", "--benchmark=ntu60_xsub"])
+
+
+def test_any_changed_bit_of_a_header_is_noticed(tmp_path):
+    source = save(tmp_path, "NTU60_CS", small_arrays())
+    whole = source.read_bytes()
+    headers = [place for place in range(len(whole)) if whole.startswith(b"\x93NUMPY", place)]
+    assert len(headers) == 4
+    for place in (start + offset for start in headers for offset in range(80)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        source.write_bytes(damaged)
+        with pytest.raises(PreparationError, match=r"NTU60_CS\.npz: "):
+            for member in npz_rows.members(source).values():
+                for _ in member.rows():
+                    pass
+
+
 @pytest.mark.parametrize("name", ["arrays.npz", "NTU60.npz", "NTU120_CS.npz"])
 def test_a_name_that_says_no_benchmark(tmp_path, name):
     with pytest.raises(PreparationError, match=r"name the benchmark with --benchmark, one of ntu60_xsub"):

@@ -430,3 +430,141 @@ def test_an_interruption_leaves_nothing_that_loads(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="interrupted; nothing was changed"):
         pyskl.main(["--source", str(source), "--out", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]
+
+
+def h36m(name: str, label: int = 0, **changes) -> dict:
+    """A 3-D annotation as of Human3.6M: 17 joints in meters around the pelvis."""
+    joints = np.random.default_rng(label).normal(0, 0.4, (1, 5, 17, 3)).astype(np.float32)
+    return pose(name, label, keypoint=joints, keypoint_score=..., **changes)
+
+
+def test_three_coordinates_are_not_two_and_a_confidence(tmp_path):
+    whole = dataset([h36m("a"), h36m("b", 1)])
+    with pytest.raises(PreparationError, match=r"2 of 2 clips .*third number is -.*no confidence; .*--layout h36m"):
+        prepare(tmp_path, whole)
+    opened = prepare(tmp_path, whole, layout="h36m")
+    assert opened.info.channels == ("x", "y", "z") and opened.info.units == "metres"
+    assert opened.info.skeleton_layout.joints[:2] == ("pelvis", "right hip")
+    np.testing.assert_array_equal(opened.skeleton(0), whole["annotations"][0]["keypoint"])
+
+
+def test_a_single_clip_of_three_coordinates_is_set_aside(tmp_path):
+    third = np.random.default_rng(0).uniform(0, 1, (1, 5, 17, 3)) * (1000, 1000, 1)
+    poses = [pose(f"v{number}", keypoint=third, keypoint_score=...) for number in range(3)]
+    assert len(prepare(tmp_path, dataset([*poses, h36m("odd")]))) == 3
+    assert "no confidence" in set_aside(tmp_path / "out")["odd"]
+
+
+def test_a_layout_that_no_annotation_has(tmp_path):
+    with pytest.raises(PreparationError, match=r"no usable annotation .*--layout h36m\. .*docs/own-layout\.md"):
+        prepare(tmp_path, dataset([pose("a")]), layout="h36m")
+
+
+def test_shares_of_the_picture_are_not_pixels(tmp_path):
+    in_pixels = [pose(f"v{number}", number) for number in range(4)]
+    in_shares = [{**clip, "keypoint": clip["keypoint"].astype(np.float32) / (1920, 1080)} for clip in in_pixels]
+    with pytest.raises(PreparationError, match=r"no coordinate exceeds .*1080 x 1920 pixels; .*--coordinates shares"):
+        prepare(tmp_path, dataset(in_shares))
+    opened = prepare(tmp_path, dataset(in_shares), coordinates="shares")
+    (tmp_path / "pixels").mkdir()
+    reference = prepare(tmp_path / "pixels", dataset(in_pixels))
+    for row in range(4):
+        np.testing.assert_allclose(opened.skeleton(row), reference.skeleton(row), atol=1e-5)
+    with pytest.raises(PreparationError, match="no share of the picture; leave --coordinates shares out"):
+        prepare(tmp_path, dataset(in_pixels), coordinates="shares", overwrite=True)
+    mixed = prepare(tmp_path, dataset([*in_pixels[:3], in_shares[3]]), overwrite=True)
+    assert len(mixed) == 3 and "no coordinate exceeds" in set_aside(tmp_path / "out")["v3"]
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_who_is_seen_longest_is_used(tmp_path, capsys, scores):
+    clip = pose("a", bodies=4, **({} if scores else {"keypoint_score": ...}))
+    for passer_by in (0, 1, 3):
+        clip["keypoint"][passer_by, 1 + passer_by :] = 0
+        if scores:
+            clip["keypoint_score"][passer_by, 1 + passer_by :] = 0
+    opened = prepare(tmp_path, dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
+    (tmp_path / "alone").mkdir()
+    clip["keypoint"] = clip["keypoint"][[2, 3]]
+    if scores:
+        clip["keypoint_score"] = clip["keypoint_score"][[2, 3]]
+    expected = prepare(tmp_path / "alone", dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
+    np.testing.assert_array_equal(opened.skeleton(0), expected.skeleton(0))
+    assert "1 clips have more than 2 bodies; the two that are seen longest are used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [((1, 2), "1 of 3 classes have no clip (0)"), ((3, 45), "44 of 46 classes have no clip (0, 1, 2, 4, 5, ...)")],
+)
+def test_classes_without_a_clip_are_noted(tmp_path, capsys, labels, note):
+    prepare(tmp_path, dataset([pose(f"v{label}", label) for label in labels]))
+    assert f"NOTE: {note}. Labels count from 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["a.mp4", "b.mp4"], "'a.mp4' in the split, 'a' among the clips; the names differ by '.mp4'"),
+        (["videos/a"], "the names differ by 'videos/'"),
+        (["x"], "'x' in the split, 'a' among the clips. Make them the same, or divide the clips with --split 0.25"),
+    ],
+)
+def test_a_split_of_other_names_is_refused(tmp_path, names, hint):
+    with pytest.raises(PreparationError, match=re.escape(hint)):
+        prepare(tmp_path, dataset([pose("a"), pose("b", 1)], train=["a", "b"], val=names))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]
+
+
+@pytest.mark.parametrize("value", [[pose("a"), pose("b", 1)], dataset([pose("a"), pose("b", 1)], train=["a", "b"])])
+def test_a_split_with_nothing_to_train_or_test_is_noted(tmp_path, capsys, value):
+    prepare(tmp_path, value)
+    assert "NOTE: a protocol has no clip to train or none to test with; divide the clips with --split" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_division_at_random(tmp_path):
+    poses = [pose(f"v{number:02d}", number % 3) for number in range(24)]
+    opened = prepare(tmp_path, poses, split="0.25")
+    test = opened.select("split", "test")
+    assert np.bincount(opened.index["label"][test]).tolist() == [2, 2, 2]
+    assert sorted([*test, *opened.select("split", "train")]) == list(range(24))
+    again = prepare(tmp_path, dataset(poses[::-1]), split="0.25", overwrite=True)
+    assert set(again.index["name"][again.select("split", "test")]) == set(opened.index["name"][test])
+    with pytest.raises(PreparationError, match=r"--split 1.5: expected a share between 0 and 1"):
+        prepare(tmp_path, poses, split="1.5", overwrite=True)
+
+
+def test_a_division_from_a_file(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"train": ["a"], "test": ["b"]}))
+    opened = prepare(tmp_path, [pose("a"), pose("b", 1), pose("c")], split=str(path))
+    assert opened.select("split", "train").tolist() == [0] and opened.select("split", "test").tolist() == [1]
+    for wrong, message in (
+        ("{", "not a readable JSON"),
+        ("[]", "expected lists"),
+        ('{"train": [1]}', "expected lists"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(PreparationError, match=message):
+            prepare(tmp_path, [pose("a")], split=str(path), overwrite=True)
+
+
+def test_sizes_of_pictures(tmp_path):
+    """Whole numbers of any type; none of thousands of digits."""
+    sizes = [(1080.0, 1920.0), [1080, 1920], np.array([1080.0, 1920.0]), (10**400, 1920), (10**5000, 1), (np.inf, 9)]
+    opened = prepare(tmp_path, dataset([pose(f"v{number}", img_shape=size) for number, size in enumerate(sizes)]))
+    assert opened.index["name"].tolist() == ["v0", "v1", "v2"]
+    reasons = set_aside(tmp_path / "out")
+    assert set(reasons) == {"v3", "v4", "v5"}
+    assert all("img_shape" in reason and len(reason) < 200 for reason in reasons.values())
+
+
+def test_numbers_of_thousands_of_digits_are_set_aside(tmp_path):
+    huge = 10**5000
+    poses = [pose("good"), pose("label", label=huge), pose("frames", total_frames=huge), pose(huge)]
+    opened = prepare(tmp_path, {"annotations": poses, "split": {"train": ["good"], huge: ["good"]}})
+    assert len(opened) == 1 and len(set_aside(tmp_path / "out")) == 4
+    with pytest.raises(PreparationError, match="a dict of a int of thousands of digits, expected a dict"):
+        prepare(tmp_path, {huge: 1}, overwrite=True)

@@ -279,3 +279,25 @@ def test_crafted_memory_bombs_take_no_memory():
         "assert grown < 50, f'{grown} MB'\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[3], check=True)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_key_of_nested_pairs_takes_no_time(protocol):
+    """2 ** 40 items, if each is counted as often as it occurs."""
+    nested = (1,)
+    for _ in range(40):
+        nested = (nested, nested)
+    nested_once = (1,)
+    for _ in range(20):
+        nested_once = (nested_once,)
+    for contents in ([nested], {0: [nested]}):
+        with pytest.raises(plain_pickle.PlainPickleError, match="contains others many times over"):
+            plain_pickle.loads(pickle.dumps(contents, protocol))
+    assert plain_pickle.loads(pickle.dumps({nested_once: 1}, protocol)) == {nested_once: 1}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pairs_of_all_kinds_are_followed(protocol):
+    shared = ("a", 2, (3.0, None))
+    value = {"x": [shared] * 1000, "y": {shared: {shared}, (): frozenset([shared])}, "z": (shared,) * 50}
+    assert plain_pickle.loads(pickle.dumps(value, protocol)) == value

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -167,3 +168,18 @@ def test_damaged_pictures_are_refused_or_read(tmp_path):
             assert path.name in str(error)
             refused += 1
     assert 50 < refused < 150
+
+
+def test_a_video_whose_codec_is_unknown(tmp_path, monkeypatch):
+    class Container:
+        streams = types.SimpleNamespace(video=[types.SimpleNamespace(codec_context=None)])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(av, "open", lambda path: Container())
+    with pytest.raises(sources.SourceFileError, match="a codec that is unknown or damaged"):
+        videos._in_video(tmp_path / "a.avi", videos._count)
