@@ -4,8 +4,8 @@
     python -m data_prep.text_features --records=data/ntu
     python -m mmcl_jax.main --config=configs/ntu120.py:xsub,joint --workdir=workdir/ntu120_xsub_joint
 
-`--config=configs/ntu120.py` alone means xsub, joint. Streams: joint, bone, joint_motion, bone_motion. Without images
-and text (CTR-GCN alone): `configs/ntu120.py:xsub,joint,skeleton_only`. Without one of the two:
+`--config=configs/ntu120.py` means xsub, joint. Streams: joint, bone, joint_motion, bone_motion. Without images
+and text (only CTR-GCN): `configs/ntu120.py:xsub,joint,skeleton_only`. Without one of the two:
 `--config.loss.contrastive_weight=0` (images), `--config.loss.refinement_weight=0` (text). The published MMCL starts its
 image encoder from torchvision's weights: `--config.model.image_encoder_weights=inception_v3.pth`.
 

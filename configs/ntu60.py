@@ -5,7 +5,7 @@
     python -m mmcl_jax.main --config=configs/ntu60.py:xsub,joint --workdir=workdir/ntu60_xsub_joint
 
 Streams: joint, bone, joint_motion, bone_motion. Of records that hold NTU RGB+D 120, the first 60 classes take part.
-Without images and text (CTR-GCN alone): `configs/ntu60.py:xsub,joint,skeleton_only`. Without one of the two:
+Without images and text (only CTR-GCN): `configs/ntu60.py:xsub,joint,skeleton_only`. Without one of the two:
 `--config.loss.contrastive_weight=0` (images), `--config.loss.refinement_weight=0` (text). The published MMCL starts its
 image encoder from torchvision's weights: `--config.model.image_encoder_weights=inception_v3.pth`.
 

@@ -3,8 +3,8 @@
     python -m data_prep.sysu --source=SYSU3DAction --out=data/sysu
     python -m mmcl_jax.main --config=configs/sysu.py:xsub_1,joint --workdir=workdir/sysu_xsub_1_joint
 
-Protocols: `xsub_1` to `xsub_30`, `same_subject_1` to `same_subject_30` (half of each action's clips). What is published
-is the mean over the 30 of a setting, in the authors' divisions, which these are not. Streams: joint, bone,
+Protocols: `xsub_1` to `xsub_30`, `same_subject_1` to `same_subject_30` (half of each action's clips). The published
+figures are means over the 30 divisions of the authors, which are other ones. Streams: joint, bone,
 joint_motion, bone_motion. We had no copy of this dataset: neither accuracy nor time was measured.
 """
 

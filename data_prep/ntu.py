@@ -113,7 +113,7 @@ def select_files(
 
 def dataset_info(folder: mosaics.ImageFolder | None) -> records.DatasetInfo:
     """Describes the dataset; the images come from `folder`, if it has any."""
-    pictures = mosaics.describe_images(folder, "the skeleton's colour coordinates")
+    pictures = mosaics.describe_images(folder, "the skeleton's color coordinates")
     return records.DatasetInfo(
         dataset="ntu",
         layout="ntu",

@@ -209,7 +209,7 @@ def dataset_info(depth: bool, folder: mosaics.ImageFolder | None) -> records.Dat
     """Describes the dataset, whose images are made from `depth` videos or come from `folder`."""
     pictures, source = "no images", None
     if depth:
-        pictures = "five depth frames coloured, standing in for RGB, person cropped by the projected skeleton"
+        pictures = "five depth frames, colored, standing in for RGB, person cropped by the projected skeleton"
         source = "depth"
     elif (described := mosaics.describe_images(folder, "the projected skeleton")) is not None:
         pictures, source = described, "rgb"

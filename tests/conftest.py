@@ -8,6 +8,7 @@ import pathlib
 import hypothesis
 import jax
 import pytest
+from absl import logging
 
 from tests.helpers import runs
 from tests.helpers.shallow import make_shallow
@@ -15,6 +16,8 @@ from tests.helpers.shallow import make_shallow
 # The same examples every time, without a clock and without a memory of earlier failures.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
+
+_VERBOSITY, _LEVEL = logging.get_verbosity(), logging.get_absl_logger().level
 
 
 def pytest_collection_modifyitems(items):
@@ -65,6 +68,13 @@ def finished_run(session_folder, tiny_records, compiled) -> pathlib.Path:
     text = log.read_text()
     assert (workdir / "scores_test.npz").exists(), text
     return workdir
+
+
+@pytest.fixture(autouse=True)
+def _same_log_level():
+    """Every test begins with the log level of the session, which commands change: any order gives the same log."""
+    logging.set_verbosity(_VERBOSITY)
+    logging.get_absl_logger().setLevel(_LEVEL)
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
         return f"{member.size:,} bytes, more than {_LARGEST_FILE:,}; not a file of this dataset"
     try:
         if (folder / member.name).exists():
-            return "duplicate: a member of this name came before"
+            return "duplicate: an earlier member has this name"
         tar.extract(member, folder, set_attrs=False, filter="data")  # its time may be one that no file can have
     except OSError as error:
         if isinstance(error, tarfile.TarError) or is_disk_full(error):

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file names its holder, on this host or another, and outlives no process of this host.
+"""One process at a time: a lock file names its holder, on this or another host, and ends with a process of this one.
 
 A lock of the operating system would end with its process, but network disks keep it unreliably or not at all. A file
 that is created whole or not at all works on all of them.
@@ -172,7 +172,7 @@ def _opened(path: pathlib.Path) -> Iterator[str | None]:
         raise ValueError(error.strerror) from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         with contextlib.suppress(OSError):  # some disks have no such locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:
