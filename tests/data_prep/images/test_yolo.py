@@ -195,7 +195,7 @@ def test_weights_of_other_kinds_are_refused(weights, tmp_path):
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "short.pt").write_bytes(weights.read_bytes()[:50_000])
     for name in ("state", "tensor", "text", "empty", "short"):
-        with pytest.raises(PreparationError, match=rf"{name}\.pt: (cannot be loaded|a NoneType)"):
+        with pytest.raises(PreparationError, match=rf"{name}\.pt: (cannot be loaded|holds a NoneType)"):
             yolo.Detector(yolo.Settings(tmp_path / f"{name}.pt"))
     with pytest.raises(PreparationError, match=r"nowhere\.pt: no such file"):
         yolo.Detector(yolo.Settings(tmp_path / "nowhere.pt"))
@@ -253,7 +253,7 @@ def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, weights, pre
     assert 0 < len(mosaics_in(tmp_path / "ntu.images")) <= 3
     finished = run([sys.executable, "-m", "data_prep.ntu", *given])
     assert finished.returncode == 0, finished.stdout
-    assert " of 11 mosaics are there" in finished.stdout
+    assert " of 11 mosaics are present" in finished.stdout
     assert mosaics_in(tmp_path / "ntu.images") == mosaics_in(prepared.with_name("ntu.images"))
 
 
@@ -266,14 +266,14 @@ def test_shards_end_in_the_same_mosaics(source, weights, prepared, tmp_path):
 def test_mosaics_by_other_boxes_are_not_mixed(source, weights, prepared, tmp_path):
     images = prepared.with_name("ntu.images")
     folders = [f"--skeletons={source / 'skeletons'}", f"--videos={source / 'videos'}", f"--out={tmp_path / 'out'}"]
-    with pytest.raises(SystemExit, match=r"holds mosaics by YOLO \(yolov5n.pt, .*now it is the skeleton"):
+    with pytest.raises(SystemExit, match=r"holds mosaics with boxes by YOLO \(yolov5n.pt, .*not by the skeleton"):
         ntu.main([*folders, f"--images={images}"])
-    with pytest.raises(SystemExit, match=r"confidence 0.001\), now it is YOLO .* confidence 0.5\); choose another"):
+    with pytest.raises(SystemExit, match=r"confidence 0.001\), not by YOLO .* confidence 0.5\); choose another"):
         ntu.main(
             [*arguments(source, weights, f"--out={tmp_path / 'out'}", f"--images={images}"), "--yolo_confidence=.5"]
         )
     ntu.main([*folders, f"--images={tmp_path / 'images'}"])
-    with pytest.raises(SystemExit, match="holds mosaics by the skeleton, now it is YOLO"):
+    with pytest.raises(SystemExit, match="holds mosaics with boxes by the skeleton, not by YOLO"):
         ntu.main(arguments(source, weights, f"--out={tmp_path / 'again'}", f"--images={tmp_path / 'images'}"))
 
 
@@ -296,5 +296,5 @@ def test_want_of_memory_names_the_option(weights, monkeypatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(detector, "_persons", fail)
-    with pytest.raises(PreparationError, match=r"not suffice for 2 pictures .* a smaller --yolo_batch"):
+    with pytest.raises(PreparationError, match=r"not enough memory for 2 pictures .* choose a smaller --yolo_batch"):
         detector.detect(pictures(2))
