@@ -77,7 +77,7 @@ def spoilt_skeleton(value, where=np.s_[2, 0, 5, 1]) -> np.ndarray:
         ({"skeleton": np.ones((4, 0, 20, 3), np.float32)}, r"shape \(4, 0, 20, 3\)"),
         (
             {"skeleton": np.ones((4, 1, 25, 3), np.float32)},
-            r"\(25, 3\), expected \(20, 3\)",
+            r"\(25, 3\), layout and channels of the dataset say \(20, 3\)",
         ),
         ({"label": 3}, "label 3, expected 0 to 2"),
         ({"label": -1}, "label -1"),
