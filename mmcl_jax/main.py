@@ -9,9 +9,11 @@ import jax
 from absl import app, flags, logging
 
 from mmcl_jax import config_files, evaluate, train
+from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import is_disk_full
 
 _CONFIG = config_files.define_flag("config")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.", required=True)
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> None:
         if not expected and jax.process_count() == 1:
             raise
         logging.log(logging.DEBUG if expected else logging.ERROR, "traceback of the error below", exc_info=True)
-        distributed.end_now(str(error))
+        distributed.end_now(_explain(error))
 
 
 def _work(workdir: pathlib.Path) -> None:
@@ -61,6 +63,16 @@ def _work(workdir: pathlib.Path) -> None:
         train.train(_CONFIG.value, workdir)
     else:
         evaluate.evaluate_workdir(_CONFIG.value, workdir)
+
+
+def _explain(error: Exception) -> str:
+    """The message of an error; a full disk, which any write may meet, with its remedy."""
+    if isinstance(error, CheckpointError) or not is_disk_full(error):
+        return str(error)
+    return (
+        f"{_WORKDIR.value}: the disk is full ({error}). Make room, then start again: a training resumes from its last "
+        "complete checkpoint"
+    )
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

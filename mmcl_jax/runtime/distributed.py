@@ -184,8 +184,8 @@ def end_now(message: str) -> None:
     a failed write, threads of Orbax print dozens of tracebacks."""
     locks.release_all()
     sys.stdout.flush()
-    sys.stderr.write(f"\nerror: {message}\n")
     sys.stderr.flush()
+    os.write(2, f"\nerror: {message}\n".encode(errors="backslashreplace"))  # one write: no thread gets in between
     os._exit(1)
 
 
