@@ -28,7 +28,7 @@ BENCHMARKS: dict[str, str] = {
 _OUTPUT = """\
 output:
   Tables in Markdown. The first says what this machine can do at most: rates of a large matrix product and of a copy.
-  With --json the file is written again after each table, so that what was finished is there if the benchmark is
+  With --json the file is written again after each table, so that finished tables are kept if the benchmark is
   stopped. A contender that cannot run, fails or runs out of memory has 'not run' and the reason in place of its times;
   where the outputs of two differ, nothing is timed. The exit status is 1 if a contender failed or outputs differ.
 
