@@ -29,7 +29,6 @@ Human3.6M in meters, `--coordinates shares` for shares of the picture, `--split 
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -40,7 +39,7 @@ from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
-from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.files import printable, read_json
 
 _FORMATS = {  # (V, C, whether there are scores) -> layout, channels
     (25, 3, False): ("ntu", ("x", "y", "z")),
@@ -276,8 +275,8 @@ def divide(source: Source, split: str) -> None:
 def _read_splits(path: pathlib.Path) -> dict[str, set[str]]:
     """Reads lists of clip names by split. Raises: PreparationError."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        stored = read_json(path)
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{path}: not a readable JSON file of lists of clip names ({error})") from error
     lists = stored.values() if isinstance(stored, dict) else ()
     if not lists or not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):

@@ -25,7 +25,7 @@ import mmcl_jax
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import MMCLError
-from mmcl_jax.runtime.files import whole_file, write_whole
+from mmcl_jax.runtime.files import check_regular, read_json, whole_file, write_whole
 from mmcl_jax.runtime.version import commit
 
 # Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
@@ -61,6 +61,7 @@ _EVALUATED = (
 )
 # Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
+LOCK = "training.lock"  # in the workdir, while a training or an import is at work there
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
 _BEST = "best_test_top1_so_far_never_used"
@@ -174,10 +175,10 @@ class RunLog:
         """Adds this start to version.json: several versions may have contributed to a resumed run."""
         path = self._workdir / "version.json"
         try:
-            starts = json.loads(path.read_text())["starts"] if path.exists() else []
+            starts = read_json(path)["starts"] if path.exists() else []
             if not isinstance(starts, list):
                 raise TypeError(f"starts is {type(starts).__name__}, expected a list")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         starts.append({"step": step, "time": now, **_version()})
@@ -196,14 +197,15 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, str]], str]:
     """The rows of a metrics.csv that can be read, and what is wrong with the others; empty if nothing is."""
     rows, damage = [], ""
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        check_regular(path)
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
             for row in reader:
                 if _is_row(row):
                     rows.append(row)
                 else:
                     damage = damage or f"line {reader.line_num}"
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:
         damage = damage or str(error)
     return rows, damage
 
@@ -248,18 +250,15 @@ def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
 def read_workdir_json(path: pathlib.Path) -> Any:
     """Contents of a JSON file of a workdir, whatever they are. Raises: WorkdirError."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(path)
+    except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
 
 
 def read_workdir_config(path: pathlib.Path) -> dict[str, Any]:
     """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError if it is of something else."""
     stored = read_workdir_json(path)
-    try:
-        described = _flat(stored) if isinstance(stored, dict) else {}
-    except RecursionError as error:
-        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
+    described = _flat(stored) if isinstance(stored, dict) else {}
     if not isinstance(described.get("model.backbone"), str):
         raise WorkdirError(f"{path}: holds no config (it names no model.backbone); restore it or use another workdir")
     return stored

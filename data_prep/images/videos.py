@@ -80,6 +80,8 @@ def _in_video(path: pathlib.Path, function):
     """function(container, first video stream) of a file. Raises: SourceFileError if the file is no valid video."""
     import av
 
+    if not path.is_file():
+        raise SourceFileError("not a file")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -14,6 +14,7 @@ from mmcl_jax.data.records.schema import (
     DatasetInfo,
     Protocol,
     RecordsError,
+    name_fault,
 )
 from mmcl_jax.data.records.writing import (
     Clip,
@@ -42,6 +43,7 @@ __all__ = [
     "RecordsError",
     "SetAside",
     "check_destination",
+    "name_fault",
     "print_set_aside",
     "write_records",
 ]

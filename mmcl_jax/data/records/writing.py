@@ -106,7 +106,7 @@ def write_records(
     with clear_disk_errors(_scratch(out)), lock, scratch_folder(_scratch(out)) as scratch:
         check_destination(out, overwrite)  # another process may have finished since
         (scratch / _NEW).mkdir()
-        summary = _write(scratch / _NEW, info, clips, total, set_aside)
+        summary = _write(scratch / _NEW, out, info, clips, total, set_aside)
         check_destination(out, overwrite)  # a program that knows no lock may have put something there
         _move_into_place(scratch, out)
     print(f"{out}: {summary}")
@@ -229,12 +229,16 @@ def _repeatable_serializer(features):
 
 def _write(
     folder: pathlib.Path,
+    destination: pathlib.Path,
     info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     total: int | None,
     set_aside: list[SetAside],
 ) -> str:
-    """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
+    """Writes all of the records folder `folder`, which will be `destination`, and extends `set_aside`.
+
+    Returns: a line that sums it up.
+    """
     writer = _RecordsWriter(folder, info)
     for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
         reason = None if isinstance(clip, SetAside) else writer.fault(clip)
@@ -247,7 +251,7 @@ def _write(
     if not writer.names:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in set_aside[:3]) or "the source is empty"
         raise PreparationError(
-            f"no clip is left to write, {len(set_aside)} set aside ({reasons}); is the source right?"
+            f"{destination}: no clip is left to write, {len(set_aside)} set aside ({reasons}); is the source right?"
         )
     _write_json(folder / "set_aside.json", [dataclasses.asdict(item) for item in set_aside])
     writer.close()

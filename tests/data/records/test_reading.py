@@ -12,7 +12,8 @@ from PIL import Image
 
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
-from mmcl_jax.data.records import checks, reading
+from mmcl_jax.data.records import checks
+from mmcl_jax.runtime import arrays
 
 TEXT_SET = "blip/holding/token_ids"
 
@@ -348,7 +349,7 @@ def test_any_changed_bit_of_the_index_is_refused_or_changes_nothing(damaged):
 
 
 def test_an_index_that_declares_more_than_fits_into_memory(damaged, monkeypatch):
-    monkeypatch.setattr(reading, "_LARGEST_INDEX", 1000)
+    monkeypatch.setattr(arrays, "LARGEST", 1000)
     with pytest.raises(records.RecordsError, match="bytes declared"):
         records.Records(damaged)
 
