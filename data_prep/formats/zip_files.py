@@ -69,9 +69,9 @@ def _unpack_member(
         if member.file_size > largest:
             return f"{member.file_size:,} bytes, more than {largest:,}; not a file of this dataset"
         target = folder / name
-        if target.exists():
-            return "duplicate: an earlier member has this name"
         try:
+            if target.exists():
+                return "duplicate: an earlier member has this name"
             target.parent.mkdir(parents=True, exist_ok=True)
             file = target.open("wb")
         except OSError as error:  # a name that no file can have

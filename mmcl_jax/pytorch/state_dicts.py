@@ -5,7 +5,6 @@ or a slice of a leaf in which several tensors are stacked, or another name of a 
 does not store have an entry that says so.
 """
 
-import contextlib
 import dataclasses
 import math
 import pathlib
@@ -182,6 +181,7 @@ def read_state_dict(path: pathlib.Path, note: Callable[[str], None] = logging.in
     path = pathlib.Path(path)
     if not path.is_file():
         raise TorchWeightsError(f"{path}: no such file; name a PyTorch checkpoint (.pt, .pth) or an .npz of its arrays")
+    _check_beginning(path)
     arrays, types = _read_npz(path) if path.suffix == ".npz" else _read_torch(path, note)
     converted = Counter(types[key] for key, value in arrays.items() if str(value.dtype) != types[key])
     for kind, count in converted.items():
@@ -282,22 +282,23 @@ def _dicts_of(kind: type, value: Any, name: str = "") -> Iterable[tuple[str, Map
 
 def _unreadable(path: pathlib.Path, error: Exception, hint: str = "") -> TorchWeightsError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    begin = b""
-    with contextlib.suppress(OSError, ValueError):
-        check_regular(path)
-        with path.open("rb") as file:
-            begin = file.read(200).lstrip().lower()
-    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return TorchWeightsError(
-            f"{path}: a web page, not weights: the server answered with a text, perhaps that a login is needed or a "
-            "quota is exceeded. Open the address in a browser and download the file from there"
-        )
-    if begin.startswith(b"version https://git-lfs"):
-        return TorchWeightsError(f"{path}: a pointer of git-lfs, not the weights; fetch them with git lfs pull")
     return TorchWeightsError(
         f"{path}: not a readable state dict: its {path.stat().st_size} bytes are cut off, damaged or of another format "
         f"({reason}{hint}). Copy or download it again"
     )
+
+
+def _check_beginning(path: pathlib.Path) -> None:
+    """Raises TorchWeightsError for what a download may leave in place of weights."""
+    with path.open("rb") as file:
+        begin = file.read(200).lstrip().lower()
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise TorchWeightsError(
+            f"{path}: a web page, not weights: the server answered with a text, perhaps that a login is needed or a "
+            "quota is exceeded. Open the address in a browser and download the file from there"
+        )
+    if begin.startswith(b"version https://git-lfs"):
+        raise TorchWeightsError(f"{path}: a pointer of git-lfs, not the weights; fetch them with git lfs pull")
 
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.")

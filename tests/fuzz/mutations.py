@@ -485,7 +485,7 @@ def _payload(rng: np.random.Generator) -> Payload:
             Payload(os.system, f"touch {CANARY}"),
             Payload(exec, f"import {CANARY}"),
             Payload(eval, f"__import__({CANARY!r})"),
-            Payload(getattr, np, "float64"),
+            Payload(getattr, "x", "upper"),
             Payload(np.zeros, 10),
             Payload(random.Random),
         ),

@@ -126,20 +126,20 @@ def _read(name: str, tree: Tree, folder: pathlib.Path, sound: Outcome, may_lose:
         with _quiet() as output:
             outcome = readers.READERS[name].read(folder / "in", folder / "work")
     except (MMCLError, OSError) as error:
-        return _refusal(str(error), tree, folder)
+        return _refusal(name, str(error), tree, folder)
     except SystemExit as error:
         message = error.code if isinstance(error.code, str) else output.getvalue()
-        return _refusal(message, tree, folder)
+        return _refusal(name, message, tree, folder)
     except (Exception, RecursionError):
         return Verdict("traceback", traceback.format_exc())
     return _compared(outcome, sound, may_lose)
 
 
-def _refusal(message: str, tree: Tree, folder: pathlib.Path) -> Verdict:
+def _refusal(name: str, message: str, tree: Tree, folder: pathlib.Path) -> Verdict:
     if "Traceback" in message or not message.strip():
         return Verdict("traceback", message or "a refusal without a message")
     names = {part for name in tree for part in name.split("/")} | {str(folder / "in"), str(folder / "work")}
-    if not any(name in message for name in names) and "overrides.json" not in tree:
+    if not any(part in message for part in names) and name != "config":  # which names keys
         return Verdict("unnamed", message)
     return Verdict("refused", message.replace(str(folder), ""))
 
