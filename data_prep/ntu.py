@@ -33,6 +33,7 @@ from data_prep.formats.ntu_clips import (
     inventory,
     missing_skeletons,
     parse_name,
+    strangers,
 )
 from data_prep.images import mosaics, person_crops
 from data_prep.preparation import commands, image_request, video_dataset
@@ -146,7 +147,7 @@ def prepare(skeletons, out=None, request: image_request.Request = image_request.
     if written is None:
         return
     names = records.Records(written).index["name"].tolist()
-    print("\n".join(inventory(names)))
+    print("\n".join([*inventory(names), *strangers(names)]))
     for protocol, expected in NUM_CLIPS.items():
         if protocol.startswith("ntu60") or any(parse_name(name).setup > LAST_SETUP_OF_60 for name in names):
             commands.print_counts(written, protocol, expected)

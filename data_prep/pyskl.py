@@ -595,7 +595,10 @@ def prepare(
     source = read(paths)
     if split is not None:
         divide(source, split)
-    importer = Importer(source, names, layout, coordinates)
+    try:
+        importer = Importer(source, names, layout, coordinates)
+    except PreparationError as error:
+        raise PreparationError(f"{', '.join(map(str, paths))}: {error}") from error
     info = importer.dataset_info(paths[0].stem)
     records.write_records(
         out,

@@ -200,11 +200,16 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, str]], str]:
         check_regular(path)
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            if not columns >= {"epoch", "step"}:
+                damage = "no line of column names"
             for row in reader:
                 if _is_row(row):
                     rows.append(row)
                 else:
                     damage = damage or f"line {reader.line_num}"
+        if not rows and columns - {"epoch", "step"}:
+            damage = damage or "names of columns without rows"
     except (csv.Error, ValueError) as error:
         damage = damage or str(error)
     return rows, damage

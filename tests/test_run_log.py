@@ -183,6 +183,8 @@ _HEADER = "epoch,step,train_loss\n"
         ("<html>\n</html>\n", []),
         ("epoch,train_loss\n1,0.5\n", []),
         (b"\xff\xfe\x00\n1\n", []),
+        ("", []),
+        (_HEADER, []),
     ],
 )
 def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog, contents, sound):

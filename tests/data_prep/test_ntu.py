@@ -75,6 +75,13 @@ def test_inventory():
     assert "S001 179, S032 179" in both.replace("\n    ", " ")
 
 
+def test_setups_and_performers_that_the_dataset_does_not_have_are_noted():
+    names = ["S001C001P001R001A001", "S033C001P001R001A001", "S001C001P107R001A001", "S032C003P106R002A120"]
+    setup, performer = ntu_clips.strangers(names)
+    assert setup.startswith("NOTE: 1 clips have a setup beyond 32") and names[1] in setup
+    assert performer.startswith("NOTE: 1 clips have a performer beyond 106") and names[2] in performer
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> pathlib.Path:
     """Skeletons of two one-person clips and a two-person clip, and videos of two of them."""

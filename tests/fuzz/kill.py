@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from tests.fuzz import readers
@@ -69,9 +70,11 @@ def _run_contents(out: pathlib.Path) -> dict:
 
 
 def _imported_contents(out: pathlib.Path) -> dict:
-    arrays = runs.read_checkpoint(out, 0) if not (out / "checkpoints" / "0" / "training").is_dir() else {}
-    stored = {name: value.tobytes() for name, value in arrays.items()}
-    return {**stored, "imported": json.loads((out / "imported.json").read_text())}
+    from mmcl_jax import checkpoints
+
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.read_variables(out)[1])
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+    return {**arrays, "imported": json.loads((out / "imported.json").read_text())}
 
 
 def _nothing(_folder: pathlib.Path) -> None:

@@ -90,7 +90,7 @@ def apply(tree: Tree, steps: list[Step]) -> Tree:
     for step in steps:
         mutation, rng = MUTATIONS[step.mutation], np.random.default_rng(step.seed)
         if mutation.format == "tree":
-            tree = mutation.apply(rng, dict(tree))
+            tree = tree and mutation.apply(rng, dict(tree))
             continue
         fitting = [
             name

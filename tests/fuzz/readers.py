@@ -612,7 +612,7 @@ def report(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     from experiments.report import runs
 
     (run,) = runs.read_runs([source])
-    items = {f"row {number}": digest(row) for number, row in enumerate(run.rows)}
+    items = {"rows": digest(run.rows)} if run.rows else {}
     return Outcome(items, tuple(run.missing), digest(run.config, run.starts))
 
 
@@ -628,6 +628,7 @@ def launch(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     from experiments.launch import Run
 
     run = Run("configs/demo.py", source)
+    (source / "config.json").unlink(missing_ok=True)
     (source / "config.json").write_text(json.dumps({**_json_of(run.read_config()), "clips": "x"}))
     return Outcome({"epochs": str(run.epochs_done())}, about=str(run.is_finished()))
 

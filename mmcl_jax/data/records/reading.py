@@ -69,7 +69,9 @@ class Records:
         self.text_sets = _text_sets(self.root)
         self._lock = threading.Lock()
         self._joined: dict[str, _NamedDataset] = {}
-        self._skeletons = _NamedDataset(self.root / SKELETONS, self.index["name"], decoded=("name", "skeleton"))
+        self._skeletons = _NamedDataset(
+            self.root / SKELETONS, self.index["name"], "skeleton", decoded=("name", "skeleton")
+        )
 
     def __reduce__(self):
         return Records, (self.root,)
@@ -232,14 +234,14 @@ class Records:
             folder = self.root / TEXT / kind
         else:
             raise RecordsError(f"{self.root / TEXT}: no text set {kind!r}; known: {list(self.text_sets) or 'none'}")
-        return _NamedDataset(folder, _read_names(folder / "names.npy"))
+        return _NamedDataset(folder, _read_names(folder / "names.npy"), "image" if kind == IMAGES else "feature")
 
 
 class _NamedDataset:
     """One TFDS dataset with the clip name of each of its rows."""
 
-    def __init__(self, folder: pathlib.Path, names: np.ndarray, decoded: tuple[str, ...] | None = None):
-        """Opens `folder`; `read` decodes the features `decoded` (None: all).
+    def __init__(self, folder: pathlib.Path, names: np.ndarray, needed: str, decoded: tuple[str, ...] | None = None):
+        """Opens `folder`, which has the feature `needed`; `read` decodes the features `decoded` (None: all).
 
         Raises: RecordsError if it is missing, unreadable or not as long as `names`.
         """
@@ -260,6 +262,9 @@ class _NamedDataset:
             self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
             self._source = builder.as_data_source(SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
             counted = count_rows(folder)
+            lacking = [name for name in ("name", needed) if name not in self.features]
+            if lacking:
+                raise ValueError(f"its features {', '.join(self.features)} lack {lacking[0]!r}")
         # TFDS and ArrayRecord raise anything from KeyError to RuntimeError on a damaged file.
         except Exception as error:
             raise RecordsError(f"{folder}: cannot be opened ({error}); prepare again") from error
