@@ -3,8 +3,8 @@
     python -m data_prep.ntu --skeletons DIR [--videos DIR] [--images DIR] [--text DIR] --out DIR [--overwrite]
     python -m data_prep.ntu --skeletons DIR --videos DIR --images DIR --shard 3/16
 
-`--skeletons` is a folder with the `.skeleton` files anywhere beneath it. For NTU RGB+D 120, unpack both archives into
-it; for NTU RGB+D 60, the first. The skeletons are denoised and translated as in the published preprocessing. The 535
+`--skeletons` is a folder with the `.skeleton` files anywhere beneath it, or the archive of NTU RGB+D 60. For NTU RGB+D
+120, unpack both archives into a folder. The skeletons are denoised and translated as in the published preprocessing. The 535
 clips whose skeletons the authors list as missing are left out.
 
 `--videos` is the folder of the `..._rgb.avi` files. Five frames of each clip are cropped around the person and put side
@@ -155,7 +155,7 @@ def prepare(skeletons, out=None, request: image_request.Request = image_request.
 
 def main(arguments: list[str] | None = None) -> None:
     parser = video_dataset.argument_parser(
-        __doc__, option="--skeletons", source="the folder of the .skeleton files, or a tar archive of it"
+        __doc__, option="--skeletons", source="the folder of the .skeleton files, or a zip or tar archive of it"
     )
     parsed, request = video_dataset.parse(parser, arguments)
     with plain_errors():

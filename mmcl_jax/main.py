@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> None:
         distributed.join(_COORDINATOR.value, _PROCESS.value, _PROCESSES.value)
         with distributed.shared_fate():
             _work(pathlib.Path(_WORKDIR.value))
+    except KeyboardInterrupt:
+        distributed.end_now("interrupted; start again: a training resumes from its last complete checkpoint")
     except Exception as error:
         expected = isinstance(error, MMCLError | OSError)
         if not expected and jax.process_count() == 1:

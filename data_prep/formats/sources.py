@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import signal
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -255,7 +256,8 @@ def usable_cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent process ends, even if the parent was killed."""
+    """Ends this worker when its parent process ends, even if the parent was killed; on Ctrl-C the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
