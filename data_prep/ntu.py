@@ -4,8 +4,8 @@
     python -m data_prep.ntu --skeletons DIR --videos DIR --images DIR --shard 3/16
 
 `--skeletons` is a folder with the `.skeleton` files anywhere beneath it, or the archive of NTU RGB+D 60. For NTU RGB+D
-120, unpack both archives into a folder. The skeletons are denoised and translated as in the published preprocessing. The 535
-clips whose skeletons the authors list as missing are left out.
+120, unpack both archives into a folder. The skeletons are denoised and translated as in the published preprocessing.
+The 535 clips whose skeletons the authors list as missing are left out.
 
 `--videos` is the folder of the `..._rgb.avi` files. Five frames of each clip are cropped around the person and put side
 by side in one JPEG per clip. The skeleton's coordinates in the color video locate the person or, with `--boxes yolo`, a

@@ -116,6 +116,9 @@ class RunLog:
                     kept,
                 )
             self._rows = [row for row in rows if int(row["step"]) <= step]
+            lacking = _lacking(self._rows, step)
+            if lacking:
+                logging.warning("%s: the rows of %d epochs before step %d are missing", path, lacking, step)
             self._write_rows()
         self._note_start(step)
         from tensorboardX import SummaryWriter
@@ -213,6 +216,12 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, str]], str]:
     except (csv.Error, ValueError) as error:
         damage = damage or str(error)
     return rows, damage
+
+
+def _lacking(rows: list[dict[str, str]], step: int) -> int:
+    """How many epochs that ended by `step` have no row; every epoch of a run has as many steps as the first."""
+    sizes = {int(row["step"]) // int(row["epoch"]) for row in rows if int(row["epoch"])} - {0}
+    return max(0, step // min(sizes) - len(rows)) if sizes else 0
 
 
 def _is_row(row: dict[str, str]) -> bool:

@@ -199,6 +199,14 @@ def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog
     assert f"{tmp_path / 'metrics.csv'}: damaged" in caplog.text
 
 
+def test_rows_that_are_missing_are_noted(tmp_path, caplog):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "metrics.csv").write_text(_HEADER + "1,10,0.5\n3,30,0.25\n")
+    log.resume(40)
+    log.close()
+    assert "the rows of 2 epochs before step 40 are missing" in caplog.text
+
+
 @pytest.mark.parametrize("contents", ['{"starts": null}', '{"starts": 3}', "[]", "null", "{}", "[" * 100_000, "{"])
 def test_a_version_file_that_lists_no_starts_is_an_error_with_the_remedy(tmp_path, contents):
     log = RunLog(tmp_path, tiny_config("records"), "clips")

@@ -590,7 +590,10 @@ def _make_workdir(folder: pathlib.Path) -> None:
 
 @_reader(_make_workdir, "keys that do not change a result may differ, and the rows of metrics.csv are a log")
 def workdir(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    import logging
     import shutil
+
+    from absl import logging as absl_logging
 
     from mmcl_jax.config import Config
     from mmcl_jax.run_log import RunLog, check_evaluation, check_training
@@ -600,11 +603,17 @@ def workdir(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     check_training(copied, Config())
     check_evaluation(copied, Config())
     log = RunLog(copied, Config(), "0123456789abcdef")
-    log.resume(20)
+    said: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda entry: said.append(entry.getMessage().replace(str(work), ""))
+    absl_logging.get_absl_logger().addHandler(listener)
+    try:
+        log.resume(20)
+    finally:
+        absl_logging.get_absl_logger().removeHandler(listener)
     log.close()
-    kept = [path.name for path in copied.glob("metrics.csv.damaged*")]
     items = {f"row {row['epoch']} {row['step']}": digest(sorted(row.items())) for row in log._rows}
-    return Outcome(items, tuple(kept) * 2)
+    return Outcome(items, tuple(said) * 2)
 
 
 @_reader(_make_workdir, "what a log says: another number in it is another number")

@@ -69,10 +69,10 @@ def test_ctrl_c_is_a_message():
 
 def test_sigterm_ends_a_command_as_ctrl_c_does_and_leaves_nothing(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match=r"^interrupted; nothing was changed$"), plain_errors():
-        with scratch_folder(tmp_path / "out.incomplete") as folder:
-            (folder / "begun").write_text("x")
-            signal.raise_signal(signal.SIGTERM)
+    ended = pytest.raises(SystemExit, match=r"^interrupted; nothing was changed$")
+    with ended, plain_errors(), scratch_folder(tmp_path / "out.incomplete") as folder:
+        (folder / "begun").write_text("x")
+        signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
     assert not list(tmp_path.iterdir())
 
