@@ -135,7 +135,7 @@ def read_contents(
         find_footage=functools.partial(find_footage, clips),
         # Every copy of the dataset lacks the listed clips, so they come last: only the first set aside are printed.
         clips=itertools.chain(read_clips(clips.values(), folder, workers), listed),
-        num_clips=len(clips),
+        num_clips=len(clips) + len(listed),
         info=functools.partial(dataset_info, folder),
         set_aside=odd,
     )

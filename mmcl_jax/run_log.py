@@ -64,6 +64,7 @@ IMPORTED = "imported.json"
 LOCK = "training.lock"  # in the workdir, while a training or an import is at work there
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
+_SHARES = ("top1", "top5", "mean_class")  # ends of columns that are shown in percent
 _BEST = "best_test_top1_so_far_never_used"
 
 
@@ -158,7 +159,11 @@ class RunLog:
         for name, value in row.items():
             self._writer.add_scalar(f"epoch/{name}", value, step)
         self._writer.flush()
-        shown = " ".join(f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(_BEST))
+        terms = {name: value for name, value in row.items() if value and not name.startswith(_BEST)}
+        shown = ", ".join(
+            f"{name} {100 * value:.2f} %" if name.endswith(_SHARES) else f"{name} {value:.4g}"
+            for name, value in terms.items()
+        )
         print(f"\nepoch {epoch} step {step}: {shown}", flush=True)
 
     def image(self, name: str, path: pathlib.Path, step: int) -> None:

@@ -199,6 +199,15 @@ def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog
     assert f"{tmp_path / 'metrics.csv'}: damaged" in caplog.text
 
 
+def test_shares_are_shown_in_percent_and_terms_of_zero_are_not(tmp_path, capsys):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    log.resume(0)
+    log.epoch(1, 10, {"train_loss": 0.5, "train_contrastive": 0.0, "test_top1": 0.25, "test_mean_class": 0.125})
+    log.close()
+    shown = "epoch 1 step 10: train_loss 0.5, test_top1 25.00 %, test_mean_class 12.50 %"
+    assert shown in capsys.readouterr().out
+
+
 def test_rows_that_are_missing_are_noted(tmp_path, caplog):
     log = RunLog(tmp_path, tiny_config("records"), "clips")
     (tmp_path / "metrics.csv").write_text(_HEADER + "1,10,0.5\n3,30,0.25\n")

@@ -293,7 +293,7 @@ def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.
     try:
         clip.image = folder.read(clip.name)
     except sources.SourceFileError as error:
-        return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
+        return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image", True)]
     return [clip]
 
 
