@@ -83,7 +83,7 @@ def _in_video(path: pathlib.Path, function):
     import av
 
     if not path.is_file():
-        raise SourceFileError("not a file")
+        raise SourceFileError("not a readable video (it is no file)")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

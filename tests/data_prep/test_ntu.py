@@ -258,8 +258,9 @@ def test_no_good_clip_is_lost_among_damaged_ones(source, tmp_path):
     good = {"S001C001P001R001A001", "S002C002P003R002A060", "S018C003P045R001A061"}
     assert good < set(names)
     reasons = set_aside(tmp_path / "out")
-    assert len(names) + len(reasons) == 3 + 60 + 4
+    assert len(names) + len(reasons) == 3 + 60 + 4 + 1
     assert all(reasons.values())
+    assert reasons["S001C001P001R001A005.skeleton"].startswith("a folder, ")
     assert "the name is not of the form" in reasons["S001C001P001R001A121.skeleton"]
     assert list(reasons)[-1] == f"{listed}.skeleton"
     for row in range(len(opened)):
