@@ -102,6 +102,21 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
         return _newest_sound(manager, read)
 
 
+def skeleton_shapes(workdir: pathlib.Path) -> dict:
+    """Shapes and types of the skeleton model's variables in the newest checkpoint whose metadata can be read.
+
+    Raises: CheckpointError if there is none.
+    """
+    with contextlib.closing(_open_to_read(workdir, "skeleton")) as manager:
+        steps = sorted(manager.all_steps(), reverse=True)
+        for step in steps:
+            with contextlib.suppress(Exception):  # of Orbax, on a damaged checkpoint: anything
+                stored = manager.item_metadata(step)["skeleton"]
+                if stored is not None:
+                    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(stored))
+        raise _unreadable(folder_of(manager, steps[0]), ValueError("its metadata cannot be read"))
+
+
 def save_variables(workdir: pathlib.Path, variables: dict) -> None:
     """Writes weights imported from elsewhere, as step 0: they can be evaluated, but training cannot continue.
 

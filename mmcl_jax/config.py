@@ -122,6 +122,14 @@ class Config:
         """The keys and values as `config.json` stores them: nested dicts, lists for tuples."""
         return _with_lists(dataclasses.asdict(self))
 
+    @classmethod
+    def from_json(cls, stored: Any) -> "Config":
+        """The config that `to_json` stored; a key that is not in `stored`, which is older then, has its default.
+
+        Raises: ConfigError, naming the key, for an unknown key or a value of another type.
+        """
+        return cls.of(untyped_from_json(stored))
+
 
 AnyConfig = Config | ml_collections.ConfigDict
 
@@ -129,6 +137,31 @@ AnyConfig = Config | ml_collections.ConfigDict
 def get_config() -> ml_collections.ConfigDict:
     """The defaults, for a config file to change."""
     return _untyped(Config())
+
+
+def untyped_from_json(stored: Any) -> ml_collections.ConfigDict:
+    """The ConfigDict, for `--config.KEY=VALUE` to change, of what `Config.to_json` stored. Raises: ConfigError."""
+    config = get_config()
+    _update(config, stored, "")
+    return config
+
+
+def _update(config: ml_collections.ConfigDict, stored: Any, prefix: str) -> None:
+    if not isinstance(stored, dict):
+        raise ConfigError(
+            f"config {prefix or 'keys'} {str(stored)[:40]!r}: expected an object with a value for each key"
+        )
+    for key, value in stored.items():
+        if key not in config:
+            raise ConfigError(f"unknown config key {prefix}{key}; mmcl_jax/config.py lists all keys")
+        inner = config[key]
+        if isinstance(inner, ml_collections.ConfigDict):
+            _update(inner, value, f"{prefix}{key}.")
+            continue
+        try:
+            config[key] = tuple(value) if isinstance(value, list) else value
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{prefix}{key} {str(value)[:40]!r}: {error}") from error
 
 
 def _untyped(defaults: Any) -> ml_collections.ConfigDict:

@@ -59,6 +59,8 @@ _EVALUATED = (
     "model.k",
     "model.relatives",
 )
+# Those of them that say which clips take part.
+_DIVISION = ("data.protocol", "data.validation_subjects")
 # Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
@@ -232,10 +234,20 @@ def _wait_for(path: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def check_evaluation(workdir: pathlib.Path, config: AnyConfig) -> None:
-    """Raises WorkdirError if `config` would evaluate a run, or an imported model, differently from its own config."""
+def own_clips(workdir: pathlib.Path) -> str | None:
+    """`Records.fingerprint` of the clips of a run; None for imported weights. Raises: WorkdirError."""
+    path = pathlib.Path(workdir) / "config.json"
+    return read_workdir_config(path).get("clips") if path.exists() else None
+
+
+def check_evaluation(workdir: pathlib.Path, config: AnyConfig, *, other_records: bool = False) -> None:
+    """Raises WorkdirError if `config` would evaluate a run, or an imported model, differently from its own config.
+
+    `other_records`: the clips are not the run's own, and may be divided otherwise.
+    """
     now = Config.of(config).to_json()
-    _check_config(pathlib.Path(workdir) / "config.json", now, _EVALUATED.__contains__)
+    free = _DIVISION if other_records else ()
+    _check_config(pathlib.Path(workdir) / "config.json", now, lambda key: key in _EVALUATED and key not in free)
     _check_config(pathlib.Path(workdir) / IMPORTED, now, _IMPORTED_KEYS.__contains__)
 
 

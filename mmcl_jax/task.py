@@ -13,7 +13,7 @@ from mmcl_jax import optim
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline, resident
 from mmcl_jax.data.input_pipeline import Batches, Fields, ReadOptions, steps_per_epoch
-from mmcl_jax.data.records import Records, RecordsError
+from mmcl_jax.data.records import Records, RecordsError, RecordsView
 from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
 from mmcl_jax.models import BACKBONES, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
@@ -34,7 +34,7 @@ class SkeletonTask:
     """All that evaluation needs: the skeleton model, in float32, and how clips reach it."""
 
     config: Config
-    records: Records
+    records: Any  # Records, or what has their interface
     backbone: Any  # a Linen module with the contract of `mmcl_jax.models`
     transform: Transform
     num_classes: int
@@ -51,7 +51,9 @@ class SkeletonTask:
         return {"batch_stats": {}, **self.backbone.init(key, clip, train=False)}  # a backbone may keep no statistics
 
 
-def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | None = None) -> SkeletonTask:
+def build_skeleton_task(
+    config: AnyConfig, *, train: bool, records: Records | RecordsView | None = None
+) -> SkeletonTask:
     """Opens the records and builds the skeleton model, with the transform for training or for evaluation.
 
     Args:
@@ -64,9 +66,7 @@ def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | No
     config = Config.of(config)
     data, model = config.data, config.model
     if records is None:
-        if not data.records:
-            raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
-        records = Records(data.records)
+        records = open_records(config)
     _check_known("model.backbone", model.backbone, BACKBONES)
     if model.base_channels < 4 or model.base_channels % 4:
         raise ConfigError(f"model.base_channels {model.base_channels} is not a positive multiple of 4")
@@ -87,6 +87,13 @@ def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | No
         ),
         num_classes=num_classes,
     )
+
+
+def open_records(config: Config) -> Records:
+    """The records that the config names. Raises: RecordsError."""
+    if not config.data.records:
+        raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
+    return Records(config.data.records)
 
 
 def transform_options(config: Config) -> TransformOptions:

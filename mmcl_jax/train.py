@@ -27,6 +27,7 @@ from orbax.checkpoint import CheckpointManager
 
 from mmcl_jax import checkpoints, steps
 from mmcl_jax.config import AnyConfig, Config
+from mmcl_jax.description import describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -121,6 +122,8 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     evaluator = Evaluator(task.config, mesh, resident=task.config.data.device_resident)
     check_room(task, evaluator.rows, mesh)
     log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
+    if jax.process_index() == 0:
+        write_description(workdir, describe(task.config, task.skeleton.records))
     return Run(task, mesh, evaluator, log, checkpoints.open_manager(workdir), workdir, began)
 
 

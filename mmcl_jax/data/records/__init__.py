@@ -15,6 +15,7 @@ from mmcl_jax.data.records.schema import (
     Protocol,
     RecordsError,
 )
+from mmcl_jax.data.records.views import RecordsView
 from mmcl_jax.data.records.writing import (
     Clip,
     DatasetWriter,
@@ -40,6 +41,7 @@ __all__ = [
     "Protocol",
     "Records",
     "RecordsError",
+    "RecordsView",
     "SetAside",
     "check_destination",
     "print_set_aside",
