@@ -167,12 +167,13 @@ class Tracker:
         """Exchanges the numbers of two persons who were close and whose colors fit better the other way."""
         for a, b in itertools.combinations(range(len(numbers)), 2):
             first, second = numbers[a], numbers[b]
-            one, other = self._tracks.get(-1 if first is None else first), self._tracks.get(
-                -1 if second is None else second
+            one, other = (
+                self._tracks.get(-1 if first is None else first),
+                self._tracks.get(-1 if second is None else second),
             )
             if one is None or other is None or other.number not in one.contacts:
                 continue
-            if _overlap(candidates[a].box, candidates[b].box) > _CONTACT:
+            if overlap(candidates[a].box, candidates[b].box) > _CONTACT:
                 continue  # still close: the colors may be those of the other one
             del one.contacts[other.number], other.contacts[one.number]
             straight = _gap(candidates[a], one) + _gap(candidates[b], other)
@@ -195,10 +196,17 @@ class Tracker:
     def _note_contacts(self, frame: int) -> None:
         """Remembers who is close to whom; a person who is lost stays where last seen."""
         for one, other in itertools.combinations(self._tracks.values(), 2):
-            if _overlap(one.last.box, other.last.box) > _CONTACT:
+            if overlap(one.last.box, other.last.box) > _CONTACT:
                 one.contacts[other.number] = other.contacts[one.number] = frame
         for track in self._tracks.values():
             track.contacts = {number: last for number, last in track.contacts.items() if number in self._tracks}
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection of two boxes `[4]` (left, top, right, bottom) in shares of the smaller one."""
+    sides = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None)
+    areas = [max(1e-6, float(np.prod(box[2:] - box[:2]))) for box in (one, other)]
+    return float(np.prod(sides)) / min(areas)
 
 
 def colours(picture: np.ndarray, joints: np.ndarray, corners: tuple[int, int, int, int]) -> np.ndarray:
@@ -230,10 +238,3 @@ def _distance(one: Candidate, other: Candidate) -> float:
     weights = one.confidence * other.confidence + 1e-6
     away = np.linalg.norm(one.joints - other.joints, axis=1)
     return float((weights * away).sum() / weights.sum() / min(one.size, other.size))
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection of two boxes in shares of the smaller one."""
-    sides = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None)
-    areas = [max(1e-6, float(np.prod(box[2:] - box[:2]))) for box in (one, other)]
-    return float(np.prod(sides)) / min(areas)

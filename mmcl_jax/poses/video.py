@@ -125,7 +125,7 @@ class Video:
             container = self._stack.enter_context(self._av.open(str(self.path)))
         except (self._av.FFmpegError, ValueError, OverflowError, MemoryError) as error:
             raise PosesError(
-                f"{self.path}: not a readable video ({type(error).__name__}); it is damaged, cut short or something else"
+                f"{self.path}: not a readable video ({type(error).__name__}); it is damaged or no video"
             ) from error
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise PosesError(f"{self.path}: no video in it that can be decoded")
