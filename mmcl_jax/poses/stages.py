@@ -18,7 +18,7 @@ class Stages:
     """
 
     def __init__(self):
-        self.seconds: collections.Counter[str] = collections.Counter()
+        self.seconds: dict[str, float] = collections.defaultdict(float)
         self.counts: collections.Counter[str] = collections.Counter()
 
     @contextlib.contextmanager

@@ -221,7 +221,7 @@ def from_dense(joints: np.ndarray, confidence: np.ndarray, layout: str | Layout,
       layout: name or layout.
       attributes: further attributes of Poses.
     """
-    present = (confidence > 0).any(axis=2)
+    present = np.any(confidence > 0, axis=2)
     tracks = [
         Track(
             person,

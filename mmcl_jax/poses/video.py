@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fractions
+import math
 import os
 import pathlib
 import queue
@@ -17,6 +18,7 @@ from mmcl_jax.poses.types import PosesError
 SUFFIXES = (".avi", ".mp4", ".m4v", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".gif")
 _SLOWEST, _FASTEST = 1, 240  # frames a second that a header may state
 _USUAL_RATE = fractions.Fraction(30)  # for videos that do not state theirs
+_TOLERANCE = 0.25  # of the time between frames, by which a frame may come early
 _LONGEST_PAUSE = 10.0  # seconds without a frame; more is an error in the time stamps
 _MISSING = 0.1  # share of the stated duration that may be missing before a video counts as cut short
 _AHEAD = 4  # frames
@@ -71,7 +73,7 @@ class Video:
         try:
             self._container = self._open()
             stream = self._container.streams.video[0]
-            own = next((rate for rate in (stream.average_rate, stream.guessed_rate) if _is_rate(rate)), _USUAL_RATE)
+            own = _rate(stream)
             self.frame_rate = own if fps is None else min(own, fractions.Fraction(fps).limit_denominator(1000))
             self.duration = _duration(self._container, stream)
             self._decoded = self._decode(stream)
@@ -106,7 +108,7 @@ class Video:
         for frame in self._all():
             own = 0 if own is None else own + 1
             time = (frame.time - start if frame.time is not None and start is not None else own / rate) + shift
-            number = round(time * rate)
+            number = math.floor(time * rate + _TOLERANCE)
             if abs(number - next_number) > _LONGEST_PAUSE * rate:  # broken time stamps: go on from here
                 shift += next_number / rate - time
                 number = next_number
@@ -212,9 +214,11 @@ def read_ahead(items: Iterable[_Item], ahead: int = _AHEAD) -> Generator[_Item, 
         thread.join()
 
 
-def _import_av():
+def _import_av() -> Any:
     try:
         import av
+        import av.error
+        import av.logging
     except ImportError as error:
         raise PosesError(
             f"videos need the package av ({error}): `make setup-video`, or `pip install 'mmcl_jax[video]'`"
@@ -223,11 +227,19 @@ def _import_av():
     return av
 
 
-def _is_rate(rate) -> bool:
-    return rate is not None and _SLOWEST <= rate <= _FASTEST
+def _rate(stream) -> fractions.Fraction:
+    """Frames a second as a stream states them, or else the usual number."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate is not None and _SLOWEST <= rate <= _FASTEST:
+            return fractions.Fraction(rate)
+    return _USUAL_RATE
 
 
 def _duration(container, stream) -> float | None:
+    """Seconds as the file states them: by its duration or, if that is longer, by its number of frames."""
+    durations = [float(stream.frames / _rate(stream))]
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration else None
+        durations.append(float(stream.duration * stream.time_base))
+    elif container.duration:
+        durations.append(container.duration / 1_000_000)
+    return max(durations) or None

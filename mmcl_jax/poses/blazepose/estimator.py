@@ -99,15 +99,16 @@ class BlazePose:
     def look(self, picture: np.ndarray, square: Square) -> Landmarks:
         """The person in a square of a picture, uint8 RGB `[H, W, 3]`."""
         with self.stages("landmarks"):
-            return landmarks.decode(*self._landmarks(landmarks.network_input(picture, square)), square)
+            points, presence, heatmaps, world = self._landmarks(landmarks.network_input(picture, square))
+            return landmarks.decode(points, presence, heatmaps, world, square)
 
     def detect(self, picture: np.ndarray, parts: bool = False) -> list[Detection]:
         """Persons in a picture, the surest first; with `parts`, small persons in a wide one, too."""
         found: list[Detection] = []
-        for region in _regions(*picture.shape[1::-1], parts):
+        for region in _regions(picture.shape[1], picture.shape[0], parts):
             with self.stages("detect"):
-                outputs = self._detector(detector.network_input(picture, region))
-                found += detector.decode(*outputs, region, _LEAST_DETECTION)
+                boxes, logits = self._detector(detector.network_input(picture, region))
+                found += detector.decode(boxes, logits, region, _LEAST_DETECTION)
         found.sort(key=lambda detection: -detection.score)
         distinct: list[Detection] = []
         for each in found:
@@ -259,7 +260,7 @@ def _box(seen: Landmarks) -> np.ndarray:
 
 def _inside(joints: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """Which joints `[V, 2]` are in the picture."""
-    return ((joints >= 0) & (joints < (picture.shape[1], picture.shape[0]))).all(axis=1)
+    return np.all((joints >= 0) & (joints < (picture.shape[1], picture.shape[0])), axis=1)
 
 
 def _is_inside(seen: Landmarks, picture: np.ndarray) -> bool:

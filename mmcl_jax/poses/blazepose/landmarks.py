@@ -87,4 +87,4 @@ def _refine(places: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(logits, -100, 100)))
+    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
