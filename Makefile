@@ -12,7 +12,7 @@ WORKDIR ?= workdir
 GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install lint docs \
+.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install lint docs \
 	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
@@ -28,6 +28,7 @@ help:
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
+	@echo "make setup-video          the pose estimator's model files, for videos and cameras; MODELS='lite heavy' for others than full"
 	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
 	@echo "make clean                removes .venv, .venv-yolo, site and what building left"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
@@ -69,6 +70,10 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 setup: $(VENV)/.ready
 
 setup-text: $(VENV)/.ready-text
+
+# Outside of the repository: a cache folder of the user, or the folder that MMCL_POSE_MODELS names.
+setup-video: $(VENV)/.ready
+	$(RUN) -m mmcl_jax.poses.download $(MODELS)
 
 setup-yolo: $(VENV_YOLO)/.ready
 
