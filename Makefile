@@ -12,7 +12,7 @@ WORKDIR ?= workdir
 GOLDEN ?= tests/golden
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install lint docs \
+.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-long test-browser test-install lint docs \
 	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
@@ -24,6 +24,7 @@ help:
 	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
 	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
+	@echo "make test-long            the rehearsal of experiments/gpu_day.sh, an installed package's first run, rows of the tables"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
@@ -112,6 +113,9 @@ test-yolo: setup-tests setup-yolo
 
 test-browser: setup-tests
 	$(RUN) -m pytest -m browser -rs --durations=5
+
+test-long: setup-tests
+	$(RUN) -m pytest -m long --durations=10
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10

@@ -1,12 +1,14 @@
 """Multi-modality co-learning for skeleton action recognition. The commands are here; the folders hold their parts."""
 
+import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmcl_jax.recognition.watch import watch
     from mmcl_jax.trained_model import Prediction, TrainedModel, load_model
 
-__all__ = ["Prediction", "TrainedModel", "__version__", "load_model"]
+__all__ = ["Prediction", "TrainedModel", "__version__", "load_model", "watch"]
 
 try:
     __version__ = importlib.metadata.version("mmcl_jax")
@@ -16,8 +18,9 @@ except importlib.metadata.PackageNotFoundError:  # a checkout that is not instal
 
 def __getattr__(name: str) -> Any:
     """Imports what needs JAX at its first use, so that importing the package takes no time."""
-    if name not in ("Prediction", "TrainedModel", "load_model"):
+    modules = {"watch": "mmcl_jax.recognition.watch"} | dict.fromkeys(
+        ("Prediction", "TrainedModel", "load_model"), "mmcl_jax.trained_model"
+    )
+    if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mmcl_jax import trained_model
-
-    return getattr(trained_model, name)
+    return getattr(importlib.import_module(modules[name]), name)

@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from logging import LogRecord
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
             _check_shapes(folder_of(manager, step), _shapes(stored), _shapes(template))
         return _read(manager, step, {"skeleton": abstract})["skeleton"]
 
-    with contextlib.closing(_open_to_read(workdir, "skeleton")) as manager:
+    with _opened_to_read(workdir, "skeleton") as manager:
         return _newest_sound(manager, read)
 
 
@@ -107,7 +108,7 @@ def skeleton_shapes(workdir: pathlib.Path) -> dict:
 
     Raises: CheckpointError if there is none.
     """
-    with contextlib.closing(_open_to_read(workdir, "skeleton")) as manager:
+    with _opened_to_read(workdir, "skeleton") as manager:
         steps = sorted(manager.all_steps(), reverse=True)
         for step in steps:
             with contextlib.suppress(Exception):  # of Orbax, on a damaged checkpoint: anything
@@ -156,7 +157,7 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict]:
         }
         return _read(manager, step, abstract)
 
-    with contextlib.closing(_open_to_read(workdir, "skeleton", "auxiliary")) as manager:
+    with _opened_to_read(workdir, "skeleton", "auxiliary") as manager:
         step, items = _newest_sound(manager, read)
     return step, _join_variables(items)
 
@@ -229,8 +230,26 @@ def _set_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
     manager.reload()
 
 
+@contextlib.contextmanager
+def _opened_to_read(workdir: pathlib.Path, *items: str) -> Iterator[ocp.CheckpointManager]:
+    """Opens these items of the checkpoints; damage in others does not matter. Closes them at the end.
+
+    Orbax warns of every item that is not asked for; the warnings are not shown.
+    """
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_not_of_orbax)
+    try:
+        with contextlib.closing(_open_to_read(workdir, *items)) as manager:
+            yield manager
+    finally:
+        logger.removeFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(entry: LogRecord) -> bool:
+    return "orbax" not in entry.pathname
+
+
 def _open_to_read(workdir: pathlib.Path, *items: str) -> ocp.CheckpointManager:
-    """Opens these items of the checkpoints; damage in others does not matter."""
     if not folder(workdir).is_dir():
         raise CheckpointError(f"{folder(workdir)}: no checkpoints; train first with --mode=train --workdir={workdir}")
     handlers = {name: ocp.StandardCheckpointHandler() for name in items} | {_DIGESTS: ocp.JsonCheckpointHandler()}

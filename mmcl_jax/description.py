@@ -23,6 +23,7 @@ from mmcl_jax.runtime.files import write_whole
 DESCRIPTION = "model.json"
 _VERSION = 1
 _TRIED_CLIPS = 16
+_NUMBERS = ("frame_rate", "window_seconds", "threshold", "temperature")
 
 
 class DescriptionError(MMCLError, ValueError):
@@ -41,6 +42,10 @@ class Description:
         records of NTU RGB+D do; prediction moves a clip there.
       protocol: the division of the dataset that it was trained on; empty: unknown.
       training_clips: how many clips trained it; 0: unknown.
+      frame_rate: frames a second of its clips; 0: unknown.
+      window_seconds: time that one of its training windows covers; 0: whole clips, of any length.
+      threshold: a clip whose best class is less probable than this is none of the classes; 0: not calibrated.
+      temperature: by which logits are divided before they become probabilities; 1: not calibrated.
     """
 
     config: Config
@@ -49,6 +54,10 @@ class Description:
     centered: bool
     protocol: str = ""
     training_clips: int = 0
+    frame_rate: float = 0.0
+    window_seconds: float = 0.0
+    threshold: float = 0.0
+    temperature: float = 1.0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,13 +101,16 @@ class Description:
                 centered=stored["centered"],
                 protocol=stored["protocol"],
                 training_clips=stored["training_clips"],
+                **{name: float(stored[name]) for name in _NUMBERS if name in stored},  # which later versions added
             )
         except (AttributeError, IndexError, KeyError, MMCLError, RecursionError, TypeError, ValueError) as error:
             raise DescriptionError(f"{where}: incomplete or wrong ({error!r}); restore it from a copy") from error
         kinds = {"bodies": int, "centered": bool, "protocol": str, "training_clips": int}
         wrong = [name for name, kind in kinds.items() if type(getattr(description, name)) is not kind]
-        if wrong or description.bodies < 1:
-            name = wrong[0] if wrong else "bodies"
+        wrong += [name for name in _NUMBERS if not 0 <= getattr(description, name) < np.inf]
+        wrong = wrong or [name for name in ("bodies", "temperature") if not getattr(description, name) > 0]
+        if wrong:
+            name = wrong[0]
             raise DescriptionError(f"{where}: {name} {getattr(description, name)!r}; restore it from a copy")
         return description
 

@@ -44,16 +44,18 @@ class Prediction:
       name: of the clip.
       class_names: K of them, by label.
       logits: float32 `[K]`.
+      temperature: by which the logits are divided before they become probabilities; 1, unless the model is calibrated.
     """
 
     name: str
     class_names: tuple[str, ...]
     logits: np.ndarray
+    temperature: float = 1.0
 
     @property
     def probabilities(self) -> np.ndarray:
         """float32 `[K]`, the softmax of the logits; their sum is 1."""
-        shifted = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        shifted = np.exp((self.logits.astype(np.float64) - self.logits.max()) / self.temperature)
         return (shifted / shifted.sum()).astype(np.float32)
 
     @property
@@ -172,7 +174,8 @@ class TrainedModel:
             numbers = [number for number, most in enumerate(most_bodies) if most == bodies]
             for batch in _batches(numbers):
                 logits |= self._batch_logits({number: checked[number] for number in batch}, bodies)
-        return [Prediction(name, self.class_names, logits[number]) for number, name in enumerate(names)]
+        temperature = self.description.temperature
+        return [Prediction(name, self.class_names, logits[number], temperature) for number, name in enumerate(names)]
 
     def _check(self, clip: np.ndarray, name: str) -> np.ndarray:
         """A clip as `[M, T, V, C]`, without absent bodies. Raises: PredictionError."""

@@ -85,6 +85,7 @@ def test_configs_of_the_package_are_found_by_name(installed, tmp_path):
     assert printed.rstrip().endswith("/mmcl_jax/configs/ntu120.py:xset,bone")
 
 
+@pytest.mark.long
 def test_a_first_run_and_a_config_file_of_ones_own(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", runs.UNOPTIMISED)
     printed = installed.python(str(installation.ROOT / "docs" / "examples" / "first_run.py"), cwd=tmp_path)

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 
 from mmcl_jax.poses.types import PosesError
-from mmcl_jax.runtime.files import write_whole
+from mmcl_jax.runtime.files import user_cache, write_whole
 
 FOLDER_VARIABLE = "MMCL_POSE_MODELS"
 DETECTOR = "detector"
@@ -77,8 +77,7 @@ def cache_folder() -> pathlib.Path:
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return pathlib.Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "mmcl_jax" / "pose_models"
+    return user_cache("pose_models")
 
 
 def is_complete(file: ModelFile, path: pathlib.Path) -> bool:

@@ -66,7 +66,7 @@ class Video:
         self.path = pathlib.Path(path)
         if not self.path.is_file():
             raise PosesError(f"{self.path}: no such file; give a video")
-        self._av = _import_av()
+        self._av = import_av()
         self.notes: list[str] = []
         self._damaged = 0
         self._stack = contextlib.ExitStack()
@@ -214,7 +214,8 @@ def read_ahead(items: Iterable[_Item], ahead: int = _AHEAD) -> Generator[_Item, 
         thread.join()
 
 
-def _import_av() -> Any:
+def import_av() -> Any:
+    """The package av. Raises: PosesError if it is not installed."""
     try:
         import av
         import av.error
