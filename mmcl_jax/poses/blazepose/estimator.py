@@ -1,5 +1,6 @@
 """The estimator: detection, landmarks and tracking, frame by frame."""
 
+import collections
 import dataclasses
 import math
 import os
@@ -33,10 +34,12 @@ _BETWEEN_DOUBTS = 2  # frames between detections while somebody is lost or doubt
 _SMALLEST = 16.0  # pixels of the square's side
 _SAME_PLACE = 0.4  # overlap of squares that may be of the same person
 _SURELY_SAME = 0.75  # overlap of squares that are of the same person
+_SAME_MIDDLE = 0.15  # distance of the middles of the hips, in sides of the larger square, within which they are too
 _AGREES = 0.5  # overlap of a detection with the square of a person who is followed well
 _TURNED = 0.8  # radians between a detection and a person who is not followed well
 _UPSIDE_DOWN = 1.75  # radians from which a person is doubtful: most persons are upright or lie
 _SURE = 0.5  # score of a detection that is trusted more than what was followed
+_CONFIRMED = 3  # frames in which somebody is seen beside others before being reported
 _CHECKS = 3  # failed checks after which a person who overlaps with another one is a mistake
 _DOUBLE = 0.7  # overlap of the boxes, in shares of the smaller one
 
@@ -112,7 +115,7 @@ class BlazePose:
         found.sort(key=lambda detection: -detection.score)
         distinct: list[Detection] = []
         for each in found:
-            repeated = any(_shared(each.square, other.square) > _SURELY_SAME for other in distinct)
+            repeated = any(_is_same(each.square, other.square) for other in distinct)
             if each.square.side >= _SMALLEST and not repeated:
                 distinct.append(each)
         return distinct
@@ -141,6 +144,7 @@ class _Following:
         self._between_checks = max(1, round(_BETWEEN_CHECKS * frame_rate))
         self._between_scans = max(1, round(_BETWEEN_SCANS * frame_rate))
         self._squares: dict[int, Square] = {}  # by person: where to look in the next frame
+        self._times_seen: collections.Counter[int] = collections.Counter()
         self._failed: dict[int, int] = {}  # by person: checks that no detection confirmed
         self._checked, self._scanned = -self._between_checks, -self._between_scans
 
@@ -181,7 +185,7 @@ class _Following:
         near = [each for each in followed if _shared(detection.square, each.seen.square) > _SAME_PLACE]
         wrong = [each for each in near if not each.supported]
         sure = detection.score >= _SURE
-        certain = any(_shared(detection.square, each.seen.square) > _SURELY_SAME for each in near)
+        certain = any(_is_same(detection.square, each.seen.square) for each in near)
         if (near and not sure) or (certain and not wrong) or (not near and len(followed) >= self._most):
             return
         seen = self._estimator.look(picture, detection.square)
@@ -247,6 +251,12 @@ def _regions(width: int, height: int, parts: bool) -> list[Square]:
 def _agrees(detected: Square, followed: Square) -> bool:
     turned = (detected.angle - followed.angle + math.pi) % (2 * math.pi) - math.pi
     return _shared(detected, followed) > _AGREES and abs(turned) < _TURNED
+
+
+def _is_same(one: Square, other: Square) -> bool:
+    """Whether two squares are around the same person."""
+    near = math.hypot(one.x - other.x, one.y - other.y) < _SAME_MIDDLE * max(one.side, other.side)
+    return near or _shared(one, other) > _SURELY_SAME
 
 
 def _shared(one: Square, other: Square) -> float:
