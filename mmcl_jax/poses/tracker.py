@@ -97,6 +97,10 @@ class Tracker:
         """Numbers of the persons who were not seen in `frame` and are remembered."""
         return [track.number for track in self._tracks.values() if track.seen != frame]
 
+    def motion(self, number: int) -> np.ndarray:
+        """How far a person moves from one frame to the next, `[2]` in pixels."""
+        return self._tracks[number].motion if number in self._tracks else np.zeros(2)
+
     def fresh(self, candidates: list[Candidate], found: Candidate) -> bool:
         """Whether a detected pose is of none of the persons in `candidates`."""
         return all(_distance(found, other) > _SAME_PERSON for other in candidates)
