@@ -187,6 +187,7 @@ class _Following:
         seen = {each.number for each in followed}
         lost = {number for number in (*self._squares, *self._tracker.lost(frame.number - 1)) if number not in seen}
         near = [_around(self._last[number]) for number in sorted(lost)[-_SEARCHED:]]
+        near = [region for region in near if region.side < max(frame.picture.shape)]  # others add nothing to the whole
         detections = self._estimator.detect(frame.picture, parts=scan, near=near)
         rest = _without_confirmed(detections, followed)
         for detection in rest:
