@@ -35,10 +35,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.formats import ntu_clips, ntu_skeletons, plain_pickle, sources, splits
+from data_prep.formats import ntu_clips, sources, splits
 from data_prep.preparation import commands
-from mmcl_jax.data import records
+from mmcl_jax.data import ntu_skeletons, records
 from mmcl_jax.data.layouts import Layout
+from mmcl_jax.runtime import plain_pickle
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import printable
 

@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from data_prep.formats import plain_pickle
 from mmcl_jax import evaluate
+from mmcl_jax.runtime import plain_pickle
 from mmcl_jax.runtime.errors import MMCLError
 
 PICKLES = (".pkl", ".pickle")

@@ -24,6 +24,7 @@ _CONTACT = 0.05  # overlap of boxes from which two persons can be taken for each
 _LONGEST_EXTRAPOLATION = 0.5  # seconds
 _LEARNING = 0.1  # share of a new frame in the remembered colors
 _STEADY = 0.3  # share of a new frame in the motion
+_YOUNG = 0.5  # seconds; a younger track on the same person as an older one is the mistake
 
 
 @dataclasses.dataclass
@@ -65,6 +66,7 @@ class _Track:
     last: Candidate
     seen: int  # frame
     colours: np.ndarray
+    first: int  # frame
     motion: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))  # pixels a frame
     contacts: dict[int, int] = dataclasses.field(default_factory=dict)  # other track -> frame of the last contact
 
@@ -94,6 +96,10 @@ class Tracker:
     def lost(self, frame: int) -> list[int]:
         """Numbers of the persons who were not seen in `frame` and are remembered."""
         return [track.number for track in self._tracks.values() if track.seen != frame]
+
+    def motion(self, number: int) -> np.ndarray:
+        """How far a person moves from one frame to the next, `[2]` in pixels."""
+        return self._tracks[number].motion if number in self._tracks else np.zeros(2)
 
     def fresh(self, candidates: list[Candidate], found: Candidate) -> bool:
         """Whether a detected pose is of none of the persons in `candidates`."""
@@ -128,13 +134,16 @@ class Tracker:
         kept = set(range(len(candidates)))
         for first, second in itertools.combinations(range(len(candidates)), 2):
             if {first, second} <= kept and _distance(candidates[first], candidates[second]) < _SAME_PERSON:
-                costs = [self._cost_of_own(candidates[place], frame) for place in (first, second)]
-                kept.discard(second if costs[0] <= costs[1] else first)
+                misfits = [self._misfit(candidates[place], frame) for place in (first, second)]
+                kept.discard(second if misfits[0] <= misfits[1] else first)
         return sorted(kept)
 
-    def _cost_of_own(self, candidate: Candidate, frame: int) -> float:
+    def _misfit(self, candidate: Candidate, frame: int) -> tuple[int, float]:
+        """How badly a candidate continues its track: worst without one, then a young one, then by cost."""
         track = self._tracks.get(-1 if candidate.continues is None else candidate.continues)
-        return float("inf") if track is None else self._cost(track, candidate, frame)
+        if track is None:
+            return 2, 0.0
+        return int(frame - track.first < _YOUNG * self._rate), self._cost(track, candidate, frame)
 
     def _cost(self, track: _Track, candidate: Candidate, frame: int) -> float:
         """How badly a candidate fits a track, in sizes of the person."""
@@ -185,7 +194,7 @@ class Tracker:
     def _follow(self, number: int, candidate: Candidate, frame: int) -> None:
         track = self._tracks.get(number)
         if track is None:
-            self._tracks[number] = _Track(number, candidate, frame, candidate.colours)
+            self._tracks[number] = _Track(number, candidate, frame, candidate.colours, frame)
             return
         moved = (candidate.centre - track.last.centre) / max(1, frame - track.seen)
         track.motion = (1 - _STEADY) * track.motion + _STEADY * moved

@@ -16,9 +16,9 @@ from data_prep import pyskl
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
-from tests.data_prep.formats.test_plain_pickle import CRAFTED, HARMFUL, program
 from tests.helpers import ntu_formats
 from tests.helpers.ntu_formats import set_aside
+from tests.runtime.test_plain_pickle import CRAFTED, HARMFUL, program
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,10 +1,11 @@
 """The estimator: detection, landmarks and tracking, frame by frame."""
 
+import collections
 import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -30,13 +31,17 @@ _WIDE = 1.5  # longer side over shorter side from which parts of the picture are
 _BETWEEN_CHECKS = 0.34  # seconds between detections while everybody is followed
 _BETWEEN_SCANS = 1.0  # seconds between detections in parts of the picture, for small newcomers
 _BETWEEN_DOUBTS = 2  # frames between detections while somebody is lost or doubtful
+_SEARCHED = 2  # lost persons around whose last place the detector looks closely
+_AROUND = 3.0  # side of that region, in sides of the person's square
 _SMALLEST = 16.0  # pixels of the square's side
 _SAME_PLACE = 0.4  # overlap of squares that may be of the same person
 _SURELY_SAME = 0.75  # overlap of squares that are of the same person
+_SAME_MIDDLE = 0.15  # distance of the middles of the hips, in sides of the larger square, within which they are too
 _AGREES = 0.5  # overlap of a detection with the square of a person who is followed well
 _TURNED = 0.8  # radians between a detection and a person who is not followed well
 _UPSIDE_DOWN = 1.75  # radians from which a person is doubtful: most persons are upright or lie
 _SURE = 0.5  # score of a detection that is trusted more than what was followed
+_CONFIRMED = 3  # frames in which somebody is seen beside others before being reported
 _CHECKS = 3  # failed checks after which a person who overlaps with another one is a mistake
 _DOUBLE = 0.7  # overlap of the boxes, in shares of the smaller one
 
@@ -102,17 +107,23 @@ class BlazePose:
             points, presence, heatmaps, world = self._landmarks(landmarks.network_input(picture, square))
             return landmarks.decode(points, presence, heatmaps, world, square)
 
-    def detect(self, picture: np.ndarray, parts: bool = False) -> list[Detection]:
-        """Persons in a picture, the surest first; with `parts`, small persons in a wide one, too."""
+    def detect(self, picture: np.ndarray, parts: bool = False, near: Sequence[Square] = ()) -> list[Detection]:
+        """Persons in a picture, the surest first.
+
+        Args:
+          picture: uint8 RGB `[H, W, 3]`.
+          parts: look for small persons in parts of a wide picture, too.
+          near: further regions to look at closely.
+        """
         found: list[Detection] = []
-        for region in _regions(picture.shape[1], picture.shape[0], parts):
+        for region in (*_regions(picture.shape[1], picture.shape[0], parts), *near):
             with self.stages("detect"):
                 boxes, logits = self._detector(detector.network_input(picture, region))
                 found += detector.decode(boxes, logits, region, _LEAST_DETECTION)
         found.sort(key=lambda detection: -detection.score)
         distinct: list[Detection] = []
         for each in found:
-            repeated = any(_shared(each.square, other.square) > _SURELY_SAME for other in distinct)
+            repeated = any(_is_same(each.square, other.square) for other in distinct)
             if each.square.side >= _SMALLEST and not repeated:
                 distinct.append(each)
         return distinct
@@ -141,6 +152,8 @@ class _Following:
         self._between_checks = max(1, round(_BETWEEN_CHECKS * frame_rate))
         self._between_scans = max(1, round(_BETWEEN_SCANS * frame_rate))
         self._squares: dict[int, Square] = {}  # by person: where to look in the next frame
+        self._last: dict[int, Square] = {}  # by person, also of those who are lost
+        self._times_seen: collections.Counter[int] = collections.Counter()
         self._failed: dict[int, int] = {}  # by person: checks that no detection confirmed
         self._checked, self._scanned = -self._between_checks, -self._between_scans
 
@@ -148,7 +161,7 @@ class _Following:
         picture = frame.picture
         followed = []
         for number, square in self._squares.items():
-            seen = self._estimator.look(picture, square)
+            seen = self._estimator.look(picture, _moved(square, self._tracker.motion(number)))
             if seen.presence >= _LEAST_PRESENCE and _is_inside(seen, picture):
                 followed.append(_Followed(seen, number))
         if self._must_detect(frame.number, followed):
@@ -156,6 +169,7 @@ class _Following:
         numbers = self._tracker.update(frame.number, [_candidate(each, picture) for each in followed])
         named = {number: each.seen for number, each in zip(numbers, followed, strict=True) if number is not None}
         self._squares = {number: seen.square for number, seen in named.items()}
+        self._last |= self._squares
         return tuple(Person(number, seen.joints, seen.visibility, seen.world) for number, seen in sorted(named.items()))
 
     def _must_detect(self, frame: int, followed: list[_Followed]) -> bool:
@@ -170,7 +184,11 @@ class _Following:
         self._checked, scan = frame.number, frame.number - self._scanned >= self._between_scans
         if scan:
             self._scanned = frame.number
-        detections = self._estimator.detect(frame.picture, parts=scan)
+        seen = {each.number for each in followed}
+        lost = {number for number in (*self._squares, *self._tracker.lost(frame.number - 1)) if number not in seen}
+        near = [_around(self._last[number]) for number in sorted(lost)[-_SEARCHED:]]
+        near = [region for region in near if region.side < max(frame.picture.shape)]  # others add nothing to the whole
+        detections = self._estimator.detect(frame.picture, parts=scan, near=near)
         rest = _without_confirmed(detections, followed)
         for detection in rest:
             self._take(detection, frame.picture, followed)
@@ -181,7 +199,7 @@ class _Following:
         near = [each for each in followed if _shared(detection.square, each.seen.square) > _SAME_PLACE]
         wrong = [each for each in near if not each.supported]
         sure = detection.score >= _SURE
-        certain = any(_shared(detection.square, each.seen.square) > _SURELY_SAME for each in near)
+        certain = any(_is_same(detection.square, each.seen.square) for each in near)
         if (near and not sure) or (certain and not wrong) or (not near and len(followed) >= self._most):
             return
         seen = self._estimator.look(picture, detection.square)
@@ -244,9 +262,23 @@ def _regions(width: int, height: int, parts: bool) -> list[Square]:
     return regions
 
 
+def _moved(square: Square, motion: np.ndarray) -> Square:
+    return dataclasses.replace(square, x=square.x + float(motion[0]), y=square.y + float(motion[1]))
+
+
+def _around(square: Square) -> Square:
+    return Square(square.x, square.y, _AROUND * square.side)
+
+
 def _agrees(detected: Square, followed: Square) -> bool:
     turned = (detected.angle - followed.angle + math.pi) % (2 * math.pi) - math.pi
     return _shared(detected, followed) > _AGREES and abs(turned) < _TURNED
+
+
+def _is_same(one: Square, other: Square) -> bool:
+    """Whether two squares are around the same person."""
+    near = math.hypot(one.x - other.x, one.y - other.y) < _SAME_MIDDLE * max(one.side, other.side)
+    return near or _shared(one, other) > _SURELY_SAME
 
 
 def _shared(one: Square, other: Square) -> float:
