@@ -201,6 +201,7 @@ def test_python_blocks_are_files_that_tests_run():
     tested = {
         "classify.py",
         "classify_folder.py",
+        "watch_poses.py",
         "own_data.py",
         "my_run.py",
         "my_records.py",

@@ -61,6 +61,8 @@ function draw() {
 
 function resize() {
   const [wide, high] = data.extent, ratio = window.devicePixelRatio || 1;
+  const most = (0.6 * window.innerHeight * wide) / high; // a tall picture leaves room for the controls
+  canvas.style.width = `${Math.min(canvas.parentElement.clientWidth - 28, most)}px`;
   canvas.width = Math.round(canvas.clientWidth * ratio) || 300;
   canvas.height = Math.round((canvas.width * high) / wide);
   draw();
