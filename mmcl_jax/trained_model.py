@@ -157,6 +157,10 @@ class TrainedModel:
             return self._predict_list([skeleton], None if names is None else [names])[0]
         return self._predict_list(skeleton, names)
 
+    def warm_up(self, frames: int) -> None:
+        """Compiles what a clip of one body and so many frames needs, so that its prediction does not wait for it."""
+        self.predict(np.full((frames, *self.description.info.joint_shape), 0.5, np.float32), "a made-up clip")
+
     def logits(self, clips: Iterable[np.ndarray], names: Sequence[str] | None = None) -> np.ndarray:
         """The logits of a list of clips: float32 `[N, K]`. Arguments and errors are those of `predict`."""
         predictions = self._predict_list(clips, names)

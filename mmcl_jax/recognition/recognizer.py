@@ -140,6 +140,11 @@ class Recognizer:
         self._people: dict[int, _Followed] = {}
         self._patience = round(_PATIENCE * frame_rate) if live else None
 
+    def warm_up(self) -> None:
+        """Compiles what a window of one person needs."""
+        for model in self._models.models:
+            model.warm_up(self._window)
+
     def add(self, frame: FramePoses) -> list[Event]:
         """The windows that are complete with this frame, and the sums of those who left long ago."""
         due = []

@@ -1,7 +1,9 @@
 """Watching: from a video, a camera or poses to events, one after the other, as soon as each is known."""
 
+import contextlib
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mmcl_jax.data.layouts import LAYOUTS
@@ -84,6 +86,8 @@ def watch_video(
         frames = estimator.track(estimator.stages.each("wait", video.frames()), float(video.frame_rate))
     else:
         frames = frame_poses(video, estimator)
+    # The models compile while the first window's frames are looked at. What goes wrong there goes wrong again below.
+    threading.Thread(target=_quietly(recognizer.warm_up), name="warm up", daemon=True).start()
     for frame in frames:
         with estimator.stages("action"):
             events = recognizer.add(frame)
@@ -91,6 +95,14 @@ def watch_video(
             see(frame, events)
         yield from events
     yield from recognizer.finish()
+
+
+def _quietly(action: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            action()
+
+    return run
 
 
 def recognize_poses(poses: Poses, models: Models, options: WindowOptions) -> Iterator[Event]:
