@@ -37,7 +37,7 @@ from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
 from mmcl_jax import checkpoints
-from mmcl_jax.config import get_config
+from mmcl_jax.config import Config, get_config
 from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.evaluate import Evaluation, Evaluator
@@ -46,7 +46,7 @@ from mmcl_jax.models.mmcl import FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_config
 from mmcl_jax.runtime import backend, sharding
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
-from mmcl_jax.task import find_text_set, text_statistics
+from mmcl_jax.task import find_text_set, text_statistics, training_rows
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -291,7 +291,7 @@ def find_refinement(
             raise ZeroShotError(
                 "the FRM was trained on text standardized over its training clips; set --source to their records"
             )
-        rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
+        rows = training_rows(Config.of(config), source.records)
         trained = find_text_set(source.records, config.data.text)
         statistics = text_statistics(source.records, rows, trained)
     return Refinement(params["refinement"], text_set, statistics)

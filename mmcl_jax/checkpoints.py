@@ -3,6 +3,9 @@
 `skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`:
 step, optimizer state and the epoch's running totals. A checkpoint appears whole or not at all.
 
+Of a run with a moving average of its weights, `skeleton` holds the average, and `training` also the backbone's own
+variables, `own`. Of a run that keeps its best epoch, `training` also holds what the best was, `best`.
+
 `digests` holds the SHA-256 of each item's arrays. What is restored must have the same, bit for bit: neither Orbax nor
 the array files notice most changed bits. A damaged checkpoint gives way to the one before it, and the log says so.
 """
@@ -274,7 +277,13 @@ def folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
 
 def _split(state: Any) -> dict[str, dict]:
     training = {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
-    return {**_split_variables(state.params, state.batch_stats, state.step), "training": training}
+    if state.best is not None:
+        training["best"] = state.best
+    items = _split_variables(state.params, state.batch_stats, state.step)
+    if state.average is not None:
+        training["own"] = items["skeleton"]
+        items["skeleton"] = state.average
+    return {**items, "training": training}
 
 
 def _split_variables(params: dict, batch_stats: dict, step: Any) -> dict[str, dict]:
@@ -293,9 +302,13 @@ def _join_variables(items: dict[str, dict]) -> dict:
 
 
 def _join(state: Any, items: dict[str, dict]) -> Any:
-    training = items["training"]
+    training, average = items["training"], None
+    if "own" in training:
+        average, items = items["skeleton"], {**items, "skeleton": training["own"]}
     return state.replace(
         **_join_variables(items),
+        average=average,
+        best=training.get("best"),
         step=training["step"],
         opt_state=training["opt_state"],
         totals=training["totals"],

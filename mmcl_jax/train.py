@@ -32,6 +32,7 @@ from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
+from mmcl_jax.pretrained import announce, start_from
 from mmcl_jax.run_log import RunLog
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.errors import MMCLError
@@ -130,7 +131,7 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
 def restore_or_create_state(run: Run) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
     if run.manager.latest_step() is None:
-        return sharding.replicate(create_state(run.task), run.mesh)
+        return sharding.replicate(create_state(run.task, run.workdir), run.mesh)
     everywhere = sharding.replicated(run.mesh)
     shapes = jax.eval_shape(
         functools.partial(steps.random_state, run.task.recipe, run.config.seed, run.task.input_shapes())
@@ -139,20 +140,36 @@ def restore_or_create_state(run: Run) -> TrainState:
     return checkpoints.restore_latest(run.manager, template)
 
 
-def create_state(task: TrainingTask) -> TrainState:
-    """Initial state from the config's seed; the image encoder starts from its weights file if one is given."""
+def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:
+    """Initial state from the config's seed.
+
+    The image encoder starts from its weights file if one is given; the rest from the model in `init_from`, where it
+    fits, which is logged and, with a `workdir`, written into it.
+    """
     state = steps.draw_state(task.recipe, task.config.seed, task.input_shapes())
-    if task.recipe.model.image_encoder is None or not task.config.model.image_encoder_weights:
+    params, batch_stats = state.params, state.batch_stats
+    if task.config.init_from:
+        variables, report = start_from(pathlib.Path(task.config.init_from), task, state_variables(state))
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        announce(report, workdir)
+    if task.recipe.model.image_encoder is not None and task.config.model.image_encoder_weights:
+        pretrained = pretrained_variables(task.config)
+        params = {**params, "image_encoder": pretrained["params"]}
+        batch_stats = {**batch_stats, "image_encoder": pretrained["batch_stats"]}
+    if params is state.params:
         return state
-    pretrained = pretrained_variables(task.config)
-    return state.replace(
-        params={**state.params, "image_encoder": pretrained["params"]},
-        batch_stats={**state.batch_stats, "image_encoder": pretrained["batch_stats"]},
-    )
+    return steps.start_state(task.recipe, params, batch_stats)
+
+
+def state_variables(state: TrainState) -> dict:
+    """The variables of `MMCL`."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def backbone_variables(state: TrainState) -> dict:
-    """The skeleton model's variables, all that inference needs."""
+    """The skeleton model's variables, all that inference needs: their moving average, if there is one."""
+    if state.average is not None:
+        return state.average
     return {
         "params": state.params[BACKBONE],
         "batch_stats": state.batch_stats[BACKBONE],
