@@ -120,20 +120,27 @@ def skeleton_shapes(workdir: pathlib.Path) -> dict:
         raise _unreadable(folder_of(manager, steps[0]), ValueError("its metadata cannot be read"))
 
 
-def save_variables(workdir: pathlib.Path, variables: dict) -> None:
-    """Writes weights imported from elsewhere, as step 0: they can be evaluated, but training cannot continue.
+def latest_step(workdir: pathlib.Path) -> int | None:
+    """The step of the newest checkpoint, which may be damaged; None: there is none."""
+    steps = [int(path.name) for path in folder(workdir).glob("*") if path.name.isdigit()]
+    return max(steps, default=None)
+
+
+def save_variables(workdir: pathlib.Path, variables: dict, step: int = 0) -> None:
+    """Writes weights by themselves: they can be evaluated and fine-tuned, but their training cannot continue.
 
     Args:
       workdir: the folder to write into.
       variables: of `MMCL`: `params` and `batch_stats`, each with `BACKBONE` and perhaps FAM and FRM.
+      step: training steps behind them; 0: they come from elsewhere.
 
     Raises:
       CheckpointError: they could not be written.
     """
     manager = open_manager(workdir)
-    items = _split_variables(variables["params"], variables["batch_stats"], np.zeros((), np.int32))
+    items = _split_variables(variables["params"], variables["batch_stats"], np.asarray(step, np.int32))
     try:
-        manager.save(0, args=_to_save(items))
+        manager.save(step, args=_to_save(items))
     except Exception as error:
         raise _explained(manager, error) from error
     finish(manager)

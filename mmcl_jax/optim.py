@@ -67,10 +67,10 @@ def scaled_part(
       belongs: function of a parameter's path and of all parameters: whether it is in the part.
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def scale(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    def scale(updates: Any, params: Any) -> Any:
+        def scaled(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
             return leaf * factor if belongs(tuple(key.key for key in path), params) else leaf
 
-        return jax.tree_util.tree_map_with_path(scale, updates), state
+        return jax.tree_util.tree_map_with_path(scaled, updates)
 
-    return optax.chain(optimizer, optax.GradientTransformation(lambda _params: optax.EmptyState(), update))
+    return optax.chain(optimizer, optax.stateless(scale))

@@ -205,7 +205,7 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
         terms = loss_terms(outputs, labels, recipe.loss, recipe.model.backbone.classification_loss)
         if share is not None:
             others = loss_terms(outputs, _partners(labels), recipe.loss, recipe.model.backbone.classification_loss)
-            terms = jax.tree.map(lambda own, other: share * own + (1 - share) * other, terms, others)
+            terms = {name: share * term + (1 - share) * others[name] for name, term in terms.items()}
         return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
 
     gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
