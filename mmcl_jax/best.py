@@ -11,7 +11,7 @@ import shutil
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from mmcl_jax import checkpoints
@@ -22,13 +22,13 @@ from mmcl_jax.runtime.files import write_whole
 FOLDER = "best"
 _UNFINISHED, _REPLACED = ".best.unfinished", ".best.replaced"
 
-Best = dict[str, jax.Array]  # of `TrainState`
+Best = dict[str, Any]  # of `TrainState`
 
 
 def improved(best: Best, top1: float, epoch: int) -> Best | None:
     """The best epoch after `epoch` with that validation top-1; None: it is not better than the best before it."""
-    now = jnp.float32(top1)
-    return {"top1": now, "epoch": jnp.int32(epoch)} if now > best["top1"] else None
+    now = np.float32(top1)
+    return {"top1": now, "epoch": np.int32(epoch)} if now > np.asarray(best["top1"]) else None
 
 
 def is_exhausted(best: Best | None, epoch: int, patience: int) -> bool:
