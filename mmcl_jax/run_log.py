@@ -25,7 +25,7 @@ from absl import logging
 import mmcl_jax
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
-from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.files import whole_file, write_whole
 from mmcl_jax.runtime.version import commit
 
@@ -209,14 +209,20 @@ class RunLog:
         path = self._workdir / "wandb_run.txt"
         if not path.exists():
             write_whole(path, f"{self._workdir.absolute().name}-{uuid.uuid4().hex[:8]}\n")
-        self._wandb = wandb.init(
-            project=config["wandb_project"],
-            id=path.read_text().strip(),
-            name=self._workdir.absolute().name,
-            dir=str(self._workdir),
-            config=config,
-            resume="allow",
-        )
+        try:
+            self._wandb = wandb.init(
+                project=config["wandb_project"],
+                id=path.read_text().strip(),
+                name=self._workdir.absolute().name,
+                dir=str(self._workdir),
+                config=config,
+                resume="allow",
+            )
+        except wandb.Error as error:
+            raise ConfigError(
+                f"wandb_project {config['wandb_project']!r}: Weights & Biases cannot be used ({error}). Log in with "
+                "`wandb login`, or log to the workdir only with WANDB_MODE=offline"
+            ) from error
 
     def _note_start(self, step: int) -> None:
         """Adds this start to version.json: several versions may have contributed to a resumed run."""
