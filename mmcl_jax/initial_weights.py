@@ -10,7 +10,7 @@ It works on trees of arrays; where the source comes from (a run, an import, a bu
 * Joints: where the layouts differ, `layouts.joint_mapping` says which joints of the source a joint follows from. A
   joint that is the same in both keeps its values; one that is computed from several gets their average, with the sizes
   of the rule's weights. So a mapping between layouts of the same joints is exact, and any other is an approximation.
-* Bodies: the input's batch norm, `data_bn`, has statistics for each body of a clip; see `fit_bodies`.
+* Bodies: the input's batch norm, `data_bn`, has statistics for each body of a clip; see `models.bodies`.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmcl_jax.data.layouts import Layout, LayoutError, joint_mapping
 from mmcl_jax.models import classifier_of
+from mmcl_jax.models.bodies import fit_array
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import MMCLError
 
@@ -53,6 +54,7 @@ class Source:
       step: training steps behind the weights.
       adjacency: the topologies that its graph convolutions started from, `[V, V]` or as many as the convolutions have,
         `[..., V, V]`; None: unknown.
+      config: of its run, as `config.json` stores it; None: unknown.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Source:
     bodies: int | None = None
     step: int = 0
     adjacency: np.ndarray | None = None
+    config: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass
@@ -106,40 +109,6 @@ class Report:
         if self.unused:
             lines.append(f"not used: {_shorten(_modules(self.unused))}, which this model does not have")
         return lines + self.notes
-
-
-def fit_bodies(variables: Mapping, bodies: int, trained: int) -> dict:
-    """A backbone's variables for clips of another number of bodies.
-
-    Only the statistics of `data_bn` belong to a body. With fewer bodies, those of the first ones are kept; further
-    bodies get the first one's. So a body's features stay what they were. The pooled features are the mean over the
-    bodies: a model of two bodies that classifies a clip of one person has learned from the mean with an absent body,
-    and gives the scores it has learned to give if the clip is padded with an absent body instead.
-
-    Args:
-      variables: `params` and `batch_stats` of a backbone, arrays. Without a `data_bn` they are returned as they are.
-      bodies: M of the clips that will be classified.
-      trained: M of the clips that the model was trained on.
-
-    Raises: InitialWeightsError if `data_bn` is not that of `trained` bodies.
-    """
-    if bodies == trained:
-        return dict(variables)
-    fitted: dict[str, Any] = {}
-    for kind, tree in variables.items():
-        fitted[kind] = dict(tree)
-        if INPUT_NORM in tree:
-            fitted[kind][INPUT_NORM] = {
-                name: _of_bodies(np.asarray(leaf), bodies, trained) for name, leaf in tree[INPUT_NORM].items()
-            }
-    return fitted
-
-
-def _of_bodies(leaf: np.ndarray, bodies: int, trained: int) -> np.ndarray:
-    if trained < 1 or leaf.size % trained:
-        raise InitialWeightsError(f"{INPUT_NORM} has {leaf.size} values, which are not those of {trained} bodies")
-    per_body = leaf.reshape(trained, -1)
-    return per_body[[body if body < trained else 0 for body in range(bodies)]].reshape(-1)
 
 
 def fit(
@@ -334,7 +303,7 @@ class _JointMap:
             return None, f"{value.size} values for each body, joint and channel do not fit"
         how = ""
         if trained != bodies:
-            value = _of_bodies(value, bodies, trained)
+            value = np.asarray(fit_array(value, bodies, trained))
             kept = "those of the first are kept" if bodies < trained else "further bodies get the first one's"
             how = f"statistics of {trained} bodies there, {bodies} here: {kept}"
         if self.places is None:

@@ -1,6 +1,5 @@
 """Where `init_from` finds a trained model, and what a run takes of it."""
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -9,14 +8,15 @@ import jax
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints
+from mmcl_jax import bundle, checkpoints
 from mmcl_jax.config import Config, ModelConfig
 from mmcl_jax.data.layouts import Layout
-from mmcl_jax.data.records import Records, RecordsError
+from mmcl_jax.data.records import RecordsError
+from mmcl_jax.description import read_description
 from mmcl_jax.initial_weights import Report, Source, fit
 from mmcl_jax.models import BACKBONES, classifier_of
 from mmcl_jax.models.mmcl import BACKBONE
-from mmcl_jax.run_log import IMPORTED, read_workdir_config
+from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_config
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import write_whole
 from mmcl_jax.task import TrainingTask
@@ -29,50 +29,64 @@ _MEANING = (
 REPORT = "initial_weights.json"  # in the workdir: what a run took of the model that it started from
 
 
-def read_source(path: pathlib.Path) -> Source:
-    """The trained model in a workdir of a run or of an import.
+def read_source(path: str | pathlib.Path) -> Source:
+    """The trained model in a workdir of a run or of an import, or in a bundle (`bundle.locate`).
 
-    Joints and classes are those of the records that the run's config names; unknown if these cannot be read any more.
+    Joints and classes are unknown if nothing describes them: of an import that was not told, and of a run older than
+    `model.json` whose records cannot be read any more.
 
-    Raises: CheckpointError, WorkdirError.
+    Raises: BundleError, CheckpointError, DescriptionError, WorkdirError.
     """
-    step, variables = checkpoints.read_variables(path)
-    if (path / IMPORTED).exists():
-        described = read_workdir_config(path / IMPORTED)
-        model, sizes = described["model"], described["sizes"]
-        return Source(
-            str(path), variables, model["backbone"], model["base_channels"], bodies=sizes["bodies"], step=step
-        )
-    stored = read_workdir_config(path / "config.json")
-    model = _stored_model(stored)
-    layout = class_names = adjacency = bodies = None
-    try:
-        records = Records(stored["data"]["records"])
-        layout, bodies = records.info.skeleton_layout, records.max_bodies
-        class_names = records.class_names(stored["data"]["protocol"])
-        adjacency = _adjacency(model, layout)
-    except RecordsError as error:
-        logging.warning("%s: its records cannot be read (%s); its joints and classes are unknown", path, error)
+    folder = bundle.locate(path)
+    if bundle.is_bundle(folder):
+        description, variables, step = bundle.read_all(folder)
+    else:
+        step, variables = checkpoints.read_variables(folder)
+        try:
+            description = read_description(folder)
+        except (RecordsError, WorkdirError) as error:
+            logging.warning("the joints and classes of %s are unknown: %s", path, error)
+            return _unnamed(folder, variables, step)
+    config, layout = description.config, description.info.skeleton_layout
     return Source(
-        str(path), variables, model.backbone, model.base_channels, layout, class_names, bodies, step, adjacency
+        name=str(path),
+        variables=variables,
+        backbone=config.model.backbone,
+        base_channels=config.model.base_channels,
+        layout=layout,
+        class_names=description.class_names,
+        bodies=description.bodies,
+        step=step,
+        adjacency=_adjacency(config.model, layout),
+        config=config.to_json(),
     )
 
 
-def _stored_model(stored: dict[str, Any]) -> ModelConfig:
-    known = {field.name for field in dataclasses.fields(ModelConfig)}
-    return ModelConfig(**{key: value for key, value in stored["model"].items() if key in known})
+def _unnamed(folder: pathlib.Path, variables: dict, step: int) -> Source:
+    """A model of which only the config, or the sizes that an import found, are known. Raises: WorkdirError."""
+    imported = folder / IMPORTED
+    stored = read_workdir_config(imported if imported.exists() else folder / "config.json")
+    return Source(
+        name=str(folder),
+        variables=variables,
+        backbone=stored["model"]["backbone"],
+        base_channels=stored["model"]["base_channels"],
+        bodies=stored.get("sizes", {}).get("bodies"),
+        step=step,
+        config=None if imported.exists() else stored,
+    )
 
 
-def start_from(path: pathlib.Path, task: TrainingTask, initial: Any) -> tuple[dict, Report]:
+def start_from(path: str | pathlib.Path, task: TrainingTask, initial: Any) -> tuple[dict, Report]:
     """The variables that a run starts from: those of the model in `path` where they fit, else the `initial` ones.
 
     Args:
-      path: a folder that `read_source` reads.
+      path: what `read_source` reads.
       task: the run.
       initial: its variables of `MMCL` as they were drawn: `params` and `batch_stats`.
 
     Raises:
-      CheckpointError, WorkdirError: the folder cannot be read.
+      BundleError, CheckpointError, DescriptionError, WorkdirError: the folder cannot be read.
       ConfigError: its backbone is another one, or too little of it fits for `freeze`.
       InitialWeightsError: nothing of it fits.
     """
@@ -95,17 +109,15 @@ def start_from(path: pathlib.Path, task: TrainingTask, initial: Any) -> tuple[di
         adjacency=_adjacency(config.model, layout),
         skip=("image_encoder",) if config.model.image_encoder_weights else (),
     )
-    report.notes.extend(_differences(path, config))
+    report.notes.extend(_differences(source, config))
     if config.freeze == "backbone":
         _check_frozen(report, source)
     return variables, report
 
 
-def _differences(path: pathlib.Path, config: Config) -> list[str]:
+def _differences(source: Source, config: Config) -> list[str]:
     """What the model was trained on that the shapes of its arrays do not show."""
-    if not (path / "config.json").exists():
-        return []
-    theirs, ours = read_workdir_config(path / "config.json"), config.to_json()
+    theirs, ours = source.config or {}, config.to_json()
     return [
         f"{part}.{key} was {theirs[part][key]!r} there, is {ours[part][key]!r} here"
         for part, key in _MEANING

@@ -137,7 +137,8 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     check_room(task, evaluator.rows, mesh)
     log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
     if jax.process_index() == 0:
-        write_description(workdir, describe(task.config, task.skeleton.records))
+        described = describe(task.config, task.skeleton.records)
+        write_description(workdir, dataclasses.replace(described, training_clips=len(task.rows)))
     best.recover(workdir)
     return Run(task, mesh, evaluator, log, checkpoints.open_manager(workdir), workdir, began)
 
@@ -174,7 +175,7 @@ def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> Tra
     state = steps.draw_state(task.recipe, task.config.seed, task.input_shapes())
     params, batch_stats = state.params, state.batch_stats
     if task.config.init_from:
-        variables, report = start_from(pathlib.Path(task.config.init_from), task, state_variables(state))
+        variables, report = start_from(task.config.init_from, task, state_variables(state))
         params, batch_stats = variables["params"], variables["batch_stats"]
         announce(report, workdir)
     if task.recipe.model.image_encoder is not None and task.config.model.image_encoder_weights:

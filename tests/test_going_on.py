@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import best, steps, train
+from mmcl_jax import best, bundle, checkpoints, steps, train
+from mmcl_jax.description import read_description
+from mmcl_jax.pretrained import read_source
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.errors import ConfigError
@@ -99,7 +101,16 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
     with pytest.raises(ConfigError, match=r"base_channels is 4 there, 8 here; set --config\.model\.base_channels=4"):
         train.start_from(source, other, {})
 
+    # A bundle of it is the same source.
+    described, (step, variables) = read_description(source), checkpoints.read_variables(source)
+    bundle.write_bundle(tmp_path / "bundle", described, variables, bundle.Provenance(step=step))
+    packed = read_source(tmp_path / "bundle")
+    assert (packed.step, packed.bodies, packed.class_names) == (6, described.bodies, described.class_names)
+    assert packed.layout == described.info.skeleton_layout
+    assert jax.tree.all(jax.tree.map(np.array_equal, packed.variables, variables))
+
     # Records that cannot be read any more: joints and classes are taken to be the same.
+    (source / "model.json").unlink()
     stored = json.loads((source / "config.json").read_text())
     stored["data"]["records"] = str(tmp_path / "gone")
     (source / "config.json").write_text(json.dumps(stored))

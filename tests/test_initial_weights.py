@@ -10,7 +10,7 @@ import pytest
 
 from mmcl_jax.config import ModelConfig
 from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping
-from mmcl_jax.initial_weights import InitialWeightsError, Source, fit, fit_bodies
+from mmcl_jax.initial_weights import InitialWeightsError, Source, fit
 from mmcl_jax.models import BACKBONES
 from mmcl_jax.runtime.backend import HASTY
 
@@ -176,18 +176,6 @@ def test_bodies_are_kept_or_repeated():
     np.testing.assert_array_equal(
         mapped["batch_stats"]["backbone"]["data_bn"]["var"].reshape(20, 3), stored[:60].reshape(20, 3)[order]
     )
-
-
-def test_fit_bodies_changes_the_input_norm_only():
-    layout = LAYOUTS["nw_ucla"]
-    variables = {kind: tree["backbone"] for kind, tree in source_of("ctrgcn", layout, bodies=2).variables.items()}
-    assert same(fit_bodies(variables, 2, trained=2), variables)
-    three = fit_bodies(variables, 3, trained=2)
-    bias = variables["params"]["data_bn"]["bias"]
-    np.testing.assert_array_equal(three["params"]["data_bn"]["bias"], np.concatenate([bias, bias[:60]]))
-    assert same(fit_bodies(three, 2, trained=3), variables)
-    with pytest.raises(InitialWeightsError, match="120 values, which are not those of 7 bodies"):
-        fit_bodies(variables, 1, trained=7)
 
 
 def test_an_unnamed_layout_is_taken_to_be_the_models_and_that_is_said():
