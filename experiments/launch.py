@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from experiments.scores import read_scores
 from mmcl_jax import config_files
-from mmcl_jax.run_log import check_training
+from mmcl_jax.run_log import EARLY_STOP, check_training
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.signals import StopSignal
 
@@ -71,9 +71,12 @@ class Run:
         return int(rows[-1]["epoch"]) if rows else 0
 
     def is_finished(self) -> bool:
-        """Whether the last epoch and its scores are present. Raises: as `epochs_done`, and ScoresError."""
-        scores = self.workdir / "scores_test.npz"
-        if self.epochs_done() != self.read_config().num_epochs or not scores.exists():
+        """Whether the last epoch, or an earlier one at which it stopped, and its scores are present.
+
+        Raises: as `epochs_done`, and ScoresError.
+        """
+        scores, ended = self.workdir / "scores_test.npz", (self.workdir / EARLY_STOP).exists()
+        if (self.epochs_done() != self.read_config().num_epochs and not ended) or not scores.exists():
             return False
         return read_scores(scores).step == int(_epochs(self.workdir)[-1]["step"])
 

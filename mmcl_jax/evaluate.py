@@ -308,16 +308,16 @@ def write_scores(
         )
 
 
-def log_metrics(evaluation: Evaluation, part: str, *, step: int) -> None:
-    """Prints the metrics of a part. Of several processes the first does."""
+def log_metrics(evaluation: Evaluation, part: str, *, step: int, which: str = "the last, not the best") -> None:
+    """Prints the metrics of a part at a step, which is `which` of its run. Of several processes the first does."""
     metrics = evaluation.metrics
     if jax.process_index() == 0:
         logging.info(
-            "%s, %d clips, skeleton only, step %d (the last, not the best): top-1 %.2f %%, top-5 %.2f %%, "
-            "mean class %.2f %%, loss %.4f",
+            "%s, %d clips, skeleton only, step %d (%s): top-1 %.2f %%, top-5 %.2f %%, mean class %.2f %%, loss %.4f",
             part,
             metrics.clips,
             step,
+            which,
             100 * metrics.top1,
             100 * metrics.top5,
             100 * metrics.mean_class,

@@ -22,6 +22,8 @@ class _State(struct.PyTreeNode):
     batch_stats: dict
     opt_state: tuple
     totals: dict
+    average: dict | None = None
+    best: dict | None = None
 
 
 def _state(step: int, width: int = 5, auxiliary: bool = True) -> _State:

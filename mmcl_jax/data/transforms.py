@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmcl_jax.data.augmentations import NO_AUGMENTATION, AugmentationOptions, augment, mirrored_joints
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.runtime.errors import ConfigError
 
@@ -39,6 +40,7 @@ class TransformOptions:
       centre: subtract the layout's center joint in the first frame ('view_normalised' always does).
       absent_body: what replaces the second body of a one-person clip: 'zeros', or 'copy' (of the first body).
       stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
+      augmentation: of training clips, in addition to the recipe's; none by default.
 
     Raises: ConfigError for an unknown value, or a number outside its range.
     """
@@ -51,6 +53,7 @@ class TransformOptions:
     centre: bool
     absent_body: str
     stream: str
+    augmentation: AugmentationOptions = NO_AUGMENTATION
 
     def __post_init__(self):
         for name, value, known in (
@@ -82,7 +85,7 @@ def make_transform(
     The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
     are coordinates, 2 (x, y) or 3.
 
-    Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D.
+    Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D, or to mirror a layout without sides.
     """
     if options.sampling == "view_normalised" and coordinates != 3:
         raise ConfigError(
@@ -90,6 +93,9 @@ def make_transform(
             "coordinates; use 'crop_resize'"
         )
     parents = layout.parents
+    augmentation = options.augmentation
+    augments = train and augmentation.any
+    mirrored = mirrored_joints(layout) if augments and augmentation.flip else None
 
     def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
         clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for storing clips, not for sums
@@ -97,6 +103,9 @@ def make_transform(
             clip = copy_first_body(clip, bodies)
         if options.centre or options.sampling == "view_normalised":
             clip = subtract_joint(clip, layout.centre, frames, bodies, options.absent_body, coordinates)
+        if augments:
+            real = jnp.int32(clip.shape[0]) if options.absent_body == "copy" else bodies
+            clip = augment(clip, frames, real, key, augmentation, mirrored, coordinates)
         if options.sampling == "crop_resize":
             clip = _crop_resize_recipe(clip, frames, key, options, coordinates, train)
         else:

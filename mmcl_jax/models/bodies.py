@@ -19,12 +19,17 @@ def fit_bodies(variables: Mapping, bodies: int, trained: int) -> dict:
       trained: M of the clips that the variables were trained on; the arrays of `data_bn` are `[trained * V * C]`.
     """
 
-    def fit(array: Any) -> jax.Array:
-        by_body = jnp.asarray(array).reshape(trained, -1)
-        kept = by_body[: min(bodies, trained)]
-        return jnp.concatenate([kept, jnp.repeat(by_body[:1], bodies - len(kept), axis=0)]).reshape(-1)
-
     return {
-        kind: {name: jax.tree.map(fit, tree) if name == "data_bn" else tree for name, tree in part.items()}
+        kind: {
+            name: jax.tree.map(lambda array: fit_array(array, bodies, trained), tree) if name == "data_bn" else tree
+            for name, tree in part.items()
+        }
         for kind, part in variables.items()
     }
+
+
+def fit_array(array: Any, bodies: int, trained: int) -> jax.Array:
+    """An array of `data_bn`, `[trained * V * C]` -> `[bodies * V * C]`; see `fit_bodies`."""
+    by_body = jnp.asarray(array).reshape(trained, -1)
+    kept = by_body[: min(bodies, trained)]
+    return jnp.concatenate([kept, jnp.repeat(by_body[:1], bodies - len(kept), axis=0)]).reshape(-1)
