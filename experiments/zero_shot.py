@@ -34,13 +34,8 @@ from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-<<<<<<< HEAD
 from mmcl_jax import bundle, checkpoints
 from mmcl_jax.config import Config
-=======
-from mmcl_jax import checkpoints
-from mmcl_jax.config import Config, get_config
->>>>>>> tune
 from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
 from mmcl_jax.description import Description, count_bodies, describe
@@ -50,15 +45,8 @@ from mmcl_jax.models.mmcl import BACKBONE, FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_config
 from mmcl_jax.runtime import backend
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
-<<<<<<< HEAD
-from mmcl_jax.task import find_text_set, text_statistics
-from mmcl_jax.trained_model import TrainedModel, load_model
-=======
 from mmcl_jax.task import find_text_set, text_statistics, training_rows
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
->>>>>>> tune
+from mmcl_jax.trained_model import TrainedModel, load_model
 
 # (dataset of the model, dataset of the clips): action of the clips -> class of the model.
 LABELS = {
@@ -299,7 +287,7 @@ def find_refinement(
             raise ZeroShotError(
                 "the FRM was trained on text standardized over its training clips; set --source to their records"
             )
-        rows = training_rows(Config.of(config), source.records)
+        rows = training_rows(config, source.records)
         trained = find_text_set(source.records, config.data.text)
         statistics = text_statistics(source.records, rows, trained)
     return Refinement(params["refinement"], text_set, statistics)

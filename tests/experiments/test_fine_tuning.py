@@ -33,5 +33,5 @@ def test_the_table_has_mean_deviation_and_the_difference_of_pairs():
 
 def test_an_unknown_option_is_refused():
     known = ["--source=configs/demo.py", "--target=configs/demo.py", "--workdir=W"]
-    with pytest.raises(SystemExit, match="'--sources.seed=1' is not an option"):
+    with pytest.raises(SystemExit, match=r"'--sources\.seed=1' is not an option"):
         fine_tuning.main([*known, "--sources.seed=1"])
