@@ -310,7 +310,7 @@ def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
 
 
 def read_workdir_json(path: pathlib.Path) -> Any:
-    """Contents of a JSON file of a workdir, whatever they are. Raises: WorkdirError."""
+    """Contents of a JSON file of a workdir, unchecked. Raises: WorkdirError."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
