@@ -109,7 +109,7 @@ def _filled(track: Track, most: int) -> tuple[Track, int, int, int]:
     num_joints = 0
     for joint in range(values.shape[1]):
         num_joints += _fill_joint(frames, values[:, joint], confidence[:, joint], most, original, middles)
-    joints, world = np.split(values, [track.joints.shape[2]], axis=2)
+    joints, world = values[..., : track.joints.shape[2]], values[..., track.joints.shape[2] :]
     filled = Track(track.person, frames, joints, confidence, None if track.world is None else world)
     return filled, len(frames) - len(track.frames), num_joints, left
 
