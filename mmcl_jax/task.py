@@ -14,7 +14,7 @@ from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline, resident
 from mmcl_jax.data.input_pipeline import Batches, Fields, ReadOptions, steps_per_epoch
 from mmcl_jax.data.records import Records, RecordsError, RecordsView
-from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
+from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform, output_channels
 from mmcl_jax.models import BACKBONES, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.losses import CONTRASTIVE
@@ -42,8 +42,9 @@ class SkeletonTask:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        records = self.records
-        return records.max_bodies, self.config.data.window, records.num_joints, records.num_channels
+        records, options = self.records, transform_options(self.config)
+        channels = output_channels(options, records.num_channels, records.info.num_coordinates)
+        return records.max_bodies, options.window, records.num_joints, channels
 
     def init(self, key: jax.Array) -> dict:
         """Initial variables of the backbone (their shapes, under `jax.eval_shape`)."""
@@ -78,12 +79,15 @@ def build_skeleton_task(
     layout = records.info.skeleton_layout
     layout.center_of_mass(model.center_of_mass)  # raises if the layout has no such joint
     num_classes = len(records.class_names(data.protocol))
+    coordinates = records.info.num_coordinates
     return SkeletonTask(
         config=config,
         records=records,
-        backbone=BACKBONES[model.backbone](num_classes, layout, records.info.num_coordinates, model),
+        backbone=BACKBONES[model.backbone](
+            num_classes, layout, coordinates if data.camera.views == "none" else 2, model
+        ),
         transform=make_transform(
-            transform_options(config), layout, records.max_frames, train, coordinates=records.info.num_coordinates
+            transform_options(config), layout, records.max_frames, train, coordinates=coordinates
         ),
         num_classes=num_classes,
     )
@@ -108,6 +112,8 @@ def transform_options(config: Config) -> TransformOptions:
         centre=data.centre,
         absent_body=data.absent_body,
         stream=data.stream,
+        pace=data.pace,
+        camera=data.camera,
     )
 
 
