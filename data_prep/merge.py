@@ -1,10 +1,12 @@
 """Joins several records into one: joints on one layout, classes by name, one frame rate, subjects kept apart.
 
     python -m data_prep.merge --records DIR DIR ... --out DIR [--layout NAME] [--classes FILE.csv]
-        [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...] [--test_subjects DATASET:1,2 ...] [--overwrite]
+        [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...] [--at_least N]
+        [--test_subjects DATASET:1,2 ...] [--joint_rules RULES] [--overwrite]
 
 `--layout` is the layout of the result, the first records' by default. Joints that a dataset lacks are computed from its
-others; the coordinates stay as they are, so all records need the same channels and units.
+others; `--joint_rules` gives your own rules, such as "nose = 0.7 head + 0.3 spine". The coordinates stay as they are, so
+all records need the same channels and units.
 
 Classes of the same name become one. With `--classes`, a CSV file with the header `dataset,class,joined`, each row gives
 a class of a dataset (empty: of every dataset that has it) its new name; an empty `joined` leaves the class out. Every
@@ -14,7 +16,8 @@ class needs a row then, so that none is joined or lost by accident. Labels follo
 
 Sensors see only a few square meters, so datasets show walking on the spot. `--travel` adds, for each such clip of a
 class of the result, a copy that moves ahead at a speed between two numbers, units of the coordinates per second (it
-needs `--rate`, and vertical y): as fast as its steps are wide, in the direction that the person faces, give or take.
+needs `--rate`, and vertical y), while its legs move, in the direction that the person faces, give or take. A class that
+is named twice gets two copies. With `--at_least`, clips of classes with fewer training clips are stored several times.
 
 Subjects are numbered on: the second records' subject 1 comes after the last of the first. The result has one protocol,
 `xsub`: subjects that are named by `--test_subjects` test, the others train. A clip's `setup` is the number of the
@@ -22,6 +25,7 @@ records that it comes from, its name begins with their dataset. Images and text 
 """
 
 import argparse
+import collections
 import csv
 import dataclasses
 import pathlib
@@ -152,16 +156,30 @@ def travelling(clip: np.ndarray, layout: Layout, speed: float, turn: float) -> n
 
 def read_clips(sources: Sequence[Source], travels: Sequence[Travel], layout: Layout) -> Iterator[records.Clip]:
     """The clips of all sources, in their order, and after a clip on the spot its copy that travels."""
-    by_label = {travel.label: travel for travel in travels}
     for clip in _joined(sources):
         yield clip
-        if (travel := by_label.get(clip.label)) is not None:
-            draws = np.random.default_rng(zlib.crc32(clip.name.encode()))  # the same in every run
+        draws = np.random.default_rng(zlib.crc32(clip.name.encode()))  # the same in every run
+        for number, travel in enumerate(travels, start=1):
+            if travel.label != clip.label:
+                continue
             speed, turn = draws.uniform(travel.speed, travel.fastest), draws.normal(scale=_SPREAD)
             moved = travelling(clip.skeleton.transpose(1, 0, 2, 3), layout, speed, turn)
             if moved is not None:
-                name, skeleton = f"{clip.name}_travelling", moved.transpose(1, 0, 2, 3)
+                name, skeleton = f"{clip.name}_travelling{number}", moved.transpose(1, 0, 2, 3)
                 yield dataclasses.replace(clip, name=name, skeleton=skeleton)
+
+
+def repeated(clips: Iterator[records.Clip], at_least: int, test: set[int]) -> Iterator[records.Clip]:
+    """The clips, and further copies of training clips until each of their classes has `at_least` or more."""
+    training: dict[int, list[records.Clip]] = collections.defaultdict(list)
+    for clip in clips:
+        yield clip
+        if clip.subject not in test:
+            training[clip.label].append(clip)
+    for found in training.values():
+        for number in range(len(found), at_least):
+            clip = found[number % len(found)]
+            yield dataclasses.replace(clip, name=f"{clip.name}_copy{number // len(found)}")
 
 
 def _joined(sources: Sequence[Source]) -> Iterator[records.Clip]:
@@ -234,7 +252,9 @@ def merge(
     rates: Sequence[float] = (),
     rate: float | None = None,
     travel: Sequence[str] = (),
+    at_least: int = 0,
     tested: Sequence[str] = (),
+    joint_rules: str = "",
     overwrite: bool = False,
 ) -> None:
     """Joins the records `roots` into `out`; see the module. Raises: PreparationError, RecordsError, LayoutError."""
@@ -253,7 +273,7 @@ def merge(
     sources = [
         Source(
             opened=source,
-            mapping=joint_mapping(source.info.skeleton_layout, joints),
+            mapping=joint_mapping(source.info.skeleton_layout, joints, joint_rules),
             labels=own,
             first_subject=first,
             speed=float(fps / rate) if rate is not None else 1.0,
@@ -276,8 +296,8 @@ def merge(
         protocols={"xsub": records.Protocol("subject", tuple(sorted(subjects - test)))},
     )
     total = sum(int(np.isin(source.opened.index["label"], list(source.labels)).sum()) for source in sources)
-    clips = read_clips(sources, travels, joints)
-    records.write_records(out, info, clips, total=None if travels else total, overwrite=overwrite)
+    clips = repeated(read_clips(sources, travels, joints), at_least, test)
+    records.write_records(out, info, clips, total=None if travels or at_least else total, overwrite=overwrite)
     for source in sources:
         print(f"{source.opened.info.dataset}: subject 1 is subject {source.first_subject + 1}")
     commands.print_counts(out, "xsub")
@@ -294,6 +314,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--travel", nargs="+", default=[], metavar="CLASS:LEAST,LARGEST", help="classes to make move on, and speeds"
     )
+    parser.add_argument("--at_least", type=int, default=0, metavar="N", help="training clips of each class")
+    parser.add_argument("--joint_rules", default="", metavar="RULES", help="rules for joints of the result")
     parser.add_argument("--test_subjects", nargs="+", default=[], metavar="DATASET:1,2", help="subjects that test")
     parsed = parser.parse_args(arguments)
     with plain_errors():
@@ -305,6 +327,8 @@ def main(arguments: list[str] | None = None) -> None:
             rates=parsed.rates,
             rate=parsed.rate,
             travel=parsed.travel,
+            at_least=parsed.at_least,
+            joint_rules=parsed.joint_rules,
             tested=parsed.test_subjects,
             overwrite=parsed.overwrite,
         )

@@ -37,7 +37,8 @@ class CameraOptions:
       distance: least and largest distance to the person, meters, for a trunk of half a meter.
       noise: size of a pose estimator's errors: 1 as measured, 0 none.
       occlusion: probability that a clip has hidden, swapped or missing joints.
-      follow: probability that the camera follows a person who moves.
+      moves: probability that the camera moves closer, away or past.
+      follow: probability that the camera turns after a person who moves.
       mirror: whether half of the clips are mirrored, left for right.
       test_yaw, test_pitch, test_distance: the camera of evaluation; yaw 0 sees what the sensor saw.
 
@@ -51,6 +52,7 @@ class CameraOptions:
     distance: tuple[float, float] = (2.0, 7.0)
     noise: float = 1.0
     occlusion: float = 0.5
+    moves: float = 0.4
     follow: float = 0.3
     mirror: bool = True
     test_yaw: float = 0.0
@@ -65,6 +67,7 @@ class CameraOptions:
             ("roll", self.roll, 0, 180),
             ("noise", self.noise, 0, 100),
             ("occlusion", self.occlusion, 0, 1),
+            ("moves", self.moves, 0, 1),
             ("follow", self.follow, 0, 1),
             ("test_pitch", self.test_pitch, -90, 90),
             ("test_distance", self.test_distance, _NEAREST, 1000),
@@ -159,18 +162,15 @@ def _steps_to_root(parents: np.ndarray, joint: int) -> int:
 def see(clip: jax.Array, body: Body, key: jax.Array, options: CameraOptions) -> jax.Array:
     """What a pose estimator sees of a 3-D clip `[M, T, V, 3]` through a random camera: `[M, T, V, 3]`.
 
-    The result is x, y in units of the body's size and a confidence; see `normalise_picture`.
+    The result is x and y in the picture and a confidence; see `normalise_picture`.
     """
-    keys = jax.random.split(key, 7)
+    keys = jax.random.split(key, 4)
     clip = metric(clip, body)
     if options.mirror:
         clip = jnp.where(jax.random.bernoulli(keys[0]), mirror(clip, body), clip)
     clip = other_proportions(clip, body, keys[1])
-    angles, distance, offset = _draw_camera(keys[2], options)
-    scene = turn(clip, body, *angles)
-    picture, depth = project(scene, body, distance, offset)
-    picture = _follow(picture, depth, body, keys[3], options)
-    picture, confidence = estimator_errors(picture, scene[..., 2], depth, body, keys[4:], options)
+    picture, depths, hips = _random_view(clip, body, keys[2], options)
+    picture, confidence = estimator_errors(picture, depths, hips, body, keys[3], options)
     return jnp.concatenate([picture, confidence[..., None]], axis=-1)
 
 
@@ -210,16 +210,26 @@ def other_proportions(clip: jax.Array, body: Body, key: jax.Array) -> jax.Array:
     return changed + (middle(clip, body.hips) - middle(changed, body.hips))[:, :, None]
 
 
-def _draw_camera(key: jax.Array, options: CameraOptions):
-    keys = jax.random.split(key, 5)
-    uniform = jax.random.uniform
-    yaw = uniform(keys[0], minval=-options.yaw, maxval=options.yaw)
-    pitch = uniform(keys[1], minval=options.pitch[0], maxval=options.pitch[1])
-    roll = uniform(keys[2], minval=-options.roll, maxval=options.roll)
-    near, far = options.distance
-    distance = jnp.exp(uniform(keys[3], minval=np.log(near), maxval=np.log(far)))
-    offset = uniform(keys[4], (2,), minval=-0.35, maxval=0.35)  # tangents: the person is seldom in the middle
-    return (jnp.deg2rad(yaw), jnp.deg2rad(pitch), jnp.deg2rad(roll)), distance, offset
+def _random_view(clip: jax.Array, body: Body, key: jax.Array, options: CameraOptions):
+    """The picture `[M, T, V, 2]` of a random camera, the joints' depths `[M, T, V]` and that of the hips `[T]`."""
+    uniform_key, shake_key = jax.random.split(key)
+    draws = jax.random.uniform(uniform_key, (11,), minval=-1.0)
+    between = lambda draw, low, high: low + (draw + 1) / 2 * (high - low)  # noqa: E731
+    yaw, pitch = options.yaw * draws[0], between(draws[1], *options.pitch)
+    distance = jnp.exp(between(draws[2], *np.log(options.distance)))
+    scene = turn(clip, body, jnp.deg2rad(yaw), jnp.deg2rad(pitch), jnp.deg2rad(options.roll * draws[3]))
+    # A camera in a moving hand: the person comes closer, goes away or glides past.
+    frames = clip.shape[1]
+    moves = draws[9] < 2 * options.moves - 1
+    way = moves * draws[4:7] * jnp.array([0.8, 0.2, 1.5])
+    scene = scene + (jnp.arange(frames) / max(frames - 1, 1) - 0.5)[:, None, None] * way
+    picture, hips = project(scene, body, distance, 0.35 * draws[7:9])  # tangents: people are seldom in the middle
+    # A camera that pans after the person, more or less, and shakes a little.
+    track = middle(picture, body.hips)[0]
+    share = between(draws[10], 0.5, 1.0) * (jnp.abs(draws[9]) < options.follow)
+    shake = 0.05 * options.noise * _smooth_noise(shake_key, frames, (2,), 12) * (_TRUNK / hips.mean())
+    picture = picture - (share * (track - track.mean(axis=0)) + shake)[:, None]
+    return picture, scene[..., 2], hips
 
 
 def turn(clip: jax.Array, body: Body, yaw: jax.Array, pitch: jax.Array, roll: jax.Array) -> jax.Array:
@@ -250,16 +260,6 @@ def project(scene: jax.Array, body: Body, distance: jax.Array, offset: jax.Array
     return placed / depth, hips + distance
 
 
-def _follow(picture: jax.Array, depth: jax.Array, body: Body, key: jax.Array, options: CameraOptions) -> jax.Array:
-    """A camera that pans after the person, more or less, and shakes a little."""
-    follow_key, share_key, shake_key = jax.random.split(key, 3)
-    track = middle(picture, body.hips)[0]
-    share = jax.random.uniform(share_key, minval=0.5, maxval=1.0)
-    share = share * jax.random.bernoulli(follow_key, options.follow)
-    shake = 0.05 * options.noise * _smooth_noise(shake_key, len(track), (2,), 12) * (_TRUNK / depth.mean())
-    return picture - (share * (track - track.mean(axis=0)) + shake)[:, None]
-
-
 def _smooth_noise(key: jax.Array, frames: int, shape: tuple[int, ...], period: int) -> jax.Array:
     """Noise of deviation about one that changes within `period` frames: `[frames, *shape]`."""
     knots = jax.random.normal(key, (frames // period + 3, *shape))
@@ -271,7 +271,7 @@ def _smooth_noise(key: jax.Array, frames: int, shape: tuple[int, ...], period: i
 
 
 def estimator_errors(
-    picture: jax.Array, depths: jax.Array, hips: jax.Array, body: Body, keys: jax.Array, options: CameraOptions
+    picture: jax.Array, depths: jax.Array, hips: jax.Array, body: Body, key: jax.Array, options: CameraOptions
 ):
     """The errors of a pose estimator: jitter, drift, an offset of each joint, and limbs that are hidden or confused.
 
@@ -280,60 +280,57 @@ def estimator_errors(
       depths: z of the joints, `[M, T, V]`.
       hips: depth of the first body's hips, `[T]`.
       body: of the layout.
-      keys: three keys.
+      key: of all draws.
       options: `noise` scales all errors, `occlusion` is the probability of hidden limbs.
 
     Returns: picture and confidence `[M, T, V]`.
     """
-    picture, confidence = _hide(picture, depths, body, keys[0], options)
+    hide_key, level_key, jitter_key, drift_key = jax.random.split(key, 4)
+    picture, confidence = _hide(picture, depths, body, hide_key, options)
     _, frames, joints, _ = picture.shape
-    kinds = jax.random.split(keys[1], 5)
     size = (_TRUNK / hips)[:, None, None]  # of the trunk, in the picture
     ends = jnp.where(body.arms | body.legs, 1.5, 1.0)[:, None]  # limbs are harder to find than the trunk
-    level = jnp.exp(jax.random.uniform(kinds[0], minval=np.log(0.3), maxval=np.log(1.5)))
-    jitter = 0.02 * level * jax.random.normal(kinds[1], (frames, joints, 2))
-    drift = 0.04 * level * _smooth_noise(kinds[2], frames, (joints, 2), 8)
-    fixed = 0.05 * jax.random.normal(kinds[3], (joints, 2))
+    level = jnp.exp(jax.random.uniform(level_key, minval=np.log(0.3), maxval=np.log(1.5)))
+    noise = jax.random.normal(jitter_key, (frames + 1, joints, 2))
+    jitter, fixed = 0.02 * level * noise[:-1], 0.05 * noise[-1]
+    drift = 0.04 * level * _smooth_noise(drift_key, frames, (joints, 2), 8)
     unsure = 1 + 2 * (1 - confidence[0])[..., None]
-    error = options.noise * size * (ends * unsure * (jitter + drift) + fixed)
-    return picture + error, confidence
+    return picture + options.noise * size * (ends * unsure * (jitter + drift) + fixed), confidence
 
 
 def _hide(picture: jax.Array, depths: jax.Array, body: Body, key: jax.Array, options: CameraOptions):
     """Limbs behind the body are guessed from the other side, limbs change sides, joints are missing for a while."""
-    keys = jax.random.split(key, 12)
+    scalar_key, joint_key, noise_key = jax.random.split(key, 3)
     _, frames, joints, _ = picture.shape
-    chance = jax.random.bernoulli(keys[0], options.occlusion)
+    draws = jax.random.uniform(scalar_key, (14,))
+    by_joint = jax.random.uniform(joint_key, (3, joints))
+    chance = draws[0] < options.occlusion
     # The far side: its shoulder and hip are farther away than those of the other.
     left, right = (depths[0, :, body.shoulders[side]] + depths[0, :, body.hips[side]] for side in (0, 1))
     far = jnp.where((left > right)[:, None], body.side < 0, body.side > 0) & (jnp.abs(left - right) > 0.25)[:, None]
-    limbs = jnp.where(
-        jax.random.bernoulli(keys[1], 0.5), body.arms, jnp.where(jax.random.bernoulli(keys[2]), body.legs, True)
-    )
-    spell = _spell(keys[3], frames)[:, None]
-    hidden = chance & far & limbs & spell & jax.random.bernoulli(keys[4], 0.7)
-    pull = jax.random.uniform(keys[5], (joints, 1), minval=0.3, maxval=1.0)
-    guessed = picture + pull * (picture[:, :, body.swapped] - picture)
+    limbs = jnp.where(draws[1] < 0.5, body.arms, jnp.where(draws[1] < 0.75, body.legs, True))
+    hidden = chance & far & limbs & _spell(draws[2:4], frames) & (draws[4] < 0.7)
+    guessed = picture + (0.3 + 0.7 * by_joint[0])[:, None] * (picture[:, :, body.swapped] - picture)
     picture = jnp.where(hidden[..., None], guessed, picture)
     # Confusion of the sides, of arms, of legs or of all.
-    confused = chance & _spell(keys[6], frames)[:, None] & limbs & jax.random.bernoulli(keys[7], 0.2)
+    confused = chance & limbs & _spell(draws[5:7], frames) & (draws[7] < 0.2)
     picture = jnp.where(confused[..., None], picture[:, :, body.swapped], picture)
     # Joints that the picture does not show: the legs below its edge, or single ones.
-    legs = jax.random.bernoulli(keys[8], 0.1) & body.legs
-    single = jax.random.bernoulli(keys[9], 0.05, (joints,)) & _spell(keys[10], frames)[:, None]
-    missing = chance & (legs | single)
-    level_key, low_key, off_key = jax.random.split(keys[11], 3)
-    sure = 1 - jnp.abs(0.05 * jax.random.normal(level_key, (frames, joints)))
-    low = jax.random.uniform(low_key, (joints,), minval=0.05, maxval=0.8)
-    confidence = jnp.where(missing, 0.0, jnp.where(hidden | confused, low, sure))
-    confidence = jnp.where(jax.random.bernoulli(off_key, 0.2) & (confidence > 0), 1.0, confidence)  # none is given
+    missing = (draws[8] < 0.1) & body.legs | (by_joint[1] < 0.05) & _spell(draws[9:11], frames)
+    # An estimator is unsure of what it cannot see, even where it guesses right. Some give no confidence at all.
+    sure = 1 - jnp.abs(0.05 * jax.random.normal(noise_key, (frames, joints)))
+    low = 0.05 + 0.9 * by_joint[2]
+    unsure = hidden | confused | far & (draws[11] < 0.8) & chance
+    confidence = jnp.where(unsure, jnp.minimum(low, sure), sure)
+    confidence = jnp.where(draws[12] < 0.2, 1.0, confidence)
+    confidence = jnp.where(chance & missing, 0.0, confidence)
     return picture, jnp.broadcast_to(confidence, picture.shape[:-1])
 
 
-def _spell(key: jax.Array, frames: int) -> jax.Array:
-    """A random stretch of the frames, or all: bool `[frames]`."""
-    begin, length = jax.random.uniform(key, (2,), minval=jnp.array([-0.5, 0.2]), maxval=jnp.array([0.9, 1.5]))
-    place = jnp.arange(frames) / frames
+def _spell(draws: jax.Array, frames: int) -> jax.Array:
+    """A random stretch of the frames, or all, of two draws in [0, 1): bool `[frames, 1]`."""
+    begin, length = 1.4 * draws[0] - 0.5, 0.2 + 1.3 * draws[1]
+    place = jnp.arange(frames)[:, None] / frames
     return (place >= begin) & (place < begin + length)
 
 
