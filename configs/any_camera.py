@@ -1,5 +1,4 @@
-"""UTD-MHAD and NW-UCLA seen by random cameras: the model that works on poses of anyone's video.
-"""
+"""UTD-MHAD and NW-UCLA seen by random cameras: the model that works on poses of anyone's video."""
 
 from mmcl_jax import config as common
 

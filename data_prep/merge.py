@@ -1,7 +1,8 @@
 """Joins several records into one: joints on one layout, classes by name, one frame rate, subjects kept apart.
 
     python -m data_prep.merge --records DIR DIR ... --out DIR [--layout NAME] [--classes FILE.csv]
-        [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...] [--at_least N]
+        [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...]
+        [--restyle CLASS:COPIES ...] [--at_least N]
         [--test_subjects DATASET:1,2 ...] [--joint_rules RULES] [--overwrite]
 
 `--layout` is the layout of the result, the first records' by default. Joints that a dataset lacks are computed from its
@@ -17,7 +18,8 @@ class needs a row then, so that none is joined or lost by accident. Labels follo
 Sensors see only a few square meters, so datasets show walking on the spot. `--travel` adds, for each such clip of a
 class of the result, a copy that moves ahead at a speed between two numbers, units of the coordinates per second (it
 needs `--rate`, and vertical y), while its legs move, in the direction that the person faces, give or take. A class that
-is named twice gets two copies. With `--at_least`, clips of classes with fewer training clips are stored several times.
+is named twice gets two copies. `--restyle` adds copies of training clips in which the arms are held in another way, and
+the trunk leans forward where the knees bend, for actions that the legs make. With `--at_least`, clips of classes with fewer training clips are stored several times.
 
 Subjects are numbered on: the second records' subject 1 comes after the last of the first. The result has one protocol,
 `xsub`: subjects that are named by `--test_subjects` test, the others train. A clip's `setup` is the number of the
@@ -30,18 +32,16 @@ import csv
 import dataclasses
 import pathlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from data_prep.preparation import commands
+from data_prep.preparation import commands, variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 
 _COLUMNS = ("dataset", "class", "joined")
-_ON_THE_SPOT = 0.6  # trunk lengths that the hips of a clip move at most for `--travel` to apply
-_LEGS = ("hip", "knee", "ankle")
 _SPREAD = 0.4  # radians between the directions of travel and of the face, standard deviation
 
 
@@ -132,30 +132,22 @@ class Travel:
     fastest: float
 
 
-def travelling(clip: np.ndarray, layout: Layout, speed: float, turn: float) -> np.ndarray | None:
-    """A clip `[M, T, V, 3]` on the spot, moved ahead by `speed` per frame at most; None if it is not on the spot.
+@dataclasses.dataclass(frozen=True)
+class Restyle:
+    """Training clips of class `label` get so many `copies` with other arms and another lean of the trunk."""
 
-    It moves while its legs do, in the direction that its shoulders face, turned by `turn` radians.
-    """
-    left, right = (np.array([layout.joints.index(f"{side} {name}") for name in _LEGS]) for side in ("left", "right"))
-    shoulders = [layout.joints.index(f"{side} shoulder") for side in ("left", "right")]
-    first = clip[0]
-    hips, middle = first[:, [left[0], right[0]]].mean(axis=1), first[:, shoulders].mean(axis=1)
-    trunk = np.median(np.linalg.norm(middle - hips, axis=-1))
-    if len(first) < 3 or np.ptp(hips[:, [0, 2]], axis=0).max() > _ON_THE_SPOT * trunk:
-        return None
-    legs = first[:, np.concatenate([left[1:], right[1:]])] - hips[:, np.newaxis]
-    activity = np.linalg.norm(np.gradient(legs, axis=0), axis=-1).mean(axis=1)
-    activity = np.convolve(activity, np.ones(7) / 7, mode="same")
-    moving = np.clip(2 * activity / max(activity.max(), 1e-6), 0, 1)
-    across = np.median(first[:, shoulders[1]] - first[:, shoulders[0]], axis=0)
-    angle = np.arctan2(-across[0], across[2]) + turn  # of the horizontal direction (across[2], -across[0])
-    step = speed * np.array([np.cos(angle), 0, np.sin(angle)])
-    return (clip + (np.cumsum(moving)[:, np.newaxis] * step)[np.newaxis, :, np.newaxis]).astype(np.float32)
+    label: int
+    copies: int
 
 
-def read_clips(sources: Sequence[Source], travels: Sequence[Travel], layout: Layout) -> Iterator[records.Clip]:
-    """The clips of all sources, in their order, and after a clip on the spot its copy that travels."""
+def read_clips(
+    sources: Sequence[Source],
+    travels: Sequence[Travel],
+    restyles: Sequence[Restyle],
+    layout: Layout,
+    test: Collection[int],
+) -> Iterator[records.Clip]:
+    """The clips of all sources, in their order, and after each the copies that travel or have another style."""
     for clip in _joined(sources):
         yield clip
         draws = np.random.default_rng(zlib.crc32(clip.name.encode()))  # the same in every run
@@ -163,9 +155,14 @@ def read_clips(sources: Sequence[Source], travels: Sequence[Travel], layout: Lay
             if travel.label != clip.label:
                 continue
             speed, turn = draws.uniform(travel.speed, travel.fastest), draws.normal(scale=_SPREAD)
-            moved = travelling(clip.skeleton.transpose(1, 0, 2, 3), layout, speed, turn)
+            moved = variations.travelling(clip.skeleton.transpose(1, 0, 2, 3), layout, speed, turn)
             if moved is not None:
                 name, skeleton = f"{clip.name}_travelling{number}", moved.transpose(1, 0, 2, 3)
+                yield dataclasses.replace(clip, name=name, skeleton=skeleton)
+        for style in restyles:
+            for number in range(style.copies if style.label == clip.label and clip.subject not in test else 0):
+                changed = variations.restyled(clip.skeleton.transpose(1, 0, 2, 3), layout, draws)
+                name, skeleton = f"{clip.name}_restyled{number + 1}", changed.transpose(1, 0, 2, 3)
                 yield dataclasses.replace(clip, name=name, skeleton=skeleton)
 
 
@@ -243,6 +240,17 @@ def read_travels(texts: Sequence[str], class_names: Sequence[str], rate: float |
     return found
 
 
+def read_restyles(texts: Sequence[str], class_names: Sequence[str]) -> list[Restyle]:
+    """The `CLASS:COPIES` texts. Raises: PreparationError for an unknown class or no number."""
+    found = []
+    for text in texts:
+        name, _, copies = text.rpartition(":")
+        if name not in class_names or not copies.isdecimal():
+            raise PreparationError(f"--restyle {text!r} is not CLASS:COPIES, of one of {', '.join(class_names)}")
+        found.append(Restyle(class_names.index(name), int(copies)))
+    return found
+
+
 def merge(
     roots: Sequence[str],
     out: str,
@@ -252,6 +260,7 @@ def merge(
     rates: Sequence[float] = (),
     rate: float | None = None,
     travel: Sequence[str] = (),
+    restyle: Sequence[str] = (),
     at_least: int = 0,
     tested: Sequence[str] = (),
     joint_rules: str = "",
@@ -280,7 +289,7 @@ def merge(
         )
         for source, own, first, fps in zip(opened, labels, firsts, rates or [1.0] * len(opened), strict=True)
     ]
-    travels = read_travels(travel, class_names, rate)
+    travels, restyles = read_travels(travel, class_names, rate), read_restyles(restyle, class_names)
     test = test_subjects(tested, opened, firsts)
     subjects = {int(s) + first for source, first in zip(opened, firsts, strict=True) for s in source.index["subject"]}
     parts = ", ".join(f"{s.opened.info.dataset} ({s.opened.info.preprocessing})" for s in sources)
@@ -289,15 +298,18 @@ def merge(
         layout=target,
         units=opened[0].info.units,
         class_names=class_names,
-        preprocessing=f"joined: {parts}" + (
-            f"; {rate:g} frames per second" if rate is not None else ""
-        ) + "".join(f"; travelling copies of {text}" for text in travel),
+        preprocessing=f"joined: {parts}"
+        + (f"; {rate:g} frames per second" if rate is not None else "")
+        + "".join(f"; travelling copies of {text}" for text in travel)
+        + "".join(f"; restyled copies of {text}" for text in restyle),
         channels=opened[0].info.channels,
         protocols={"xsub": records.Protocol("subject", tuple(sorted(subjects - test)))},
     )
     total = sum(int(np.isin(source.opened.index["label"], list(source.labels)).sum()) for source in sources)
-    clips = repeated(read_clips(sources, travels, joints), at_least, test)
-    records.write_records(out, info, clips, total=None if travels or at_least else total, overwrite=overwrite)
+    clips = repeated(read_clips(sources, travels, restyles, joints, test), at_least, test)
+    records.write_records(
+        out, info, clips, total=None if travels or restyles or at_least else total, overwrite=overwrite
+    )
     for source in sources:
         print(f"{source.opened.info.dataset}: subject 1 is subject {source.first_subject + 1}")
     commands.print_counts(out, "xsub")
@@ -314,6 +326,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--travel", nargs="+", default=[], metavar="CLASS:LEAST,LARGEST", help="classes to make move on, and speeds"
     )
+    parser.add_argument(
+        "--restyle", nargs="+", default=[], metavar="CLASS:COPIES", help="classes to store with other arms and lean"
+    )
     parser.add_argument("--at_least", type=int, default=0, metavar="N", help="training clips of each class")
     parser.add_argument("--joint_rules", default="", metavar="RULES", help="rules for joints of the result")
     parser.add_argument("--test_subjects", nargs="+", default=[], metavar="DATASET:1,2", help="subjects that test")
@@ -327,6 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
             rates=parsed.rates,
             rate=parsed.rate,
             travel=parsed.travel,
+            restyle=parsed.restyle,
             at_least=parsed.at_least,
             joint_rules=parsed.joint_rules,
             tested=parsed.test_subjects,

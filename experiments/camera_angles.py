@@ -74,9 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for pitch, yaw in places
         ]
         by_run = [scores_of(workdir, cameras) for workdir in options.workdirs]
-        percents = {
-            place: 100 * accuracy(evaluations) for place, *evaluations in zip(places, *by_run, strict=True)
-        }
+        percents = {place: 100 * accuracy(evaluations) for place, *evaluations in zip(places, *by_run, strict=True)}
         rows = [
             (f"pitch {pitch:g}", *(f"{percents[pitch, yaw]:.1f}" for yaw in options.yaws)) for pitch in options.pitches
         ]

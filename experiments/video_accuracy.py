@@ -89,7 +89,9 @@ def match(labels: Sequence[Label], answers: dict[str, Answer]) -> list[tuple[Lab
         ends = [name for name in answers if f"/{name}".endswith(f"/{label.clip}")]
         found.append((label, answers[ends[0]] if ends else Answer((), refused=True)))
     if not any(answer.actions for _, answer in found):
-        raise LabelsError(f"no prediction for {labels[0].clip} or any other clip of the labels" if labels else "no labels")
+        raise LabelsError(
+            f"no prediction for {labels[0].clip} or any other clip of the labels" if labels else "no labels"
+        )
     return found
 
 
@@ -103,7 +105,9 @@ def report(matched: Sequence[tuple[Label, Answer]]) -> str:
         for name, first in (("every answer", False), (f"'{_UNKNOWN}' is wrong", True)):
             values = []
             for count in (1, 3):
-                hits = [bool({*label.actions} & {*a.actions[:count]}) and not (first and a.refused) for label, a in known]
+                hits = [
+                    bool({*label.actions} & {*a.actions[:count]}) and not (first and a.refused) for label, a in known
+                ]
                 groups = collections.defaultdict(list)
                 for (label, _), hit in zip(known, hits, strict=True):
                     groups["|".join(label.actions)].append(hit)

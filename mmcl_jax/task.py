@@ -86,9 +86,7 @@ def build_skeleton_task(
         backbone=BACKBONES[model.backbone](
             num_classes, layout, coordinates if data.camera.views == "none" else 2, model
         ),
-        transform=make_transform(
-            transform_options(config), layout, records.max_frames, train, coordinates=coordinates
-        ),
+        transform=make_transform(transform_options(config), layout, records.max_frames, train, coordinates=coordinates),
         num_classes=num_classes,
     )
 

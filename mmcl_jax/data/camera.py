@@ -84,7 +84,7 @@ class CameraOptions:
                 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Body:
     """Joint numbers of a layout that this module needs.
 

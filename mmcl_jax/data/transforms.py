@@ -80,7 +80,9 @@ class TransformOptions:
         if not 0 < self.pace[0] <= self.pace[1] <= 100:
             raise ConfigError(f"pace {self.pace} is not two numbers of windows, 0 < least <= largest <= 100")
         if self.camera.views != "none" and self.sampling == "view_normalised":
-            raise ConfigError("sampling 'view_normalised' turns 3-D clips; with camera.views use 'paced' or 'crop_resize'")
+            raise ConfigError(
+                "sampling 'view_normalised' turns 3-D clips; with camera.views use 'paced' or 'crop_resize'"
+            )
 
 
 def absent_stays_zero(absent_body: str, sampling: str) -> bool:
@@ -134,7 +136,13 @@ def make_transform(
 
 
 def _picture(
-    clip: jax.Array, bodies: jax.Array, body: Body, key: jax.Array, options: CameraOptions, coordinates: int, train: bool
+    clip: jax.Array,
+    bodies: jax.Array,
+    body: Body,
+    key: jax.Array,
+    options: CameraOptions,
+    coordinates: int,
+    train: bool,
 ) -> jax.Array:
     """Normalized 2-D joints with confidence `[M, T, V, 3]`, of 3-D joints through a camera or of a picture's joints."""
     if coordinates == 3:

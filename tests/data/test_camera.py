@@ -1,6 +1,7 @@
 """Random cameras: what a camera sees, what an estimator's errors do, and what does not depend on the picture."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from mmcl_jax.data import camera
 from mmcl_jax.data.camera import Body, CameraOptions
 from mmcl_jax.data.layouts import LAYOUTS, LayoutError, Layout
 from mmcl_jax.data.transforms import TransformOptions, make_transform, output_channels, paced_window
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.errors import ConfigError
 
 LAYOUT = LAYOUTS["body13"]
@@ -39,16 +41,27 @@ PACED = TransformOptions(
 )
 
 
-def standing(frames: int = 8, move=(0.0, 0.0, 0.0), place=(0.4, 0.1, 3.0)) -> jax.Array:
+def standing(frames: int = 8, move=(0.0, 0.0, 0.0), place=(0.4, 0.1, 3.0)) -> np.ndarray:
     """A clip `[1, T, V, 3]` of someone who glides by `move` in each frame."""
     pose = np.array([_STANDING[name] for name in LAYOUT.joints], np.float32) + np.array(place)
-    return jnp.asarray(pose + np.arange(frames)[:, None, None] * np.array(move), jnp.float32)[None]
+    return np.asarray(pose + np.arange(frames)[:, None, None] * np.array(move), np.float32)[None]
+
+
+@functools.cache
+def compiled(function, *static):
+    """A function of arrays, compiled fast; `static` are its last arguments."""
+    return jax.jit(lambda *arrays: function(*arrays, *static), compiler_options=HASTY)
+
+
+def normalised(clip: jax.Array) -> np.ndarray:
+    """[M, T, V, 3]."""
+    return np.asarray(compiled(camera.normalise_picture, BODY, 1)(clip))
 
 
 def looked(clip: jax.Array, **changes) -> np.ndarray:
     """[T, V, 3] through a fixed camera."""
-    options = dataclasses.replace(PERFECT, test_pitch=0.0, **changes)
-    return np.asarray(camera.look(clip, BODY, options))[0]
+    options = dataclasses.replace(PERFECT, **{"test_pitch": 0.0, **changes})
+    return np.asarray(compiled(camera.look, BODY, options)(clip))[0]
 
 
 @pytest.mark.parametrize(("yaw", "left_is_right"), [(0, True), (180, False)])
@@ -77,7 +90,7 @@ def test_who_comes_closer_grows_and_cannot_pass_the_camera():
 
 
 def test_a_camera_above_sees_the_head_larger():
-    seen = np.asarray(camera.look(standing(), BODY, dataclasses.replace(PERFECT, test_pitch=60.0)))[0, 0]
+    seen = looked(standing(), test_pitch=60.0)[0]
     level = looked(standing())[0]
     arms, legs = JOINT["left shoulder"], JOINT["left ankle"]
     ratio = lambda joints: abs(joints[arms, 0] / joints[legs, 0])  # noqa: E731
@@ -94,8 +107,9 @@ def test_the_mirrored_action_swaps_the_sides():
 
 def test_other_proportions_keep_directions_hips_and_symmetry():
     clip = standing(move=(0.1, 0, 0.05))
-    other = camera.other_proportions(clip, BODY, jax.random.key(1))
-    np.testing.assert_allclose(camera.middle(other, BODY.hips), camera.middle(clip, BODY.hips), atol=1e-5)
+    other = compiled(lambda clip, key: camera.other_proportions(clip, BODY, key))(clip, jax.random.key(1))
+    hips = np.array(BODY.hips)
+    np.testing.assert_allclose(other[:, :, hips].mean(axis=2), clip[:, :, hips].mean(axis=2), atol=1e-5)
     bones = [np.asarray(joints - joints[:, :, BODY.parents])[0, 0] for joints in (clip, other)]
     lengths = [np.linalg.norm(vectors, axis=-1) for vectors in bones]
     child = [joint for joint in range(13) if BODY.parents[joint] != joint]
@@ -110,7 +124,7 @@ def test_other_proportions_keep_directions_hips_and_symmetry():
 def test_the_result_depends_on_place_and_size_in_the_picture_neither_in_training_nor_later():
     seen = jnp.asarray(looked(standing(move=(0.05, 0, 0)), test_yaw=30))[None]
     moved = seen.at[..., :2].multiply(731.0).at[..., :2].add(jnp.array([200.0, -50.0]))
-    one, other = (np.asarray(camera.normalise_picture(clip, BODY, 1)) for clip in (seen, moved))
+    one, other = (normalised(clip) for clip in (seen, moved))
     np.testing.assert_allclose(other, one, atol=2e-4)
     hips = one[0, :, [JOINT["left hip"], JOINT["right hip"]], 0].mean(axis=0)
     assert abs(hips.mean()) < 1e-4
@@ -120,43 +134,43 @@ def test_the_result_depends_on_place_and_size_in_the_picture_neither_in_training
 def test_joints_that_are_not_found_count_nowhere():
     seen = jnp.asarray(looked(standing()))[None]
     gone = seen.at[:, :, JOINT["left ankle"]].set(jnp.array([1e6, -1e6, 0.0]))
-    result = np.asarray(camera.normalise_picture(gone, BODY, 1))
-    whole = np.asarray(camera.normalise_picture(seen, BODY, 1))
+    result, whole = normalised(gone), normalised(seen)
     assert not result[:, :, JOINT["left ankle"]].any()
     kept = np.delete(np.arange(13), JOINT["left ankle"])
     np.testing.assert_allclose(result[:, :, kept], whole[:, :, kept], atol=1e-5)
-    nothing = np.asarray(camera.normalise_picture(jnp.zeros((1, 4, 13, 3)), BODY, 1))
-    assert not nothing.any()
+    assert not normalised(jnp.zeros((1, 8, 13, 3))).any()
 
 
-def test_errors_have_the_size_that_they_are_given_and_hide_the_far_side():
-    clip = standing(frames=30)
-    far_hidden = near_hidden = 0.0
-    see = jax.jit(
-        lambda clip, key, options: camera.see(clip, BODY, key, options), static_argnums=2
-    )
-    options = CameraOptions(views="random", yaw=0.0, pitch=(0, 0), roll=0, occlusion=1.0, mirror=False)
-    turned = camera.turn(clip, BODY, jnp.deg2rad(80.0), jnp.zeros(()), jnp.zeros(())) * jnp.array([-1.0, -1.0, 1.0])
+@functools.cache
+def training_transform():
+    """One compiled program for all tests of random clips: clips `[N, 1, 20, V, 3]`."""
+    options = dataclasses.replace(PACED, camera=dataclasses.replace(PACED.camera, yaw=0.0, occlusion=1.0, mirror=False))
+    transform = make_transform(options, LAYOUT, 20, True, coordinates=3)
+    return jax.jit(jax.vmap(transform, in_axes=(0, 0, None, 0)), compiler_options=HASTY)
+
+
+def drawn(clip: jax.Array, frames: int, seeds: range) -> np.ndarray:
+    """[N, M, T, V, 3]: one result for each seed."""
+    clips = jnp.broadcast_to(clip, (len(seeds), *clip.shape))
+    keys = jax.vmap(jax.random.key)(jnp.array(seeds))
+    return np.asarray(training_transform()(clips, jnp.full(len(seeds), frames), 1, keys))
+
+
+def test_the_far_side_is_hidden_and_the_errors_differ():
+    turned = compiled(lambda clip: camera.turn(clip, BODY, *jnp.deg2rad(jnp.array([80.0, 0.0, 0.0]))))(standing(20))
+    turned = turned * jnp.array([-1.0, -1.0, 1.0])  # back to the axes of a sensor
     left_is_far = turned[0, 0, JOINT["left shoulder"], 2] > turned[0, 0, JOINT["right shoulder"], 2]
-    for number in range(40):
-        confidence = np.asarray(see(turned, jax.random.key(number), options))[0, :, :, 2]
-        low = (confidence > 0) & (confidence < 0.75)
-        left, right = low[:, BODY.side < 0].mean(), low[:, BODY.side > 0].mean()
-        far_hidden, near_hidden = (
-            far_hidden + (left if left_is_far else right),
-            near_hidden + (right if left_is_far else left),
-        )
-    assert far_hidden > 2 * near_hidden > 0
-    quiet = dataclasses.replace(options, noise=0.0, occlusion=0.0)
-    spread = [
-        np.std([np.asarray(see(clip, jax.random.key(n), o))[0, 5, JOINT["left wrist"], 1] for n in range(20)])
-        for o in (quiet, dataclasses.replace(quiet, noise=3.0))
-    ]
-    assert spread[1] > 0.01
+    seen = drawn(jnp.concatenate([turned, 0 * turned]), 20, range(48))
+    low = (seen[:, 0, ..., 2] > 0) & (seen[:, 0, ..., 2] < 0.75)
+    left, right = low[..., BODY.side < 0].mean(), low[..., BODY.side > 0].mean()
+    far, near = (left, right) if left_is_far else (right, left)
+    assert far > 2 * near > 0
+    assert (seen[:, 0, ..., 2] == 0).any()  # a joint is missing now and then
+    assert seen[:, 0, 0, JOINT["left shoulder"], 1].std() > 0.02
+    assert not seen[:, 1].any()  # an absent body stays absent
 
 
 def test_training_clips_are_finite_repeatable_and_different():
-    transform = jax.jit(make_transform(PACED, LAYOUT, 20, True, coordinates=3))
     clips = {
         "moving": standing(20, (0.1, 0, -0.2)),
         "one frame": jnp.pad(standing(1), ((0, 0), (0, 19), (0, 0), (0, 0))),
@@ -164,19 +178,12 @@ def test_training_clips_are_finite_repeatable_and_different():
     }
     for name, clip in clips.items():
         frames = 1 if name == "one frame" else 20
-        first, again, other = (np.asarray(transform(clip, frames, 1, jax.random.key(n))) for n in (3, 3, 4))
-        assert first.shape == (1, 8, 13, 3)
+        pair = jnp.concatenate([clip, 0 * clip])
+        first, again = (drawn(pair, frames, range(48)) for _ in range(2))
+        assert first.shape == (48, 2, 8, 13, 3)
         assert np.isfinite(first).all(), name
         np.testing.assert_array_equal(first, again)
-        assert (first != other).any()
-
-
-def test_an_absent_body_stays_zero():
-    clip = jnp.concatenate([standing(), jnp.zeros((1, 8, 13, 3))])
-    for train in (True, False):
-        seen = make_transform(PACED, LAYOUT, 8, train, coordinates=3)(clip, 8, 1, jax.random.key(0))
-        assert np.asarray(seen[0]).any()
-        assert not np.asarray(seen[1]).any()
+        assert (first[0, 0] != first[1, 0]).any()
 
 
 @pytest.mark.parametrize("channels", [2, 3])
@@ -184,12 +191,11 @@ def test_an_absent_body_stays_zero():
 def test_poses_of_a_picture_take_the_same_way_without_a_camera(channels, stream):
     options = dataclasses.replace(PACED, stream=stream)
     picture = looked(standing(), test_yaw=30, test_distance=4.0)
-    seen = make_transform(
-        dataclasses.replace(options, camera=dataclasses.replace(PERFECT, test_yaw=30.0, test_pitch=0.0)),
-        LAYOUT, 8, False, coordinates=3,
-    )(standing(), 8, 1, jax.random.key(0))  # fmt: skip
-    given = make_transform(options, LAYOUT, 8, False, coordinates=2)(
-        1000 * jnp.asarray(picture)[None, :, :, :channels].at[..., 2:].divide(1000.0), 8, 1, jax.random.key(0)
+    pixels = jnp.asarray(picture * np.array([1000, 1000, 1]))[None, :, :, :channels]
+    fixed = dataclasses.replace(options, camera=dataclasses.replace(PERFECT, test_yaw=30.0, test_pitch=0.0))
+    seen, given = (
+        np.asarray(compiled(make_transform(kind, LAYOUT, 8, False, coordinates=count))(clip, 8, 1, jax.random.key(0)))
+        for kind, count, clip in ((fixed, 3, standing()), (options, 2, pixels))
     )
     np.testing.assert_allclose(given, seen, atol=1e-3)
     assert given.shape[-1] == output_channels(options, channels, 2) == (5 if stream == "joint_bone" else 3)
@@ -204,27 +210,29 @@ def ramp(frames: int, padded: int, back: bool = False) -> jax.Array:
     return jnp.asarray(clip)
 
 
+def frames_shown(clip: jax.Array, frames: int, count: int) -> np.ndarray:
+    """`[count, 12]`: the frames of a `ramp` that drawn windows show."""
+    draw = compiled(jax.vmap(lambda key: paced_window(clip, jnp.int32(frames), key, 12, (0.5, 1.5), 3)))
+    windows = np.asarray(draw(jax.vmap(jax.random.key)(jnp.arange(count))))
+    return 1000 * (windows[:, 0, :, 0, 0] - float(standing(1)[0, 0, 0, 0]))
+
+
 def test_paced_windows_keep_the_speed_and_stand_still_at_the_ends():
-    window = jax.jit(lambda clip, frames, key: paced_window(clip, frames, key, 12, (0.5, 1.5), 3))
-    base = float(standing(1)[0, 0, 0, 0])
-    speeds, ends = [], 0
     moving = ramp(40, 50).at[0, :40, 1:, 0].add(jnp.arange(40.0)[:, None])  # ends elsewhere: never repeated
-    for number in range(60):
-        numbers = 1000 * (np.asarray(window(moving, 40, jax.random.key(number)))[0, :, 0, 0] - base)
-        assert numbers.min() > -0.01
-        assert numbers.max() < 39.01
-        steps = np.diff(numbers)
-        assert (steps > -1e-2).all()
-        speeds.append(steps.max())
-        ends += (steps < 1e-2).any()
-    assert 0.5 < min(speeds) < 0.75
-    assert 1.25 < max(speeds) < 1.51
-    assert 0 < ends < 60
-    turns = 0
-    for number in range(40):
-        numbers = 1000 * (np.asarray(window(ramp(10, 50, back=True), 10, jax.random.key(number)))[0, :, 0, 0] - base)
-        turns += (np.diff(np.sign(np.diff(numbers.round(2)))) < 0).sum() > 1  # more than one highest point
-    assert turns > 3
+    shown = frames_shown(moving, 40, 60)
+    assert -0.01 < shown.min() < shown.max() < 39.01
+    steps = np.diff(shown)
+    assert (steps > -1e-2).all()
+    assert 0.5 < steps.max(axis=1).min() < 0.75
+    assert 1.25 < steps.max() < 1.51
+    assert 0 < (steps < 1e-2).any(axis=1).sum() < 60
+
+
+def test_what_ends_as_it_began_is_repeated():
+    shown = frames_shown(ramp(8, 50, back=True), 8, 60)
+    up = np.diff(shown) > 0
+    turns = (up[:, :-1] & ~up[:, 1:]).sum(axis=1)  # how often the highest frame is passed
+    assert 5 < (turns > 1).sum() < 55
 
 
 def test_options_outside_their_range_are_refused():
