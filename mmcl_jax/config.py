@@ -14,6 +14,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from mmcl_jax.data.camera import NO_CAMERA, CameraOptions
 from mmcl_jax.runtime.errors import ConfigError
 
 
@@ -36,14 +37,16 @@ class DataConfig:
     host_memory_mb: int = 1000  # limit, in MB, for the clips and batches of a process and of its workers
     storage: str = "float32"  # float32 | float16: skeletons before the transform; float16 takes half the memory
     device_resident: bool = False  # True: clips are read once, stay on every device, and batches are drawn there
-    stream: str = "joint"  # joint | bone | joint_motion | bone_motion
+    stream: str = "joint"  # joint | bone | joint_motion | bone_motion | joint_bone: the channels of both in one model
     window: int = 64  # frames that the model sees
-    sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
+    sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA) | paced (windows of about the same time)
+    pace: tuple[float, float] = (0.6, 1.4)  # paced: frames that a training window covers, in windows
     crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
     test_crop: float = 0.95  # fraction that the centered test crop keeps
     rotation: float = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
     centre: bool = False  # subtract the center joint of the first frame (NTU records are centered already)
     absent_body: str = "zeros"  # zeros | copy: what replaces the second body of a one-person clip
+    camera: CameraOptions = NO_CAMERA  # random cameras: 3-D clips become poses of a picture
 
     # Further augmentation of training clips, before the crop; 0: off. See mmcl_jax/data/augmentations.py.
     flip: float = 0.0  # probability to mirror a clip: x negated, left and right joints exchanged

@@ -14,7 +14,9 @@ import jax
 import numpy as np
 
 from mmcl_jax.config import Config
-from mmcl_jax.data.records import DatasetInfo, Records, RecordsError
+from mmcl_jax.data.augmentations import AugmentationOptions
+from mmcl_jax.data.records import CONFIDENCE, DatasetInfo, Records, RecordsError
+from mmcl_jax.data.transforms import TransformOptions, output_channels
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.run_log import WorkdirError, read_workdir_json
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
@@ -67,7 +69,9 @@ class Description:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        return self.bodies, self.config.data.window, *self.info.joint_shape
+        options, (joints, channels) = transform_options(self.config), self.info.joint_shape
+        channels = output_channels(options, channels, self.info.num_coordinates)
+        return self.bodies, options.window, joints, channels
 
     def backbone(self) -> Any:
         """The backbone, a module with the contract of `mmcl_jax.models`. Raises: ConfigError, LayoutError."""
@@ -122,21 +126,27 @@ def variable_shapes(backbone: Any, clips: tuple[int, ...]) -> dict:
     return {"batch_stats": {}, **shapes}  # a backbone may keep no statistics
 
 
-def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, int]) -> int:
-    """M of the clips that a backbone with these variables was trained on, from the width of its first batch norm."""
+def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, ...]) -> int:
+    """M of the clips that a backbone with these variables was trained on, from the width of its first batch norm.
+
+    `joint_shape` is (V, C) of the clips that reach it.
+    """
     one = variable_shapes(backbone, (1, 1, 8, *joint_shape))["params"]["data_bn"]["bias"].shape[0]
     return variables["params"]["data_bn"]["bias"].shape[0] // one
 
 
 def describe(config: Config, records: Records) -> Description:
     """The description of a model that `config` trains on `records`. Raises: RecordsError."""
-    protocol = config.data.protocol
-    info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={})
+    protocol, seen = config.data.protocol, {}
+    if config.data.camera.views != "none":  # training turned joints in space into poses of a picture
+        before = f"{records.info.preprocessing}; seen by random cameras in training".removeprefix("none; ")
+        seen = {"channels": ("x", "y", CONFIDENCE), "units": "pixels", "preprocessing": before}
+    info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={}, **seen)
     return Description(
         config=config,
         info=info,
         bodies=records.max_bodies,
-        centered=_are_centered(records),
+        centered=not seen and _are_centered(records),
         protocol=protocol,
         training_clips=len(records.select(protocol, "train", config.data.validation_subjects)),
     )
@@ -180,6 +190,26 @@ def read_description(workdir: pathlib.Path) -> Description:
         raise RecordsError(
             f"{workdir}: older than {DESCRIPTION}, so its records describe the model, and these cannot be read: {error}"
         ) from error
+
+
+def transform_options(config: Config) -> TransformOptions:
+    """What the config does to a clip before the model sees it."""
+    data = config.data
+    return TransformOptions(
+        sampling=data.sampling,
+        window=data.window,
+        crop_interval=data.crop_interval,
+        test_crop=data.test_crop,
+        rotation=data.rotation,
+        centre=data.centre,
+        absent_body=data.absent_body,
+        stream=data.stream,
+        augmentation=AugmentationOptions(
+            flip=data.flip, joint_dropout=data.joint_dropout, noise=data.noise, speed_change=data.speed_change
+        ),
+        pace=data.pace,
+        camera=data.camera,
+    )
 
 
 def check_classes(description: Description, params: Mapping, where: str) -> None:

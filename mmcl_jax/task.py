@@ -15,10 +15,10 @@ import optax
 from mmcl_jax import optim
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline, resident
-from mmcl_jax.data.augmentations import AugmentationOptions
 from mmcl_jax.data.input_pipeline import Batches, Fields, ReadOptions, steps_per_epoch
 from mmcl_jax.data.records import Records, RecordsError, RecordsView
-from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
+from mmcl_jax.data.transforms import Transform, make_transform, output_channels
+from mmcl_jax.description import transform_options
 from mmcl_jax.models import BACKBONES, classifier_of, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.losses import CONTRASTIVE
@@ -50,8 +50,9 @@ class SkeletonTask:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        records = self.records
-        return records.max_bodies, self.config.data.window, records.num_joints, records.num_channels
+        records, options = self.records, transform_options(self.config)
+        channels = output_channels(options, records.num_channels, records.info.num_coordinates)
+        return records.max_bodies, options.window, records.num_joints, channels
 
     def init(self, key: jax.Array) -> dict:
         """Initial variables of the backbone (their shapes, under `jax.eval_shape`)."""
@@ -86,13 +87,14 @@ def build_skeleton_task(
     layout = records.info.skeleton_layout
     layout.center_of_mass(model.center_of_mass)  # raises if the layout has no such joint
     num_classes = len(records.class_names(data.protocol))
+    coordinates = records.info.num_coordinates
     return SkeletonTask(
         config=config,
         records=records,
-        backbone=BACKBONES[model.backbone](num_classes, layout, records.info.num_coordinates, model),
-        transform=make_transform(
-            transform_options(config), layout, records.max_frames, train, coordinates=records.info.num_coordinates
+        backbone=BACKBONES[model.backbone](
+            num_classes, layout, coordinates if data.camera.views == "none" else 2, model
         ),
+        transform=make_transform(transform_options(config), layout, records.max_frames, train, coordinates=coordinates),
         num_classes=num_classes,
     )
 
@@ -102,24 +104,6 @@ def open_records(config: Config) -> Records:
     if not config.data.records:
         raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
     return Records(config.data.records)
-
-
-def transform_options(config: Config) -> TransformOptions:
-    """What the config does to a clip before the model sees it."""
-    data = config.data
-    return TransformOptions(
-        sampling=data.sampling,
-        window=data.window,
-        crop_interval=data.crop_interval,
-        test_crop=data.test_crop,
-        rotation=data.rotation,
-        centre=data.centre,
-        absent_body=data.absent_body,
-        stream=data.stream,
-        augmentation=AugmentationOptions(
-            flip=data.flip, joint_dropout=data.joint_dropout, noise=data.noise, speed_change=data.speed_change
-        ),
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,10 @@ from mmcl_jax import bundle, checkpoints
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.data.records.checks import skeleton_fault
 from mmcl_jax.data.transforms import absent_stays_zero, make_transform
-from mmcl_jax.description import Description, check_classes, read_description
+from mmcl_jax.description import Description, check_classes, read_description, transform_options
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import PredictionError, Predictor
 from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
-from mmcl_jax.task import transform_options
 
 # Clips are padded with zeros to the shortest of these lengths that holds them; to a multiple of the last beyond that.
 LENGTHS = tuple(64 * 2**power for power in range(9))
