@@ -84,6 +84,9 @@ class CameraOptions:
                 )
 
 
+NO_CAMERA = CameraOptions()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Body:
     """Joint numbers of a layout that this module needs.

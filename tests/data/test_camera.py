@@ -244,7 +244,7 @@ def test_options_outside_their_range_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             CameraOptions(**changes)
-    with pytest.raises(ConfigError, match="view_normalised.* use 'paced'"):
+    with pytest.raises(ConfigError, match=r"view_normalised.* use 'paced'"):
         dataclasses.replace(PACED, sampling="view_normalised")
     with pytest.raises(ConfigError, match="pace"):
         dataclasses.replace(PACED, pace=(2.0, 1.0))
