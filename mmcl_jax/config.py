@@ -40,13 +40,16 @@ class DataConfig:
     stream: str = "joint"  # joint | bone | joint_motion | bone_motion | joint_bone: the channels of both in one model
     window: int = 64  # frames that the model sees
     sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA) | paced (windows of about the same time)
+    frame_rate: float = 0.0  # frames a second of the records, for prediction from video; 0: unknown
     pace: tuple[float, float] = (0.6, 1.4)  # paced: frames that a training window covers, in windows
     crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
     test_crop: float = 0.95  # fraction that the centered test crop keeps
     rotation: float = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
     centre: bool = False  # subtract the center joint of the first frame (NTU records are centered already)
     absent_body: str = "zeros"  # zeros | copy: what replaces the second body of a one-person clip
-    camera: CameraOptions = CameraOptions()  # random cameras: 3-D clips become poses of a picture
+    camera: CameraOptions = dataclasses.field(
+        default_factory=CameraOptions
+    )  # random cameras: 3-D clips become poses of a picture
 
 
 @dataclasses.dataclass(frozen=True)

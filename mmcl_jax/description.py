@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from mmcl_jax.config import Config
-from mmcl_jax.data.records import DatasetInfo, Records, RecordsError
+from mmcl_jax.data.records import CONFIDENCE, DatasetInfo, Records, RecordsError
+from mmcl_jax.data.transforms import output_channels
 from mmcl_jax.models import BACKBONES, count_classes
 from mmcl_jax.run_log import WorkdirError, read_workdir_json
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
@@ -67,7 +68,9 @@ class Description:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        return self.bodies, self.config.data.window, *self.info.joint_shape
+        data, (joints, channels) = self.config.data, self.info.joint_shape
+        seen = output_channels(data.stream, data.camera.views, channels, self.info.num_coordinates)
+        return self.bodies, data.window, joints, seen
 
     def backbone(self) -> Any:
         """The backbone, a module with the contract of `mmcl_jax.models`. Raises: ConfigError, LayoutError."""
@@ -129,16 +132,24 @@ def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, int]
 
 
 def describe(config: Config, records: Records) -> Description:
-    """The description of a model that `config` trains on `records`. Raises: RecordsError."""
-    protocol = config.data.protocol
+    """The description of a model that `config` trains on `records`. Raises: RecordsError.
+
+    A model that random cameras train takes joints of a picture, whatever its records hold.
+    """
+    protocol, data = config.data.protocol, config.data
     info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={})
+    sees_pictures = data.camera.views != "none" and info.num_coordinates == 3
+    if sees_pictures:
+        info = dataclasses.replace(info, channels=("x", "y", CONFIDENCE), units="pixels")
     return Description(
         config=config,
         info=info,
         bodies=records.max_bodies,
-        centered=_are_centered(records),
+        centered=not sees_pictures and _are_centered(records),
         protocol=protocol,
         training_clips=len(records.select(protocol, "train", config.data.validation_subjects)),
+        frame_rate=data.frame_rate,
+        window_seconds=data.window / data.frame_rate if data.frame_rate and data.sampling == "paced" else 0.0,
     )
 
 

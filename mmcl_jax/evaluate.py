@@ -247,8 +247,8 @@ def _evaluate(config: Config, workdir: pathlib.Path) -> tuple[int, dict[str, Eva
     check_evaluation(workdir, config, other_records=foreign)
     mesh = sharding.data_mesh()
     shapes = checkpoints.skeleton_shapes(workdir)
-    backbone = build_skeleton_task(config, train=False, records=records).backbone
-    trained = count_bodies(backbone, shapes, records.info.joint_shape)
+    task = build_skeleton_task(config, train=False, records=records)
+    trained = count_bodies(task.backbone, shapes, task.clip_shape[2:])
     class_names = read_description(workdir).class_names if foreign and (workdir / DESCRIPTION).exists() else None
     view = RecordsView(records, config.data.protocol, class_names, trained)
     evaluator = Evaluator(config, mesh, view)

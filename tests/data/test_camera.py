@@ -11,7 +11,7 @@ import pytest
 from mmcl_jax.config import Config, get_config
 from mmcl_jax.data import camera
 from mmcl_jax.data.camera import Body, CameraOptions
-from mmcl_jax.data.layouts import LAYOUTS, LayoutError, Layout
+from mmcl_jax.data.layouts import LAYOUTS, Layout, LayoutError
 from mmcl_jax.data.transforms import TransformOptions, make_transform, output_channels, paced_window
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.errors import ConfigError
@@ -198,7 +198,7 @@ def test_poses_of_a_picture_take_the_same_way_without_a_camera(channels, stream)
         for kind, count, clip in ((fixed, 3, standing()), (options, 2, pixels))
     )
     np.testing.assert_allclose(given, seen, atol=1e-3)
-    assert given.shape[-1] == output_channels(options, channels, 2) == (5 if stream == "joint_bone" else 3)
+    assert given.shape[-1] == output_channels(stream, "random", channels, 2) == (5 if stream == "joint_bone" else 3)
 
 
 def ramp(frames: int, padded: int, back: bool = False) -> jax.Array:
@@ -244,7 +244,7 @@ def test_options_outside_their_range_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             CameraOptions(**changes)
-    with pytest.raises(ConfigError, match="view_normalised.* use 'paced'"):
+    with pytest.raises(ConfigError, match=r"view_normalised.* use 'paced'"):
         dataclasses.replace(PACED, sampling="view_normalised")
     with pytest.raises(ConfigError, match="pace"):
         dataclasses.replace(PACED, pace=(2.0, 1.0))
