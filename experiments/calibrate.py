@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         changed = dataclasses.replace(described, temperature=found.temperature, threshold=found.threshold)
         write_description(options.workdir, changed)
         print(
-            f"{len(labels)} windows of test clips: top-1 {100 * found.top1:.1f} %; temperature {found.temperature:.2f}, "
-            f"threshold {found.threshold:.2f}: {100 * found.refused:.1f} % refused, top-1 of the others "
+            f"{len(labels)} windows of test clips: top-1 {100 * found.top1:.1f} %; temperature {found.temperature:.2f},"
+            f" threshold {found.threshold:.2f}: {100 * found.refused:.1f} % refused, top-1 of the others "
             f"{100 * found.top1_of_accepted:.1f} %"
         )
 

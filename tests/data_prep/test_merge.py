@@ -7,7 +7,6 @@ from data_prep import merge
 from data_prep.preparation import variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.runtime.errors import PreparationError
 
 BODY13 = LAYOUTS["body13"]
 JOINT = {name: number for number, name in enumerate(BODY13.joints)}
@@ -43,8 +42,7 @@ def two_records(tmp_path_factory):
             body = walking(21)
             skeleton = np.zeros((21, 1, layout.num_joints, 3), np.float32)
             for joint, name in enumerate(layout.joints):
-                at = JOINT[{"head": "nose"}.get(name, name)] if {"head": "nose"}.get(name, name) in JOINT else 0
-                skeleton[:, 0, joint] = body[0, :, at]
+                skeleton[:, 0, joint] = body[0, :, JOINT.get(name, JOINT["nose"])]
             clips.append(records.Clip(f"a{label}_s{subject}", label, subject, 1, 1, 1, skeleton))
         info = records.DatasetInfo(dataset, dataset, "metres", classes)
         records.write_records(root, info, clips)
