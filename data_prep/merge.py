@@ -1,13 +1,12 @@
 """Joins several records into one: joints on one layout, classes by name, one frame rate, subjects kept apart.
 
-    python -m data_prep.merge --records DIR DIR ... --out DIR [--layout NAME] [--classes FILE.csv]
-        [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...]
-        [--restyle CLASS:COPIES ...] [--at_least N]
-        [--test_subjects DATASET:1,2 ...] [--joint_rules RULES] [--overwrite]
+    python -m data_prep.merge --records DIR DIR ... --out DIR [--layout NAME] [--joint_rules RULES]
+        [--classes FILE.csv] [--rates N N ... --rate N] [--travel CLASS:LEAST,LARGEST ...] [--restyle CLASS:COPIES ...]
+        [--at_least N] [--test_subjects DATASET:1,2 ...] [--overwrite]
 
 `--layout` is the layout of the result, the first records' by default. Joints that a dataset lacks are computed from its
-others; `--joint_rules` gives your own rules, such as "nose = 0.7 head + 0.3 spine". The coordinates stay as they are, so
-all records need the same channels and units.
+others; `--joint_rules` gives your own rules, such as "nose = 0.7 head + 0.3 spine". The coordinates stay as they are,
+so all records need the same channels and units.
 
 Classes of the same name become one. With `--classes`, a CSV file with the header `dataset,class,joined`, each row gives
 a class of a dataset (empty: of every dataset that has it) its new name; an empty `joined` leaves the class out. Every
@@ -16,10 +15,11 @@ class needs a row then, so that none is joined or lost by accident. Labels follo
 `--rates` are the frames per second of each of the records, `--rate` that of the result: clips are resampled linearly.
 
 Sensors see only a few square meters, so datasets show walking on the spot. `--travel` adds, for each such clip of a
-class of the result, a copy that moves ahead at a speed between two numbers, units of the coordinates per second (it
-needs `--rate`, and vertical y), while its legs move, in the direction that the person faces, give or take. A class that
-is named twice gets two copies. `--restyle` adds copies of training clips in which the arms are held in another way, and
-the trunk leans forward where the knees bend, for actions that the legs make. With `--at_least`, clips of classes with fewer training clips are stored several times.
+class of the result, a copy that moves ahead while its legs move, at a speed between two numbers, in units of the
+coordinates per second (it needs `--rate`, and y that points up). The direction is that of the face, give or take. A
+class that is named twice gets two copies. `--restyle` adds copies of training clips in which the arms are held in
+another way, and the trunk leans forward where the knees bend, for actions that the legs make. With `--at_least`, clips
+of classes with fewer training clips are stored several times. Test clips have none of these copies but travel.
 
 Subjects are numbered on: the second records' subject 1 comes after the last of the first. The result has one protocol,
 `xsub`: subjects that are named by `--test_subjects` test, the others train. A clip's `setup` is the number of the
@@ -209,11 +209,10 @@ def test_subjects(texts: Sequence[str], opened: Sequence[records.Records], first
     chosen = set()
     for text in texts:
         dataset, _, numbers = text.partition(":")
-        for source, first in zip(opened, firsts, strict=True):
-            if source.info.dataset == dataset:
-                break
-        else:
+        named = [pair for pair in zip(opened, firsts, strict=True) if pair[0].info.dataset == dataset]
+        if not named:
             raise PreparationError(f"--test_subjects {text!r}: none of the records is of the dataset {dataset!r}")
+        source, first = named[0]
         known = set(source.index["subject"].tolist())
         for number in numbers.split(","):
             if not number.isdecimal() or int(number) not in known:
@@ -233,8 +232,8 @@ def read_travels(texts: Sequence[str], class_names: Sequence[str], rate: float |
             least, largest = 1.0, 0.0
         if rate is None or name not in class_names or not 0 <= least <= largest:
             raise PreparationError(
-                f"--travel {text!r} is not CLASS:LEAST,LARGEST with one of the classes {', '.join(class_names)} and two "
-                "speeds per second, or --rate is missing"
+                f"--travel {text!r} is not CLASS:LEAST,LARGEST with one of {', '.join(class_names)} and two speeds "
+                "per second, or --rate is missing"
             )
         found.append(Travel(class_names.index(name), least / rate, largest / rate))
     return found

@@ -3,8 +3,8 @@
     python -m experiments.camera_angles WORKDIR [WORKDIR ...] [--yaws=-135,-90,-45,0,45,90,135,180]
         [--pitches=5,45] [--distance=4]
 
-A yaw of 0 sees what the sensor saw; 90 sees the person from the side, 180 from behind. A pitch looks down; training uses
--10 to 30 degrees, so 45 is a camera that no training clip had. Several workdirs are fused by the mean of their
+A yaw of 0 sees what the sensor saw; 90 sees the person from the side, 180 from behind. A pitch looks down; training
+uses -10 to 30 degrees, so 45 is a camera that no training clip had. Several workdirs are fused by the mean of their
 probabilities. The poses have no errors here: what a pose estimator costs, `experiments.video_accuracy` measures.
 """
 

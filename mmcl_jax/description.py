@@ -69,9 +69,9 @@ class Description:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        options, (joints, channels) = transform_options(self.config), self.info.joint_shape
-        channels = output_channels(options, channels, self.info.num_coordinates)
-        return self.bodies, options.window, joints, channels
+        data, (joints, channels) = self.config.data, self.info.joint_shape
+        seen = output_channels(data.stream, data.camera.views, channels, self.info.num_coordinates)
+        return self.bodies, data.window, joints, seen
 
     def backbone(self) -> Any:
         """The backbone, a module with the contract of `mmcl_jax.models`. Raises: ConfigError, LayoutError."""
@@ -136,19 +136,24 @@ def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, ...]
 
 
 def describe(config: Config, records: Records) -> Description:
-    """The description of a model that `config` trains on `records`. Raises: RecordsError."""
-    protocol, seen = config.data.protocol, {}
-    if config.data.camera.views != "none":  # training turned joints in space into poses of a picture
-        before = f"{records.info.preprocessing}; seen by random cameras in training".removeprefix("none; ")
-        seen = {"channels": ("x", "y", CONFIDENCE), "units": "pixels", "preprocessing": before}
-    info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={}, **seen)
+    """The description of a model that `config` trains on `records`. Raises: RecordsError.
+
+    A model that random cameras train takes joints of a picture, whatever its records hold.
+    """
+    protocol, data = config.data.protocol, config.data
+    info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={})
+    sees_pictures = data.camera.views != "none" and info.num_coordinates == 3
+    if sees_pictures:
+        info = dataclasses.replace(info, channels=("x", "y", CONFIDENCE), units="pixels")
     return Description(
         config=config,
         info=info,
         bodies=records.max_bodies,
-        centered=not seen and _are_centered(records),
+        centered=not sees_pictures and _are_centered(records),
         protocol=protocol,
         training_clips=len(records.select(protocol, "train", config.data.validation_subjects)),
+        frame_rate=data.frame_rate,
+        window_seconds=data.window / data.frame_rate if data.frame_rate and data.sampling == "paced" else 0.0,
     )
 
 

@@ -50,9 +50,10 @@ class SkeletonTask:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        records, options = self.records, transform_options(self.config)
-        channels = output_channels(options, records.num_channels, records.info.num_coordinates)
-        return records.max_bodies, options.window, records.num_joints, channels
+        records, data = self.records, self.config.data
+        coordinates = records.info.num_coordinates
+        channels = output_channels(data.stream, data.camera.views, records.num_channels, coordinates)
+        return records.max_bodies, data.window, records.num_joints, channels
 
     def init(self, key: jax.Array) -> dict:
         """Initial variables of the backbone (their shapes, under `jax.eval_shape`)."""
@@ -299,6 +300,7 @@ def _check_values(config: Config) -> None:
         ("drop_factor", config.drop_factor),
         ("weight_decay", config.weight_decay),
         ("data.prefetch", data.prefetch),
+        ("data.frame_rate", data.frame_rate),
         *(("drop_epochs", epoch) for epoch in config.drop_epochs),
     ):
         if value < 0:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmcl_jax.data.layouts import Layout, LayoutError
+from mmcl_jax.data.layouts.layout import plain_name
 from mmcl_jax.runtime.errors import ConfigError
 
 VIEWS = ("none", "random")
@@ -96,7 +97,7 @@ class Body:
       order: the joints, each after its parent.
       swapped: int `[V]`: for each joint, the same joint of the other side.
       side: int `[V]`: -1 left, 1 right, 0 neither.
-      scale: int `[V]`: which bones keep the same length ratio, the left and the right one.
+      scale: int `[V]`: a number for each bone, the same for its like on the other side, which changes as it does.
       shoulders, hips: the two joints.
       arms, legs: `[V]` 1 for elbows and wrists, and for knees and ankles and what follows them.
     """
@@ -114,39 +115,31 @@ class Body:
     @classmethod
     def of(cls, layout: Layout) -> "Body":
         """The numbers of `layout`. Raises: LayoutError if it has no shoulders or hips."""
-        names = [" ".join(name.replace("_", " ").casefold().split()) for name in layout.joints]
+        names = [plain_name(name) for name in layout.joints]
         wanted = [f"{side} {joint}" for joint in ("shoulder", "hip") for side in ("left", "right")]
         missing = [name for name in wanted if name not in names]
         if missing:
             raise LayoutError(f"a camera needs the joints {', '.join(wanted)}; the layout lacks {', '.join(missing)}")
-        other = {"left": "right", "right": "left"}
-        swapped = np.arange(len(names))
-        side = np.zeros(len(names), int)
-        plain = []
-        for joint, name in enumerate(names):
-            first, _, rest = name.partition(" ")
-            plain.append(rest if first in other else name)
-            if first in other and f"{other[first]} {rest}" in names:
-                swapped[joint] = names.index(f"{other[first]} {rest}")
-                side[joint] = -1 if first == "left" else 1
-        parents = layout.parents
-        depth = [_steps_to_root(parents, joint) for joint in range(len(names))]
-        kinds = sorted(set(plain))
+        parents, swapped = layout.parents, layout.mirror
+        sides = [("left" in name.split()) - ("right" in name.split()) for name in names]
+        depth = [len(_ancestors(parents, joint)) for joint in range(len(names))]
+        girdle = [names.index(name) for name in wanted]
 
-        def below(start: str) -> np.ndarray:
-            starts = {names.index(f"{side} {start}") for side in other}
-            return np.array([any(joint in starts for joint in _ancestors(parents, own)) for own in range(len(names))])
+        def below(starts: list[int]) -> np.ndarray:
+            return np.array([bool({*starts} & {*_ancestors(parents, joint)}) for joint in range(len(names))])
+
+        legs = below(girdle[2:])
 
         return cls(
             parents=parents,
             order=tuple(int(joint) for joint in np.argsort(depth, kind="stable")),
             swapped=swapped,
-            side=side,
-            scale=np.array([kinds.index(name) for name in plain]),
-            shoulders=(names.index(wanted[0]), names.index(wanted[1])),
-            hips=(names.index(wanted[2]), names.index(wanted[3])),
-            arms=below("shoulder") & ~below("hip") & ~np.isin(np.arange(len(names)), [names.index(n) for n in wanted]),
-            legs=below("hip"),
+            side=-np.array(sides),
+            scale=np.minimum(swapped, np.arange(len(names))),
+            shoulders=(girdle[0], girdle[1]),
+            hips=(girdle[2], girdle[3]),
+            arms=below(girdle[:2]) & ~legs & ~np.isin(np.arange(len(names)), girdle),
+            legs=legs,
         )
 
 
@@ -156,10 +149,6 @@ def _ancestors(parents: np.ndarray, joint: int) -> list[int]:
         joint = int(parents[joint])
         found.append(joint)
     return found
-
-
-def _steps_to_root(parents: np.ndarray, joint: int) -> int:
-    return len(_ancestors(parents, joint))
 
 
 def see(clip: jax.Array, body: Body, key: jax.Array, options: CameraOptions) -> jax.Array:

@@ -24,7 +24,7 @@ ABSENT_BODY = ("zeros", "copy")
 SAMPLING = ("crop_resize", "view_normalised", "paced")
 # NW-UCLA's training frames are drawn without replacement from every frame index repeated this many times.
 _REPEATS = 100
-# A 'paced' clip whose last pose is its first, to within this many trunk lengths (mean over joints), may be repeated.
+# A 'paced' clip whose last pose is its first, to within this share of the body's size, may be repeated.
 _SAME_POSE = 0.2
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -93,11 +93,11 @@ def absent_stays_zero(absent_body: str, sampling: str) -> bool:
     return absent_body == "zeros" and sampling != "view_normalised"  # which moves zeros too
 
 
-def output_channels(options: TransformOptions, channels: int, coordinates: int) -> int:
+def output_channels(stream: str, views: str, channels: int, coordinates: int) -> int:
     """C of the transformed clips, for clips of so many channels, of which so many are coordinates."""
-    if options.camera.views != "none":
+    if views != "none":
         channels, coordinates = 3, 2
-    return channels + (coordinates if options.stream == JOINT_BONE else 0)
+    return channels + (coordinates if stream == JOINT_BONE else 0)
 
 
 def make_transform(

@@ -198,7 +198,7 @@ def test_poses_of_a_picture_take_the_same_way_without_a_camera(channels, stream)
         for kind, count, clip in ((fixed, 3, standing()), (options, 2, pixels))
     )
     np.testing.assert_allclose(given, seen, atol=1e-3)
-    assert given.shape[-1] == output_channels(options, channels, 2) == (5 if stream == "joint_bone" else 3)
+    assert given.shape[-1] == output_channels(stream, "random", channels, 2) == (5 if stream == "joint_bone" else 3)
 
 
 def ramp(frames: int, padded: int, back: bool = False) -> jax.Array:
