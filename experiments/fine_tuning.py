@@ -2,14 +2,16 @@
 
     python -m experiments.fine_tuning --source=configs/utd_mhad.py:joint,short \\
         --target=configs/nw_ucla.py:joint,short --workdir=workdir/fine_tuning [--fractions=0.05,0.1,0.2,1] \\
-        [--seeds=0,1,2] [--epochs=6] [--source.KEY=VALUE ...] [--config.KEY=VALUE ...]
+        [--seeds=0,1,2] [--epochs=6] [--source.KEY=VALUE ...] [--tuned.KEY=VALUE ...] [--config.KEY=VALUE ...]
 
 One run of the source, then for each fraction and seed one run from the source's weights and one from random weights,
 which differ only in `init_from`. Both see the same clips (`data.train_fraction`, drawn with the run's seed), in the
 same batches, and take the same number of steps: with a smaller fraction each clip comes more often in an epoch. The
-source's seed is 0. `--config.KEY=VALUE` changes a key of all runs, `--source.KEY=VALUE` only of the source.
+source's seed is 0. `--config.KEY=VALUE` changes a key of all runs, `--source.KEY=VALUE` only of the source, and
+`--tuned.KEY=VALUE` of the fine-tuned runs, such as `--tuned.freeze=backbone`. The latter have folders of their own, so
+that several ways to fine-tune can be compared with the same runs from random weights.
 
-DIR/fine_tuning.md has top-1 of the last epoch, mean and deviation over the seeds, and the difference of the pairs. The
+DIR/fine_tuned*.md has top-1 of the last epoch, mean and deviation over the seeds, and the difference of the pairs. The
 command can be started again; finished runs are not changed.
 """
 
@@ -24,14 +26,20 @@ from experiments.scores import read_scores
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import write_whole
 
-_SOURCE = "--source."
+_PARTS = ("--config.", "--source.", "--tuned.")
 Overrides = tuple[tuple[str, str], ...]
 
 
 def target_runs(
-    config: str, folder: pathlib.Path, source: pathlib.Path, fraction: float, seed: int, overrides: Overrides
+    config: str,
+    folder: pathlib.Path,
+    source: pathlib.Path,
+    fraction: float,
+    seed: int,
+    overrides: Overrides,
+    tuned: Overrides = (),
 ) -> dict[str, Run]:
-    """The two runs of a fraction and seed, by how they start."""
+    """The two runs of a fraction and seed, by how they start; `tuned` are keys of only the fine-tuned one."""
     shared = (
         *overrides,
         ("seed", str(seed)),
@@ -41,9 +49,14 @@ def target_runs(
     )
     place = folder / f"fraction_{fraction:g}" / f"seed_{seed}"
     return {
-        "fine-tuned": Run(config, place / "fine_tuned", (*shared, ("init_from", str(source)))),
+        "fine-tuned": Run(config, place / tuned_name(tuned), (*shared, *tuned, ("init_from", str(source)))),
         "random": Run(config, place / "random", shared),
     }
+
+
+def tuned_name(tuned: Overrides) -> str:
+    """What fine-tuned runs with these keys are called."""
+    return "_".join(("fine_tuned", *(f"{key}_{value}" for key, value in tuned)))
 
 
 def top1(run: Run) -> float:
@@ -84,15 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of the target's runs")
     options, rest = parser.parse_known_args(arguments)
     with plain_errors("interrupted"):
-        own = split_overrides(["--config." + key.removeprefix(_SOURCE) for key in rest if key.startswith(_SOURCE)])
-        overrides = split_overrides([key for key in rest if not key.startswith(_SOURCE)])
+        overrides, own, tuned = (
+            split_overrides([key.replace(part, "--config.", 1) for key in rest if key.startswith(part)])
+            for part in _PARTS
+        )
+        split_overrides([key for key in rest if not key.startswith(_PARTS)])  # raises for what no part knows
         fractions = [float(fraction) for fraction in options.fractions.split(",")]
         seeds = [int(seed) for seed in options.seeds.split(",")]
         source = Run(options.source, options.workdir / "source", (*overrides, *own, ("seed", "0")))
         tuning = (*overrides, ("num_epochs", str(options.epochs)))
         runs = {
             fraction: [
-                target_runs(options.target, options.workdir, source.workdir, fraction, seed, tuning) for seed in seeds
+                target_runs(options.target, options.workdir, source.workdir, fraction, seed, tuning, tuned)
+                for seed in seeds
             ]
             for fraction in fractions
         }
@@ -110,8 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for fraction, pairs in runs.items()
         }
         text = f"Source: top-1 {top1(source):.1f} % of its own test clips.\n\n{table(accuracies)}"
-        write_whole(options.workdir / "fine_tuning.md", f"# Fine-tuning, top-1 % at the last epoch\n\n{text}\n")
-        print(f"\n{text}\n\nsummary: {options.workdir / 'fine_tuning.md'}")
+        title = "# Fine-tuning, top-1 % at the last epoch" + "".join(f", {key}={value}" for key, value in tuned)
+        page = options.workdir / f"{tuned_name(tuned)}.md"
+        write_whole(page, f"{title}\n\n{text}\n")
+        print(f"\n{text}\n\nsummary: {page}")
 
 
 if __name__ == "__main__":

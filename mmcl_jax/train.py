@@ -222,13 +222,13 @@ def describe_change(task: TrainingTask, start: int, before: int) -> str:
     config, epochs = task.config, task.config.num_epochs
     done = start // task.steps_per_epoch
     rates = [float(task.schedule(epoch * task.steps_per_epoch)) for epoch in range(done, epochs)]
-    text = f"num_epochs was {before}, is {epochs}; {done} epochs are done."
+    text = f"num_epochs was {before}, is {epochs}; epochs done: {done}."
     if not rates:
         return text
     if config.schedule == "step":
         shown = ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
         return (
-            f"{text} The learning rate of those left is {shown} (drop_epochs {config.drop_epochs} stays); the result "
+            f"{text} The learning rate of those left is {shown} (drop_epochs stay at {config.drop_epochs}); the result "
             f"is that of {epochs} epochs at once"
         )
     old = learning_rates(dataclasses.replace(config, num_epochs=before), task.steps_per_epoch)

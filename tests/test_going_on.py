@@ -40,7 +40,7 @@ def test_two_epochs_and_one_more_are_three(config, tmp_path, caplog):
     train.train(config(num_epochs=2, **switches), tmp_path / "longer")
     with caplog.at_level("INFO", logger="absl"):
         train.train(config(num_epochs=3, **switches), tmp_path / "longer")
-    assert "num_epochs was 2, is 3; 2 epochs are done" in caplog.text
+    assert "num_epochs was 2, is 3; epochs done: 2" in caplog.text
     assert "the result is that of 3 epochs at once" in caplog.text
     expected = runs.read_checkpoint(tmp_path / "at_once", 18)
     runs.assert_same_arrays(runs.read_checkpoint(tmp_path / "longer", 18), expected)

@@ -19,6 +19,12 @@ def test_a_pair_differs_in_its_start_only_and_sees_the_same_clips_as_often():
     assert (random.data.train_fraction, random.data.train_fraction_seed, random.data.repeats) == (0.05, 3, 20)
     assert (random.seed, random.num_epochs, random.model.base_channels) == (3, 2, 8)
     assert len({run.workdir for run in pair.values()}) == 2
+    frozen = fine_tuning.target_runs(
+        "configs/nw_ucla.py", folder, folder / "source", 0.05, 3, overrides, (("freeze", "backbone"),)
+    )
+    assert frozen["random"] == pair["random"]
+    assert frozen["fine-tuned"].read_config().freeze == "backbone"
+    assert frozen["fine-tuned"].workdir.name == "fine_tuned_freeze_backbone"
 
 
 def test_the_table_has_mean_deviation_and_the_difference_of_pairs():
