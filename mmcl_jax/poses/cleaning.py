@@ -107,7 +107,7 @@ def _filled(track: Track, most: int) -> tuple[Track, int, int, int]:
     original = np.isin(np.arange(len(frames)), old)
     middles = _middles(values, confidence)
     num_joints = 0
-    for joint in range(values.shape[1]):
+    for joint in range(track.joints.shape[1]):
         num_joints += _fill_joint(frames, values[:, joint], confidence[:, joint], most, original, middles)
     joints, world = values[..., : track.joints.shape[2]], values[..., track.joints.shape[2] :]
     filled = Track(track.person, frames, joints, confidence, None if track.world is None else world)
