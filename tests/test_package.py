@@ -61,6 +61,8 @@ def test_every_console_script_is_tried():
     [
         (["mmcl-train", "--help"], ["usage: mmcl-train --config=FILE.py|NAME", "\n  --config: ", "\n  --workdir: "]),
         (["mmcl-evaluate", "--help"], ["usage: mmcl-evaluate", "(default: 'eval')"]),
+        (["mmcl-predict", "--help"], ["usage: mmcl-predict", "--camera"]),
+        (["mmcl-export", "--help"], ["usage: mmcl-export", "--format"]),
         (["mmcl-torch-weights", "--help"], ["usage: mmcl-torch-weights"]),
         (["mmcl-prepare", "--help"], ["usage: mmcl-prepare", "nw_ucla"]),
         (["mmcl-prepare", "nw_ucla", "--help"], ["usage: mmcl-prepare nw_ucla", "--source"]),
