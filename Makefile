@@ -109,7 +109,7 @@ test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal -rs --durations=10
 
 test-yolo: setup-tests setup-yolo
-	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
+	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py tests/poses/test_yolo.py
 
 test-browser: setup-tests
 	$(RUN) -m pytest -m browser -rs --durations=5

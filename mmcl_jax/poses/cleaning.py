@@ -5,10 +5,11 @@ Everything that is changed or left out is said in the notes of the poses.
 
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mmcl_jax.poses.types import Poses, Track
+from mmcl_jax.poses.types import FramePoses, Poses, Track
 
 USUAL_RATE = 30.0  # frames a second of poses that do not state theirs
 LONGEST_GAP = 0.5  # seconds
@@ -58,10 +59,10 @@ def choose_persons(poses: Poses, most: int | None = MOST_PERSONS) -> Poses:
     kept = acting if most is None else acting[:most]
     notes = []
     if passing:
-        notes.append(f"{poses.source or 'poses'}: {len(passing)} persons who are hardly seen are left out")
+        notes.append(f"{len(passing)} persons who are hardly seen are left out")
     if len(acting) > len(kept):
         notes.append(
-            f"{poses.source or 'poses'}: {len(acting)} persons; the {len(kept)} who act most are kept (numbers "
+            f"{len(acting)} persons; the {len(kept)} who act most are kept (numbers "
             f"{', '.join(str(poses.tracks[each].person) for each in kept)})"
         )
     return dataclasses.replace(poses, tracks=tuple(poses.tracks[each] for each in kept)).with_notes(*notes)
@@ -80,11 +81,9 @@ def fill_gaps(poses: Poses, longest: float = LONGEST_GAP) -> Poses:
         tracks.append(filled)
         done = [f"{count} {what}" for count, what in ((frames, "frames"), (joints, "joints")) if count]
         if done:
-            notes.append(f"{poses.source or 'poses'}: person {track.person}: {' and '.join(done)} interpolated")
+            notes.append(f"person {track.person}: {' and '.join(done)} interpolated")
         if left:
-            notes.append(
-                f"{poses.source or 'poses'}: person {track.person}: {left} gaps of more than {longest:g} s are left"
-            )
+            notes.append(f"person {track.person}: {left} gaps of more than {longest:g} s are left")
     return dataclasses.replace(poses, tracks=tuple(tracks)).with_notes(*notes)
 
 
@@ -196,6 +195,27 @@ def smoothed(poses: Poses) -> Poses:
     """The poses after the One Euro filter; it starts anew after a gap."""
     rate = poses.frame_rate or USUAL_RATE
     return dataclasses.replace(poses, tracks=tuple(_smoothed(track, rate) for track in poses.tracks))
+
+
+def smooth_frames(frames: Iterable[FramePoses]) -> Iterator[FramePoses]:
+    """The One Euro filter while a video or camera plays; a person starts anew after an absence."""
+    filters: dict[int, tuple[OneEuroFilter, OneEuroFilter]] = {}
+    last: dict[int, float] = {}
+    before = 0.0
+    for frame in frames:
+        persons = []
+        for person in frame.persons:
+            if last.get(person.number) != before:
+                filters[person.number] = OneEuroFilter(), OneEuroFilter()
+            low_pass, low_pass_world = filters[person.number]
+            seconds = max(frame.time - before, 1e-3)
+            left, top, right, bottom = person.box
+            joints = low_pass(person.joints, seconds, max(math.hypot(right - left, bottom - top), 1e-9))
+            world = None if person.world is None else low_pass_world(person.world, seconds, 1.0)
+            persons.append(dataclasses.replace(person, joints=joints, world=world))
+            last[person.number] = frame.time
+        before = frame.time
+        yield dataclasses.replace(frame, persons=tuple(persons))
 
 
 def _smoothed(track: Track, rate: float) -> Track:

@@ -168,11 +168,9 @@ class Video:
 
     def _note_end(self, seconds: float) -> None:
         if self._damaged:
-            self.notes.append(f"{self.path}: {self._damaged} parts of the video are damaged and left out")
+            self.notes.append(f"{self._damaged} parts of the video are damaged and left out")
         if self.duration and seconds < (1 - _MISSING) * self.duration - 1:
-            self.notes.append(
-                f"{self.path}: the video ends after {seconds:.1f} of {self.duration:.1f} seconds; it is cut short"
-            )
+            self.notes.append(f"the video ends after {seconds:.1f} of {self.duration:.1f} seconds; it is cut short")
 
 
 def read_ahead(items: Iterable[_Item], ahead: int = _AHEAD) -> Generator[_Item, None, None]:

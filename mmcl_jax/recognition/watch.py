@@ -57,10 +57,10 @@ def watch(
 
 
 def usual_estimator(model: str | os.PathLike = "full") -> Estimator:
-    """BlazePose. Raises: PosesError if its files or LiteRT are missing."""
-    from mmcl_jax.poses.blazepose import BlazePose
+    """BlazePose, or YOLO-pose with weights (.pt). Raises: PosesError if its files or packages are missing."""
+    from mmcl_jax.poses.estimators import load_estimator
 
-    return BlazePose(model)
+    return load_estimator(model)
 
 
 def watch_video(

@@ -210,13 +210,13 @@ def build(
     num_joints, coordinates = shapes.pop()
     chosen, kept = find_layout(num_joints, coordinates, dataclasses.replace(meaning, layout=meaning.layout or layout))
     if coordinates == 3 and meaning.layout is None and layout is None and num_joints == 17:
-        notes = (*notes, f"{source}: 17 joints of three coordinates are taken for Human3.6M's; --layout names others")
+        notes = (*notes, "17 joints of three coordinates are taken for Human3.6M's; --layout names others")
     frames = [[_cleaned(seen, kept) for seen in frame] for frame in frames]
     if coordinates == 3 and chosen == "blazepose33":
         usual_units = meaning.units or _units_of_landmarks(frames)
         if usual_units != METRES:  # z of MediaPipe's picture landmarks is a guess in other units
             frames = [[dataclasses.replace(seen, joints=seen.joints[:, :2]) for seen in frame] for frame in frames]
-            notes = (*notes, f"{source}: z of the landmarks in the picture is left out")
+            notes = (*notes, "z of the landmarks in the picture is left out")
     joints = np.stack([seen.joints for frame in frames for seen in frame])
     found = np.stack([_confidence(seen) > 0 for frame in frames for seen in frame])
     if not found.any():

@@ -159,7 +159,7 @@ def coco_annotations(contents: Mapping, meaning: Meaning, source: str) -> Poses:
         images[image["id"]] = image
     sizes = {(image.get("width"), image.get("height")) for image in images.values()}
     size = next(iter(sizes)) if len(sizes) == 1 else (None, None)
-    notes = () if len(sizes) < 2 else (f"{source}: pictures of {len(sizes)} sizes; the size is left open",)
+    notes = () if len(sizes) < 2 else (f"pictures of {len(sizes)} sizes; the size is left open",)
     pictures: dict[Any, list[Seen]] = {key: [] for key in images}
     for entry in contents["annotations"]:
         if not isinstance(entry, Mapping) or entry.get("image_id") not in images:

@@ -198,7 +198,7 @@ def read_ultralytics(folder: pathlib.Path, meaning: Meaning) -> Poses:
         others += ignored
         frames.extend([] for _ in range(number - files[0][0] - len(frames)))
         frames.append(persons)
-    notes = (f"{folder}: {others} detections of other classes than 0 left out",) if others else ()
+    notes = (f"{others} detections of other classes than 0 left out",) if others else ()
     return build(frames, meaning, str(folder), usual_units=SHARES, notes=notes)
 
 
