@@ -33,17 +33,19 @@ def weights(tmp_path_factory) -> pathlib.Path:
 
 
 def test_joints_are_those_of_ultralytics_own_decoding(weights):
-    """The best person's joints, from the raw output of the model on the picture (which needs no scaling)."""
+    """A best person's joints, from the raw output of the model on the picture (which needs no scaling)."""
     estimator = YoloPose(weights, least_confidence=SURE_OF_NOTHING)
     joints, confidence = estimator.look(PICTURE)
     assert joints.shape[1:] == (17, 2) and confidence.shape == joints.shape[:2] and estimator.layout == "coco"
     with torch.inference_mode():
         raw = estimator._model(torch.from_numpy(PICTURE).permute(2, 0, 1)[None].float() / 255)
     raw = raw[0] if isinstance(raw, tuple | list) else raw
-    best = raw[0][:, raw[0, 4:-51].amax(dim=0).argmax()]
-    expected = best[-51:].reshape(17, 3).numpy()
-    np.testing.assert_allclose(joints[0], expected[:, :2].clip(0, (160, 96)), atol=1e-3)
-    np.testing.assert_allclose(confidence[0], expected[:, 2], atol=1e-5)
+    scores = raw[0, 4:-51].amax(dim=0)
+    best = raw[0, -51:, scores >= scores.max() - 1e-5]  # random weights are equally sure of several places
+    expected = best.T.reshape(-1, 17, 3).numpy()
+    away = np.abs(expected[..., :2].clip(0, (160, 96)) - joints[0]).max(axis=(1, 2))
+    assert away.min() < 1e-3
+    np.testing.assert_allclose(confidence[0], expected[away.argmin(), :, 2], atol=1e-5)
 
 
 def test_persons_are_followed(weights):
