@@ -39,6 +39,7 @@ def read_pickle(path: pathlib.Path, meaning: Meaning) -> Iterator[tuple[str, Pos
             yield name, error
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of damaged numbers, which are refused or not found
 def annotation(stored: Any, meaning: Meaning, source: str) -> Poses:
     """The poses of an annotation: `keypoint` (M, T, V, C), `keypoint_score`, `img_shape`. Raises: PosesError."""
     keypoint = stored.get("keypoint") if isinstance(stored, Mapping) else None

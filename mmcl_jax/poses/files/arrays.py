@@ -1,7 +1,6 @@
 """Poses in NumPy files: .npy, and .npz with one array of poses."""
 
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -22,16 +21,18 @@ def read(path: pathlib.Path, meaning: Meaning) -> Poses:
     Raises: PosesError.
     """
     try:
-        if path.suffix == ".npy":
-            return from_array(np.load(path, allow_pickle=False), meaning, str(path))
-        with np.load(path, allow_pickle=False) as file:
-            sizes = {info.filename: info.file_size for info in file.zip.infolist()} if file.zip else {}
-            if sum(sizes.values()) > _LARGEST:
-                raise PosesError(f"{sum(sizes.values()):,} bytes of arrays, more than a file of poses has")
-            stored = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        if isinstance(error, PosesError):
-            raise
+        with path.open("rb") as opened:
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                stored = {_NAMES[0]: loaded}
+            else:
+                size = sum(info.file_size for info in loaded.zip.infolist()) if loaded.zip else 0
+                if size > _LARGEST:
+                    raise PosesError(f"{size:,} bytes of arrays, more than a file of poses has")
+                stored = {name: loaded[name] for name in loaded.files}
+    except PosesError:
+        raise
+    except Exception as error:  # of a damaged file, NumPy raises anything from TokenError to BadZipFile
         raise PosesError(
             f"not a readable NumPy file of numbers ({error}); objects are not loaded, save plain arrays"
         ) from error

@@ -21,6 +21,7 @@ _LARGEST_SHARE = 2.0  # of the picture; a joint may be outside of it
 _LARGEST_LENGTH = 20.0  # metres
 _SMALLEST_PIXELS = 16.0  # an extent that shares and meters do not reach
 _LARGEST_LANDMARK = 5.0  # MediaPipe's shares of the picture may lie far outside of it
+_LARGEST_COORDINATE = 1e6  # in any units
 _UNIT = 1000.0  # pixels to which shares and meters are scaled for tracking
 
 
@@ -238,14 +239,21 @@ def _units_of_landmarks(frames: Sequence[Sequence[Seen]]) -> str:
 
 
 def _cleaned(seen: Seen, kept: int) -> Seen:
-    """A person of the first `kept` joints; joints that are not numbers, or zero without a score, were not found."""
-    joints = np.asarray(seen.joints, np.float32)[:kept]
-    sound = np.isfinite(joints).all(axis=1)
+    """A person of the first `kept` joints; joints that are not numbers, or zero without a score, were not found.
+
+    Raises: PosesError for a coordinate that no joint has.
+    """
+    exact = np.asarray(seen.joints)[:kept]
+    sound = np.all(np.isfinite(exact), axis=1)
+    largest = np.abs(exact[sound]).max(initial=0)
+    if largest > _LARGEST_COORDINATE:
+        raise PosesError(f"a coordinate of {largest:g}, which no joint has")
+    joints = np.where(sound[:, np.newaxis], exact, 0).astype(np.float32)
     if seen.confidence is None:
         confidence = np.where(sound & joints.any(axis=1), 1, 0)
     else:
-        given = np.nan_to_num(np.asarray(seen.confidence, np.float32)[:kept])
-        confidence = np.where(sound, np.clip(given, 0, 1), 0)
+        given = np.clip(np.nan_to_num(np.asarray(seen.confidence)[:kept]), 0, 1)
+        confidence = np.where(sound, given, 0)
     joints = np.where(confidence[:, np.newaxis] > 0, joints, 0)
     return Seen(joints.astype(np.float32), confidence.astype(np.float32), seen.person)
 

@@ -146,7 +146,7 @@ def coco_results(contents: Sequence[Mapping], meaning: Meaning, source: str) -> 
         person = entry.get("track_id", entry.get("idx"))
         person = person[0] if isinstance(person, list) and len(person) == 1 else person
         seen = _triples(_numbers(entry, "keypoints"), person if isinstance(person, int | float | str) else None)
-        pictures.setdefault(entry["image_id"], []).append(seen)
+        pictures.setdefault(_key(entry["image_id"], "image_id"), []).append(seen)
     return build(_by_picture(pictures), meaning, source, usual_units=PIXELS)
 
 
@@ -156,23 +156,27 @@ def coco_annotations(contents: Mapping, meaning: Meaning, source: str) -> Poses:
     for image in _list(contents.get("images"), "images"):
         if not isinstance(image, Mapping) or "id" not in image:
             raise PosesError("an entry of images without an id")
-        images[image["id"]] = image
-    sizes = {(image.get("width"), image.get("height")) for image in images.values()}
+        images[_key(image["id"], "id")] = image
+    sizes = {
+        (_key(image.get("width", 0), "width"), _key(image.get("height", 0), "height")) for image in images.values()
+    }
     size = next(iter(sizes)) if len(sizes) == 1 else (None, None)
     notes = () if len(sizes) < 2 else (f"pictures of {len(sizes)} sizes; the size is left open",)
     pictures: dict[Any, list[Seen]] = {key: [] for key in images}
     for entry in contents["annotations"]:
-        if not isinstance(entry, Mapping) or entry.get("image_id") not in images:
+        if not isinstance(entry, Mapping) or _key(entry.get("image_id", ""), "image_id") not in images:
             raise PosesError("an annotation whose image_id is not one of the images")
         if "keypoints" not in entry:
             continue  # a person, or a thing, without a pose
         seen = _triples(_numbers(entry, "keypoints"), entry.get("track_id"), flags=True)
         pictures[entry["image_id"]].append(seen)
-    named = {key: image.get("frame_id", image.get("file_name", key)) for key, image in images.items()}
+    named = {
+        key: _key(image.get("frame_id", image.get("file_name", key)), "file_name") for key, image in images.items()
+    }
     by_name: dict[Any, list[Seen]] = {}
     for key, persons in pictures.items():
         by_name.setdefault(named[key], []).extend(persons)
-    known = (int(size[0] or 0), int(size[1] or 0)) if all(map(_is_whole, size)) else None
+    known = (int(size[0] or 0), int(size[1] or 0)) if all(_is_whole(side) and side for side in size) else None
     return build(_by_picture(by_name), meaning, source, usual_units=PIXELS, size=known, notes=notes)
 
 
@@ -189,7 +193,7 @@ def mmpose(contents: Mapping, meaning: Meaning, source: str) -> Poses:
                 raise PosesError(f"keypoints of shape {joints.shape} with scores of shape {scores.shape}")
             track = each.get("track_id")
             persons.append(Seen(joints, scores, track if isinstance(track, int) and track >= 0 else None))
-        pictures[frame.get("frame_id", place)] = persons
+        pictures[_key(frame.get("frame_id", place), "frame_id")] = persons
     return build(_by_picture(pictures), meaning, source)
 
 
@@ -330,6 +334,13 @@ def _numbers(entry: Any, key: str) -> np.ndarray:
     if array.ndim != 1:
         raise PosesError(f"{key} of shape {array.shape}, expected a row of numbers")
     return array
+
+
+def _key(value: Any, what: str) -> int | str:
+    """A number or name of a picture. Raises: PosesError if it is something else."""
+    if not isinstance(value, str) and not _is_whole(value):
+        raise PosesError(f"{what} is {_show(value)}, expected a whole number or a name")
+    return value
 
 
 def _is_whole(value: Any) -> bool:

@@ -4,6 +4,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.poses.files import annotations, arrays, json_files, tables
 from mmcl_jax.poses.files.forms import Meaning
@@ -90,6 +92,7 @@ def is_folder_of_frames(folder: pathlib.Path) -> bool:
     return json_files.is_openpose_folder(folder) or any(folder.glob("*_[0-9]*.txt"))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of damaged numbers, which are refused or not found
 def _read_one(path: pathlib.Path, meaning: Meaning) -> Poses:
     if path.is_dir():
         if json_files.is_openpose_folder(path):

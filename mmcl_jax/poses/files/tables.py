@@ -111,7 +111,10 @@ def _long(header: list[str], body: list[list[str]], meaning: Meaning, source: st
     person_column = next((place[name] for name in _PERSON if name in place), None)
     channels = {_CHANNELS.get(name) or name: place[name] for name in header if name in _CHANNELS}
     channels = {name: column for name, column in channels.items() if name in ("x", "y", "z", "confidence")}
-    names = [row[joint_column].strip().casefold() for row in body]
+    short = next((number for number, row in enumerate(body) if len(row) <= joint_column), None)
+    if short is not None:
+        raise PosesError(f"line {short + 2}: {len(body[short])} columns, expected {len(header)}")
+    names = [_plain(row[joint_column]) for row in body]
     joints, layout = _ordered(list(dict.fromkeys(names)), meaning)
     rows: dict[tuple[float, float], np.ndarray] = {}
     wanted = [frame_column, *([] if person_column is None else [person_column]), *channels.values()]

@@ -431,3 +431,37 @@ def test_wrong_files_are_refused_with_the_remedy(tmp_path, kind):
 def test_options_that_contradict_the_file(tmp_path, options, message):
     with pytest.raises(PosesError, match=message):
         read_poses(coco_results(tmp_path), **options)
+
+
+def spoiled(value, rng: np.random.Generator):
+    """JSON of which something is replaced, removed or added."""
+    if rng.random() < 0.04:
+        return [None, True, -1, 1e308, float("nan"), "x", [], {}, [None], 10**30][rng.integers(10)]
+    if isinstance(value, dict):
+        return {key: spoiled(each, rng) for key, each in value.items() if rng.random() > 0.01}
+    if isinstance(value, list) and len(value) > 20:
+        place = rng.integers(len(value))
+        return [*value[:place], spoiled(value[place], rng), *value[place + 1 :]]
+    return [spoiled(each, rng) for each in value] if isinstance(value, list) else value
+
+
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path):
+    rng, kinds, refused = np.random.default_rng(0), list(FLAT), 0
+    for number in range(150):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = FLAT[kinds[number % len(kinds)]][0](folder)
+        file = path if path.is_file() else sorted(path.iterdir())[rng.integers(FRAMES - 1)]
+        if file.suffix == ".json":
+            file.write_text(json.dumps(spoiled(json.loads(file.read_text()), rng)))
+        else:
+            contents = bytearray(file.read_bytes())
+            for place in rng.integers(len(contents), size=rng.integers(1, 20)):
+                contents[place] = rng.choice([*b"9,\n-", int(rng.integers(256))])
+            file.write_bytes(contents)
+        try:
+            list(read_clips(path))
+        except PosesError as error:
+            assert str(error).startswith(str(path))
+            refused += 1
+    assert 30 < refused < 140
