@@ -15,7 +15,7 @@ INPUTS ?= 5000
 KILLS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-browser test-install fuzz kill lint docs \
+.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-long test-browser test-install fuzz kill lint docs \
 	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
@@ -27,12 +27,14 @@ help:
 	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
 	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
+	@echo "make test-long            the rehearsal of experiments/gpu_day.sh, an installed package's first run, rows of the tables"
 	@echo "make fuzz SEED=1 INPUTS=5000   damaged inputs for every reader of files, with a verdict for each; READERS=pyskl_2d,scores"
 	@echo "make kill SEED=1 KILLS=20      kills commands at random moments, starts them again and compares the results"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
 	@echo "make setup-text           PyTorch and transformers too, for data_prep.text_features"
+	@echo "make setup-video          the pose estimator's model files, for videos and cameras; MODELS='lite heavy' for others than full"
 	@echo "make setup-yolo           .venv-yolo, which adds ultralytics to .venv, for --boxes yolo of data_prep"
 	@echo "make clean                removes .venv, .venv-yolo, site and what building left"
 	@echo "make nw-ucla SOURCE=nw_ucla.tar.xz        records of NW-UCLA in $(DATA)/nw_ucla"
@@ -75,6 +77,10 @@ setup: $(VENV)/.ready
 
 setup-text: $(VENV)/.ready-text
 
+# Outside of the repository: a cache folder of the user, or the folder that MMCL_POSE_MODELS names.
+setup-video: $(VENV)/.ready
+	$(RUN) -m mmcl_jax.poses.download $(MODELS)
+
 setup-yolo: $(VENV_YOLO)/.ready
 
 setup-tests: $(VENV)/.ready-tests
@@ -108,10 +114,13 @@ test: setup-tests lint test-yolo
 	$(RUN) -m pytest -n 2 --dist worksteal -rs --durations=10
 
 test-yolo: setup-tests setup-yolo
-	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py
+	$(VENV_YOLO)/bin/python -m pytest tests/data_prep/images/test_yolo.py tests/poses/test_yolo.py
 
 test-browser: setup-tests
 	$(RUN) -m pytest -m browser -rs --durations=5
+
+test-long: setup-tests
+	$(RUN) -m pytest -m long --durations=10
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10

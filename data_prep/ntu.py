@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep.formats import ntu_skeletons, sources
+from data_prep.formats import sources
 from data_prep.formats.ntu_clips import (
     ACTIONS,
     LAST_SETUP_OF_60,
@@ -37,7 +37,7 @@ from data_prep.formats.ntu_clips import (
 )
 from data_prep.images import mosaics, person_crops
 from data_prep.preparation import commands, image_request, video_dataset
-from mmcl_jax.data import records
+from mmcl_jax.data import ntu_skeletons, records
 from mmcl_jax.runtime.errors import plain_errors
 
 COLOR_SIZE = (1080, 1920)  # of the videos as distributed, to which the skeletons' color coordinates refer

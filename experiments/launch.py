@@ -11,12 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from experiments.scores import read_scores
 from mmcl_jax import config_files
-from mmcl_jax.run_log import check_training
-from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.run_log import EARLY_STOP, check_training
+from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.files import read_text
 from mmcl_jax.runtime.signals import StopSignal
 
@@ -74,9 +72,12 @@ class Run:
         return int(rows[-1]["epoch"]) if rows else 0
 
     def is_finished(self) -> bool:
-        """Whether the last epoch and its scores are present. Raises: as `epochs_done`, and ScoresError."""
-        scores = self.workdir / "scores_test.npz"
-        if self.epochs_done() != self.read_config().num_epochs or not scores.exists():
+        """Whether the last epoch, or an earlier one at which it stopped, and its scores are present.
+
+        Raises: as `epochs_done`, and ScoresError.
+        """
+        scores, ended = self.workdir / "scores_test.npz", (self.workdir / EARLY_STOP).exists()
+        if (self.epochs_done() != self.read_config().num_epochs and not ended) or not scores.exists():
             return False
         return read_scores(scores).step == int(_epochs(self.workdir)[-1]["step"])
 
@@ -110,17 +111,10 @@ class Run:
 
 def read_config(config: str, overrides: Sequence[tuple[str, str]] = ()) -> "ConfigDict":
     """The config of a file with its arguments and overrides, as the main command reads it. Raises: LaunchError."""
-    arguments = ["config", f"--config={config}", *(f"{_PREFIX}{key}={value}" for key, value in overrides)]
-    values = flags.FlagValues()
-    config_files.define_flag("config", values, sys_argv=arguments)
     try:
-        values(arguments)
-        values.config.lock()  # a file that could not be loaded raises when it is first used
-    except (AttributeError, KeyError) as error:
-        raise LaunchError(f"{config}: no such config key: {' '.join(str(error.args[0]).split())}") from error
-    except (flags.Error, OSError, ValueError, TypeError) as error:
-        raise LaunchError(f"{config}: {str(error).strip().splitlines()[-1].strip()}") from error
-    return values.config
+        return config_files.load(config, overrides)
+    except ConfigError as error:
+        raise LaunchError(str(error)) from error
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from data_prep import ntu
-from data_prep.formats import ntu_clips, ntu_skeletons, sources
+from data_prep.formats import ntu_clips, sources
 from data_prep.images import detection, mosaics, yolo
 from data_prep.text import vqa
 from experiments import line_by_line
 from experiments.markdown import markdown_table
+from mmcl_jax.data import ntu_skeletons
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.options import positive
 
@@ -51,7 +52,7 @@ def rows(
             "reading a `.skeleton` file line by line, as the published scripts do": lambda: line_by_line.read_bodies(
                 skeleton
             ),
-            "reading it with `data_prep.formats.ntu_skeletons`": lambda: ntu_skeletons.read(skeleton),
+            "reading it with `mmcl_jax.data.ntu_skeletons`": lambda: ntu_skeletons.read(skeleton),
             "mosaic, persons by the skeleton": lambda: folder.write(footage.name, mosaics.by_skeleton(footage)),
             "checking a stored mosaic": lambda: folder.read(footage.name),
         }

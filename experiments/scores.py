@@ -12,8 +12,8 @@ import zipfile
 
 import numpy as np
 
-from data_prep.formats import plain_pickle
 from mmcl_jax import evaluate
+from mmcl_jax.runtime import plain_pickle
 from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import read_json

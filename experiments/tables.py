@@ -427,7 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 unknown = [text for text in options.arguments if text not in known]
                 if unknown:
                     parser.error(
-                        f"{unknown[0]!r} is not one of the tables {', '.join(sorted(known))}; give 1 and 7 alone"
+                        f"{unknown[0]!r} is not one of the tables {', '.join(sorted(known))}; give 1 or 7 by itself"
                     )
                 _sweeps([int(text) for text in options.arguments], options, rest)
         except Stopped as stopped:

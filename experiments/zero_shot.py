@@ -5,11 +5,11 @@
     python -m experiments.zero_shot --workdir=workdir/published --config=configs/ntu120.py:xsub,joint \\
         --config.data.absent_body=zeros --target=data/utd_mhad
 
-The workdir is that of a run, whose own config is used, or of an import (`mmcl_jax.torch_weights import`), which needs
-`--config`; the third line is the published setting. The clips are processed as the run's test clips were. Before that,
-their joints are mapped to the model's (`mmcl_jax.data.layouts.joint_mapping`), and its center joint in the first frame
-becomes the origin. y must point up and z away from the camera in both datasets, as in all records that data_prep
-writes.
+The workdir is that of a run or a bundle, whose own config is used, or of an import (`mmcl_jax.torch_weights import`),
+which needs `--config` unless the import was told what its clips are; the third line is the published setting. The clips
+are processed as the run's test clips were. Before that, their joints are mapped to the model's
+(`mmcl_jax.data.layouts.joint_mapping`), and its center joint in the first frame becomes the origin. y must point up and
+z away from the camera in both datasets, as in all records that data_prep writes.
 
 The classes of the model that correspond to actions of the target are known for NTU RGB+D -> UTD-MHAD (the six actions
 of the paper), NW-UCLA -> UTD-MHAD (four actions), and the reverse. For other datasets, supply the mapping in a JSON
@@ -23,35 +23,32 @@ with the fixed FRM (eq. 8).
 
 import argparse
 import collections
-import contextlib
 import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ml_collections
 import numpy as np
 
 from data_prep import ntu, nw_ucla, utd_mhad
 from experiments import scores
 from experiments.launch import LaunchError, read_config, split_overrides
 from experiments.markdown import markdown_table
-from mmcl_jax import checkpoints
-from mmcl_jax.config import get_config
+from mmcl_jax import bundle, checkpoints
+from mmcl_jax.config import Config
 from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.data.records import CONFIDENCE, PROTOCOLS, DatasetInfo, Records, RecordsError
-from mmcl_jax.evaluate import Evaluation, Evaluator
+from mmcl_jax.description import Description, count_bodies, describe
+from mmcl_jax.evaluate import Evaluation
 from mmcl_jax.metrics import classification_metrics
-from mmcl_jax.models.mmcl import FeatureRefinement
+from mmcl_jax.models.mmcl import BACKBONE, FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_config
-from mmcl_jax.runtime import backend, sharding
+from mmcl_jax.runtime import backend
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import read_text
-from mmcl_jax.task import find_text_set, text_statistics
-
-if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+from mmcl_jax.task import find_text_set, text_statistics, training_rows
+from mmcl_jax.trained_model import TrainedModel, load_model
 
 # (dataset of the model, dataset of the clips): action of the clips -> class of the model.
 LABELS = {
@@ -96,7 +93,12 @@ class Source:
 
 
 class MappedRecords:
-    """Clips of the target as the source's records would hold them, with the interface that an evaluation needs."""
+    """Clips of the target as the source's records would hold them.
+
+    Attributes:
+      rows: of the mapped actions, int64. All of them test, because no clip has trained the model.
+      index: that of the target, with labels of the model.
+    """
 
     def __init__(self, target: Records, source: Source, labels: Mapping[str, str], joint_rules: str = ""):
         """Raises: ZeroShotError, LayoutError if labels, joints, channels or units do not fit."""
@@ -104,33 +106,20 @@ class MappedRecords:
         self._target, self._source = target, source
         self._mapping = joint_mapping(target.info.skeleton_layout, source.info.skeleton_layout, joint_rules)
         _check_channels(target.info, source.info)
-        self._rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
+        self.rows = np.flatnonzero(np.isin(target.index["label"], list(by_label)))
         without = [target.info.class_names[label] for label in by_label if label not in target.index["label"]]
         if without:
             raise ZeroShotError(f"{target.root}: no clip of {', '.join(without)}; leave them out of the label map")
         label = np.full(len(target), -1)
-        label[self._rows] = [by_label[number] for number in target.index["label"][self._rows].tolist()]
+        label[self.rows] = [by_label[number] for number in target.index["label"][self.rows].tolist()]
         self.index = {**target.index, "label": label}
-        self.info, self.root = source.info, target.root
-        self.max_frames, self.max_bodies = target.max_frames, source.max_bodies
-        self.num_joints, self.num_channels = source.info.joint_shape
-
-    def class_names(self, protocol: str) -> tuple[str, ...]:
-        """Classes of the model, by label, for every protocol."""
-        del protocol
-        return self._source.class_names
-
-    def select(self, protocol: str, part: str, validation_subjects=()) -> np.ndarray:
-        """Rows of the mapped actions. All of them test, because no clip has trained the model."""
-        del protocol, part, validation_subjects
-        return self._rows
 
     def skeleton(self, row: int) -> np.ndarray:
         """float32 `[M, T, V, C]` with the source's joints; the origin is its center joint in the first frame."""
-        clip = self._target.skeleton(row)[: self.max_bodies]
-        coordinates = self.info.num_coordinates
-        clip = map_joints(clip, self._mapping, coordinates)[..., : self.num_channels]
-        clip[..., :coordinates] -= clip[0, 0, self.info.skeleton_layout.centre, :coordinates]
+        info = self._source.info
+        clip, coordinates = self._target.skeleton(row)[: self._source.max_bodies], info.num_coordinates
+        clip = map_joints(clip, self._mapping, coordinates)[..., : len(info.channels)]
+        clip[..., :coordinates] -= clip[0, 0, info.skeleton_layout.centre, :coordinates]
         return clip.astype(np.float32)
 
 
@@ -179,53 +168,60 @@ def read_labels(path: pathlib.Path) -> dict[str, str]:
     return dict(pairs)
 
 
-def read_run_config(workdir: pathlib.Path, config: str | None, overrides: Sequence[tuple[str, str]]) -> "ConfigDict":
-    """The config of a run from its workdir, or the named one. Raises: LaunchError, WorkdirError."""
-    if config is not None:
-        read = read_config(config, overrides)
-        check_evaluation(workdir, read)
-        return ml_collections.ConfigDict(read).unlock()
-    if overrides:
-        raise LaunchError(f"--config.{overrides[0][0]} without --config; the config of a run is used unchanged")
-    if not (workdir / "config.json").exists():
-        reason = "imported weights store no config" if (workdir / IMPORTED).exists() else "not a run"
-        raise WorkdirError(
-            f"{workdir}: no config.json ({reason}); give its config, such as --config=configs/ntu120.py:xsub,joint"
-        )
-    stored = read_workdir_config(workdir / "config.json")
-    merged = json.loads(get_config().to_json_best_effort())  # a run may be older than some keys
-    for key, default in merged.items():
-        value = stored.get(key, default)
-        merged[key] = {**default, **value} if isinstance(default, dict) else value
-    return ml_collections.ConfigDict(merged)
-
-
-def find_source(workdir: pathlib.Path, config: "ConfigDict", folder: str | None) -> Source:
-    """What the model of a workdir was trained for, from its records or from the sizes that an import stores.
+def find_source(
+    path: str, config: str | None, overrides: Sequence[tuple[str, str]], folder: str | None
+) -> tuple[TrainedModel, Mapping[str, Any], Source]:
+    """The model, all its parameters, and what it was trained for.
 
     Args:
-      workdir: workdir of a run or an import.
-      config: its config.
-      folder: the records; None: those that the config names.
+      path: what `mmcl_jax.load_model` takes.
+      config: of imported weights that were not told what their clips are; None: the model's own.
+      overrides: of `config`.
+      folder: the records that it was trained on; None: those that the config names, if they are present.
 
-    Raises: RecordsError, WorkdirError.
+    Raises: LaunchError, WorkdirError, RecordsError and those of `load_model`.
     """
-    root = pathlib.Path(folder or config.data.records)
-    imported = workdir / IMPORTED
+    located = bundle.locate(path)
+    if config is None:
+        if overrides:
+            raise LaunchError(f"--config.{overrides[0][0]} without --config; the config of a run is used unchanged")
+        model = load_model(path)
+    else:
+        read = Config.of(read_config(config, overrides))
+        check_evaluation(located, read)
+        model = _described(located, read, folder)
+    params = bundle.read_all(located)[1]["params"] if bundle.is_bundle(located) else None
+    params = checkpoints.read_variables(located)[1]["params"] if params is None else params
+    root = pathlib.Path(folder or model.description.config.data.records)
+    records = Records(root) if folder or (root / "info.json").exists() else None
+    return model, params, Source(model.description.info, model.class_names, model.description.bodies, records)
+
+
+def _described(workdir: pathlib.Path, config: Config, folder: str | None) -> TrainedModel:
+    """The model of a workdir whose clips are those of records or of a known dataset.
+
+    Raises: WorkdirError, RecordsError, and those of `TrainedModel`.
+    """
+    step, variables = checkpoints.read_variables(workdir)
+    skeleton = {kind: tree[BACKBONE] for kind, tree in variables.items()}
+    root, imported = pathlib.Path(folder or config.data.records), workdir / IMPORTED
     if folder or not imported.exists() or (root / "info.json").exists():
         try:
-            records = Records(root)
+            described = describe(config, Records(root))
         except RecordsError as error:
             raise RecordsError(
                 f"{error}. These records define joints and classes of the model; set --source to them"
             ) from error
-        return Source(records.info, records.class_names(config.data.protocol), records.max_bodies, records)
+        bodies = count_bodies(described.backbone(), skeleton, described.clip_shape[2:])
+        return TrainedModel(dataclasses.replace(described, bodies=bodies), skeleton, step=step, path=str(workdir))
     sizes = read_workdir_config(imported)["sizes"]
     for info in _PREPARED:
         protocol = PROTOCOLS[info.dataset].get(config.data.protocol)
         names = info.class_names[: protocol.num_classes] if protocol else ()
         if (len(names), info.joint_shape) == (sizes["num_classes"], (sizes["joints"], sizes["channels"])):
-            return Source(info, names, sizes["bodies"], None)
+            known = dataclasses.replace(info, class_names=names)
+            described = Description(config, known, sizes["bodies"], centered=info.dataset == "ntu")
+            return TrainedModel(described, skeleton, step=step, path=str(workdir))
     raise WorkdirError(
         f"{imported}: a model of {sizes['num_classes']} classes, {sizes['joints']} joints and {sizes['channels']} "
         f"channels belongs to no known dataset with protocol {config.data.protocol!r}; set --source to its records"
@@ -276,7 +272,7 @@ class Refinement:
 
 
 def find_refinement(
-    params: Mapping[str, Any], config: "ConfigDict", source: Source, target: Records, rows: np.ndarray, wanted: str
+    params: Mapping[str, Any], config: Config, source: Source, target: Records, rows: np.ndarray, wanted: str
 ) -> Refinement:
     """The checkpoint's FRM with the target's text set `wanted`, which all clips `rows` must have.
 
@@ -297,24 +293,18 @@ def find_refinement(
             raise ZeroShotError(
                 "the FRM was trained on text standardized over its training clips; set --source to their records"
             )
-        rows = source.records.select(config.data.protocol, "train", config.data.validation_subjects)
+        rows = training_rows(config, source.records)
         trained = find_text_set(source.records, config.data.text)
         statistics = text_statistics(source.records, rows, trained)
     return Refinement(params["refinement"], text_set, statistics)
 
 
-def evaluate_target(workdir: pathlib.Path, config: "ConfigDict", records: MappedRecords) -> tuple[int, Evaluation]:
-    """Step and scores of the workdir's newest checkpoint on all mapped clips.
-
-    Raises: CheckpointError, ConfigError, LayoutError.
-    """
-    config = ml_collections.ConfigDict(config).unlock()
-    config.data.validation_subjects = ()  # these are subjects of the source
-    mesh = sharding.data_mesh()
-    evaluator = Evaluator(config, mesh, records)
-    step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
-    with contextlib.closing(evaluator):
-        return step, evaluator.evaluate(variables, "test")
+def evaluate_target(model: TrainedModel, records: MappedRecords) -> Evaluation:
+    """Scores of the model on all mapped clips. Raises: PredictionError."""
+    rows = records.rows
+    names, labels = records.index["name"][rows], records.index["label"][rows]
+    scores = model.logits([records.skeleton(int(row)).transpose(1, 0, 2, 3) for row in rows], names.tolist())
+    return Evaluation(classification_metrics(scores, labels), names, scores, labels, model.class_names)
 
 
 def accuracy_table(kinds: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
@@ -363,16 +353,13 @@ def class_table(evaluation: Evaluation, labels: Mapping[str, str]) -> str:
 
 def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> None:
     """Evaluates and prints the tables. Raises: the errors that `main` prints."""
-    workdir = options.workdir
-    if not workdir.is_dir():
-        raise WorkdirError(f"{workdir}: no such folder; give the workdir of a run or of imported weights")
-    config = read_run_config(workdir, options.config, overrides)
-    source, target = find_source(workdir, config, options.source), Records(options.target)
+    target = Records(options.target)
+    model, params, source = find_source(options.workdir, options.config, overrides, options.source)
+    config, step = model.description.config, model.step
     datasets = source.info.dataset, target.info.dataset
     labels = read_labels(options.labels) if options.labels else find_labels(*datasets)
     records = MappedRecords(target, source, labels, options.joints)
-    params = checkpoints.read_variables(workdir)[1]["params"]
-    rows = records.select(config.data.protocol, "test")
+    rows = records.rows
     refinement = reason = None
     if options.text != "none":
         try:
@@ -382,12 +369,12 @@ def run(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> No
             if options.text:
                 raise
             reason = error
-    step, evaluation = evaluate_target(workdir, config, records)
+    evaluation = evaluate_target(model, records)
     kinds = {"skeleton only": evaluation.scores}
     if refinement is not None:
         kinds[f"refined by {refinement.text_set}"] = refinement(evaluation.scores, rows, target)
     print(
-        f"**{workdir}, step {step}, {config.data.stream}, on {len(evaluation.labels)} clips of {target.root} "
+        f"**{options.workdir}, step {step}, {config.data.stream}, on {len(evaluation.labels)} clips of {target.root} "
         f"({' -> '.join(datasets)})**\n\n{accuracy_table(kinds, evaluation.labels)}\n\n"
         f"{class_table(evaluation, labels)}"
     )
@@ -405,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--workdir", required=True, type=pathlib.Path, metavar="DIR", help="the workdir of a run or of an import"
+        "--workdir", required=True, metavar="DIR", help="the workdir of a run or of an import, or a bundle"
     )
     parser.add_argument("--target", required=True, metavar="RECORDS", help="records of the other dataset")
     parser.add_argument("--config", metavar="FILE", help="config of imported weights (a run has its own)")

@@ -3,6 +3,9 @@
 `skeleton`: the backbone's variables, all that inference needs; `auxiliary`: FAM, FRM and image encoder; `training`:
 step, optimizer state and the epoch's running totals. A checkpoint appears whole or not at all.
 
+Of a run with a moving average of its weights, `skeleton` holds the average, and `training` also the backbone's own
+variables, `own`. Of a run that keeps its best epoch, `training` also holds what the best was, `best`.
+
 `digests` holds the SHA-256 of each item's arrays. What is restored must have the same, bit for bit: neither Orbax nor
 the array files notice most changed bits. A damaged checkpoint gives way to the one before it, and the log says so.
 """
@@ -11,7 +14,8 @@ import contextlib
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from logging import LogRecord
 from typing import Any
 
 import jax
@@ -98,24 +102,46 @@ def restore_skeleton(workdir: pathlib.Path, template: dict) -> tuple[int, dict]:
             _check_shapes(folder_of(manager, step), _shapes(stored), _shapes(template))
         return _read(manager, step, {"skeleton": abstract})["skeleton"]
 
-    with contextlib.closing(_open_to_read(workdir, "skeleton")) as manager:
+    with _opened_to_read(workdir, "skeleton") as manager:
         return _newest_sound(manager, read)
 
 
-def save_variables(workdir: pathlib.Path, variables: dict) -> None:
-    """Writes weights imported from elsewhere, as step 0: they can be evaluated, but training cannot continue.
+def skeleton_shapes(workdir: pathlib.Path) -> dict:
+    """Shapes and types of the skeleton model's variables in the newest checkpoint whose metadata can be read.
+
+    Raises: CheckpointError if there is none.
+    """
+    with _opened_to_read(workdir, "skeleton") as manager:
+        steps = sorted(manager.all_steps(), reverse=True)
+        for step in steps:
+            with contextlib.suppress(Exception):  # of Orbax, on a damaged checkpoint: anything
+                stored = manager.item_metadata(step)["skeleton"]
+                if stored is not None:
+                    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(stored))
+        raise _unreadable(folder_of(manager, steps[0]), ValueError("its metadata cannot be read"))
+
+
+def latest_step(workdir: pathlib.Path) -> int | None:
+    """The step of the newest checkpoint, which may be damaged; None: there is none."""
+    steps = [int(path.name) for path in folder(workdir).glob("*") if path.name.isdigit()]
+    return max(steps, default=None)
+
+
+def save_variables(workdir: pathlib.Path, variables: dict, step: int = 0) -> None:
+    """Writes weights by themselves: they can be evaluated and fine-tuned, but their training cannot continue.
 
     Args:
       workdir: the folder to write into.
       variables: of `MMCL`: `params` and `batch_stats`, each with `BACKBONE` and perhaps FAM and FRM.
+      step: training steps behind them; 0: they come from elsewhere.
 
     Raises:
       CheckpointError: they could not be written.
     """
     manager = open_manager(workdir)
-    items = _split_variables(variables["params"], variables["batch_stats"], np.zeros((), np.int32))
+    items = _split_variables(variables["params"], variables["batch_stats"], np.asarray(step, np.int32))
     try:
-        manager.save(0, args=_to_save(items))
+        manager.save(step, args=_to_save(items))
     except Exception as error:
         raise _explained(manager, error) from error
     finish(manager)
@@ -141,7 +167,7 @@ def read_variables(workdir: pathlib.Path) -> tuple[int, dict]:
         }
         return _read(manager, step, abstract)
 
-    with contextlib.closing(_open_to_read(workdir, "skeleton", "auxiliary")) as manager:
+    with _opened_to_read(workdir, "skeleton", "auxiliary") as manager:
         step, items = _newest_sound(manager, read)
     return step, _join_variables(items)
 
@@ -214,8 +240,26 @@ def _set_aside(manager: ocp.CheckpointManager, steps: list[int]) -> None:
     manager.reload()
 
 
+@contextlib.contextmanager
+def _opened_to_read(workdir: pathlib.Path, *items: str) -> Iterator[ocp.CheckpointManager]:
+    """Opens these items of the checkpoints; damage in others does not matter. Closes them at the end.
+
+    Orbax warns of every item that is not asked for; the warnings are not shown.
+    """
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_not_of_orbax)
+    try:
+        with contextlib.closing(_open_to_read(workdir, *items)) as manager:
+            yield manager
+    finally:
+        logger.removeFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(entry: LogRecord) -> bool:
+    return "orbax" not in entry.pathname
+
+
 def _open_to_read(workdir: pathlib.Path, *items: str) -> ocp.CheckpointManager:
-    """Opens these items of the checkpoints; damage in others does not matter."""
     if not folder(workdir).is_dir():
         raise CheckpointError(f"{folder(workdir)}: no checkpoints; train first with --mode=train --workdir={workdir}")
     handlers = {name: ocp.StandardCheckpointHandler() for name in items} | {_DIGESTS: ocp.JsonCheckpointHandler()}
@@ -259,7 +303,13 @@ def folder_of(manager: ocp.CheckpointManager, step: int) -> pathlib.Path:
 
 def _split(state: Any) -> dict[str, dict]:
     training = {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
-    return {**_split_variables(state.params, state.batch_stats, state.step), "training": training}
+    if state.best is not None:
+        training["best"] = state.best
+    items = _split_variables(state.params, state.batch_stats, state.step)
+    if state.average is not None:
+        training["own"] = items["skeleton"]
+        items["skeleton"] = state.average
+    return {**items, "training": training}
 
 
 def _split_variables(params: dict, batch_stats: dict, step: Any) -> dict[str, dict]:
@@ -278,9 +328,13 @@ def _join_variables(items: dict[str, dict]) -> dict:
 
 
 def _join(state: Any, items: dict[str, dict]) -> Any:
-    training = items["training"]
+    training, average = items["training"], None
+    if "own" in training:
+        average, items = items["skeleton"], {**items, "skeleton": training["own"]}
     return state.replace(
         **_join_variables(items),
+        average=average,
+        best=training.get("best"),
         step=training["step"],
         opt_state=training["opt_state"],
         totals=training["totals"],

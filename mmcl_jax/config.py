@@ -14,6 +14,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+from mmcl_jax.data.camera import NO_CAMERA, CameraOptions
 from mmcl_jax.runtime.errors import ConfigError
 
 
@@ -36,14 +37,28 @@ class DataConfig:
     host_memory_mb: int = 1000  # limit, in MB, for the clips and batches of a process and of its workers
     storage: str = "float32"  # float32 | float16: skeletons before the transform; float16 takes half the memory
     device_resident: bool = False  # True: clips are read once, stay on every device, and batches are drawn there
-    stream: str = "joint"  # joint | bone | joint_motion | bone_motion
+    stream: str = "joint"  # joint | bone | joint_motion | bone_motion | joint_bone: the channels of both in one model
     window: int = 64  # frames that the model sees
-    sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA)
+    sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA) | paced (windows of about the same time)
+    frame_rate: float = 0.0  # frames a second of the records, for prediction from video; 0: unknown
+    pace: tuple[float, float] = (0.6, 1.4)  # paced: frames that a training window covers, in windows
     crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
     test_crop: float = 0.95  # fraction that the centered test crop keeps
     rotation: float = 0.3  # bound of the random rotation: radians; whole degrees for view_normalised
     centre: bool = False  # subtract the center joint of the first frame (NTU records are centered already)
     absent_body: str = "zeros"  # zeros | copy: what replaces the second body of a one-person clip
+    camera: CameraOptions = NO_CAMERA  # random cameras: 3-D clips become poses of a picture
+
+    # Further augmentation of training clips, before the crop; 0: off. See mmcl_jax/data/augmentations.py.
+    flip: float = 0.0  # probability to mirror a clip: x negated, left and right joints exchanged
+    joint_dropout: float = 0.0  # probability of each joint to be lost, at the origin, in the whole clip
+    noise: float = 0.0  # standard deviation of noise on each coordinate, in the units of the records
+    speed_change: float = 0.0  # a clip runs up to so much faster at one end and slower at the other; less than 1
+
+    # Fraction of the training clips that is used, the same of every class and at least one clip of each. Which ones
+    # depends on the seed below only, and a larger fraction has all clips of a smaller one.
+    train_fraction: float = 1.0
+    train_fraction_seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +93,11 @@ class LossConfig:
     temperature: float = 0.4  # tau of eq. 5
     contrastive_group_size: int | None = None  # clips contrasted together; None: the batch
 
+    # Of the classification losses, those of FRM's scores included.
+    label_smoothing: float = 0.0  # share of the target that all classes get in equal parts; Info-GCN has its own key
+    class_weights: str = "none"  # none | balanced: each class counts the same, however many training clips it has
+    mixup: float = 0.0  # clips are mixed in pairs, with a weight from Beta(mixup, mixup); 0: off. Without FAM and FRM
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -97,17 +117,33 @@ class Config:
     warmup_epochs: int = 5
     drop_epochs: tuple[int, ...] = (90, 100)  # the learning rate is multiplied by drop_factor after these
     drop_factor: float = 0.1
-    momentum: float = 0.9  # Nesterov
+    optimizer: str = "sgd"  # sgd | adamw, whose learning rate is usually about 1e-3
+    schedule: str = "step"  # step | cosine: from learning_rate to 0 in num_epochs, without drops
+    momentum: float = 0.9  # Nesterov; sgd
     weight_decay: float = 4e-4  # on every parameter
+    gradient_clip: float = 0.0  # largest norm of all gradients together; larger ones are scaled down to it. 0: off
+    # Evaluation and export use a moving average of the skeleton model's weights and statistics: after each step
+    # average <- decay average + (1 - decay) new, with decay = min(this, (1 + step) / (10 + step)). 0: off.
+    ema_decay: float = 0.0
+
+    # Fine-tuning. The classifier is new where the classes differ; docs/training.md says what else is taken.
+    init_from: str = ""  # folder of a trained model whose weights training starts from; empty: random ones
+    freeze: str = "none"  # none | backbone: only the classifier trains, and FAM and FRM if there are any
+    backbone_learning_rate_scale: float = 1.0  # times the learning rate: that of the backbone without its classifier
 
     # Steps in one program, which runs them without returning to the host. A program ends where something is logged,
     # saved or evaluated, and the steps left before that point run one by one: choose a divisor of log_every_steps.
     steps_per_dispatch: int = 1
 
+    # By the validation split, so data.validation_subjects is needed. The test split never decides.
+    keep_best: bool = False  # the weights of the best epoch by validation top-1 are kept in WORKDIR/best
+    early_stopping_epochs: int = 0  # training ends after so many epochs without a better one; needs keep_best. 0: off
+
     eval_batch_size: int = 64  # over all devices
     eval_every_epochs: int = 1  # the last epoch is always evaluated
     checkpoint_every_steps: int = 0  # 0: after every epoch only
     log_every_steps: int = 50
+    wandb_project: str = ""  # Weights & Biases: project to log to, where wandb is installed; empty: off
 
     @classmethod
     def of(cls, config: "AnyConfig") -> "Config":
@@ -122,6 +158,14 @@ class Config:
         """The keys and values as `config.json` stores them: nested dicts, lists for tuples."""
         return _with_lists(dataclasses.asdict(self))
 
+    @classmethod
+    def from_json(cls, stored: Any) -> "Config":
+        """The config that `to_json` stored; a key that is not in `stored`, which is older then, has its default.
+
+        Raises: ConfigError, naming the key, for an unknown key or a value of another type.
+        """
+        return cls.of(untyped_from_json(stored))
+
 
 AnyConfig = Config | ml_collections.ConfigDict
 
@@ -129,6 +173,31 @@ AnyConfig = Config | ml_collections.ConfigDict
 def get_config() -> ml_collections.ConfigDict:
     """The defaults, for a config file to change."""
     return _untyped(Config())
+
+
+def untyped_from_json(stored: Any) -> ml_collections.ConfigDict:
+    """The ConfigDict, for `--config.KEY=VALUE` to change, of what `Config.to_json` stored. Raises: ConfigError."""
+    config = get_config()
+    _update(config, stored, "")
+    return config
+
+
+def _update(config: ml_collections.ConfigDict, stored: Any, prefix: str) -> None:
+    if not isinstance(stored, dict):
+        raise ConfigError(
+            f"config {prefix or 'keys'} {str(stored)[:40]!r}: expected an object with a value for each key"
+        )
+    for key, value in stored.items():
+        if key not in config:
+            raise ConfigError(f"unknown config key {prefix}{key}; mmcl_jax/config.py lists all keys")
+        inner = config[key]
+        if isinstance(inner, ml_collections.ConfigDict):
+            _update(inner, value, f"{prefix}{key}.")
+            continue
+        try:
+            config[key] = tuple(value) if isinstance(value, list) else value
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{prefix}{key} {str(value)[:40]!r}: {error}") from error
 
 
 def _untyped(defaults: Any) -> ml_collections.ConfigDict:

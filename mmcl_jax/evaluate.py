@@ -15,16 +15,19 @@ from mmcl_jax import checkpoints, plots
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Batch, Batches, Fields
-from mmcl_jax.data.records import Records, RecordsError
+from mmcl_jax.data.records import Records, RecordsError, RecordsView
 from mmcl_jax.data.resident import load
+from mmcl_jax.description import DESCRIPTION, count_bodies, read_description, variable_shapes
 from mmcl_jax.metrics import Metrics, classification_metrics
+from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import Predictor, predictor_of
-from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation
+from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation, own_clips
 from mmcl_jax.runtime import sharding
+from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
-from mmcl_jax.task import SkeletonTask, build_skeleton_task, read_options
+from mmcl_jax.task import SkeletonTask, build_skeleton_task, open_records, read_options
 
 _SHOWN_CLIPS = 10
 _TOP = 5  # of so few classes, every clip is in the top 5
@@ -80,7 +83,7 @@ class Evaluator:
         self,
         config: AnyConfig,
         mesh: jax.sharding.Mesh,
-        records: Records | None = None,
+        records: Records | RecordsView | None = None,
         *,
         resident: bool = False,
     ):
@@ -140,12 +143,16 @@ class Evaluator:
         """int64 `[R]`: the clips of all parts, as rows of the records."""
         return np.concatenate(list(self._rows.values()))
 
-    def template(self) -> Any:
-        """Shapes, dtypes and shardings of the variables that `evaluate` takes, for restoring them."""
+    def template(self, bodies: int | None = None) -> Any:
+        """Shapes, dtypes and shardings of the variables that `evaluate` takes, for restoring them.
+
+        With `bodies`, of those of a model that was trained on clips of so many.
+        """
         everywhere = sharding.replicated(self._mesh)
+        most, *rest = self.task.clip_shape
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-            jax.eval_shape(self.task.init, jax.random.key(0)),
+            variable_shapes(self.task.backbone, (1, bodies or most, *rest)),
         )
 
     def evaluate(self, variables: Any, part: str) -> Evaluation:
@@ -214,7 +221,10 @@ class Evaluator:
 
 
 def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str, Evaluation]:
-    """Evaluates the newest checkpoint of a run. Neither builds nor loads FAM, FRM or the image encoder.
+    """Evaluates the newest checkpoint of a run or an import. Neither builds nor loads FAM, FRM or the image encoder.
+
+    Other records than the run's own are scored as the model sees them: with its classes, which are found by their
+    names, and as many bodies as it was trained on. Their scores are written beside the run's own, never over them.
 
     Returns: the evaluation of each part: 'test', and 'validation' if the config holds one out.
 
@@ -222,19 +232,60 @@ def evaluate_workdir(config: AnyConfig, workdir: str | pathlib.Path) -> dict[str
 
     Raises: RecordsError, ConfigError, LayoutError, WorkdirError, CheckpointError, NonFiniteScoresError.
     """
-    config = Config.of(config)
-    workdir = pathlib.Path(workdir)
-    check_evaluation(workdir, config)
-    mesh = sharding.data_mesh()
-    evaluator = Evaluator(config, mesh)
-    step, variables = checkpoints.restore_skeleton(workdir, evaluator.template())
-    with contextlib.closing(evaluator):
-        evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+    config, workdir = Config.of(config), pathlib.Path(workdir)
+    step, evaluations, suffix = _evaluate(config, workdir)
     for part, evaluation in evaluations.items():
         log_metrics(evaluation, part, step=step)
     for part, evaluation in evaluations.items():
-        keep(evaluation, part, workdir, step=step)
+        keep(evaluation, f"{part}{suffix}", workdir, step=step)
     return evaluations
+
+
+def _evaluate(config: Config, workdir: pathlib.Path) -> tuple[int, dict[str, Evaluation], str]:
+    """Step of the checkpoint, evaluation of each part, and what the names of their files end in."""
+    records = open_records(config)
+    foreign = _is_foreign(workdir, records, config)
+    check_evaluation(workdir, config, other_records=foreign)
+    mesh = sharding.data_mesh()
+    shapes = checkpoints.skeleton_shapes(workdir)
+    task = build_skeleton_task(config, train=False, records=records)
+    trained = count_bodies(task.backbone, shapes, task.clip_shape[2:])
+    class_names = read_description(workdir).class_names if foreign and (workdir / DESCRIPTION).exists() else None
+    view = RecordsView(records, config.data.protocol, class_names, trained)
+    evaluator = Evaluator(config, mesh, view)
+    step, variables = checkpoints.restore_skeleton(workdir, evaluator.template(trained))
+    if trained < view.max_bodies:
+        logging.warning(
+            "the model was trained on clips of at most %d bodies, these have up to %d: further bodies are normalized "
+            "with the first one's statistics",
+            trained,
+            view.max_bodies,
+        )
+        variables = sharding.replicate(fit_bodies(variables, view.max_bodies, trained), mesh)
+    with contextlib.closing(evaluator):
+        evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+    return step, evaluations, _suffix(records) if foreign else ""
+
+
+def _is_foreign(workdir: pathlib.Path, records: Records, config: Config) -> bool:
+    """Whether the workdir's own scores are of other clips than these."""
+    own = own_clips(workdir)
+    if own is not None:
+        return own != records.fingerprint()
+    scores = workdir / "scores_test.npz"  # of imported weights: the first evaluation is their own
+    if not scores.exists():
+        return False
+    try:
+        names = read_arrays(scores, ("names",))["names"].tolist()
+    except (OSError, KeyError, ValueError):
+        return False  # a damaged file is replaced
+    return names != records.index["name"][records.select(config.data.protocol, "test")].tolist()
+
+
+def _suffix(records: Records) -> str:
+    """What the files of other records' scores are called in addition: the folder, and which clips it holds."""
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in records.root.resolve().name)
+    return f"_on_{name[:40]}_{records.fingerprint()[:8]}"
 
 
 def write_scores(
@@ -257,16 +308,16 @@ def write_scores(
         )
 
 
-def log_metrics(evaluation: Evaluation, part: str, *, step: int) -> None:
-    """Prints the metrics of a part. Of several processes the first does."""
+def log_metrics(evaluation: Evaluation, part: str, *, step: int, which: str = "the last, not the best") -> None:
+    """Prints the metrics of a part at a step, which is `which` of its run. Of several processes the first does."""
     metrics = evaluation.metrics
     if jax.process_index() == 0:
         logging.info(
-            "%s, %d clips, skeleton only, step %d (the last, not the best): top-1 %.2f %%,%s mean class %.2f %%, "
-            "loss %.4f",
+            "%s, %d clips, skeleton only, step %d (%s): top-1 %.2f %%,%s mean class %.2f %%, loss %.4f",
             part,
             metrics.clips,
             step,
+            which,
             100 * metrics.top1,
             f" top-5 {100 * metrics.top5:.2f} %," if len(metrics.confusion) > _TOP else "",
             100 * metrics.mean_class,

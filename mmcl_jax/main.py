@@ -1,5 +1,9 @@
-"""The command: python -m mmcl_jax.main --config=configs/nw_ucla.py:joint --workdir=DIR [--mode=train|eval]."""
+"""The command: python -m mmcl_jax.main --config=configs/nw_ucla.py:joint --workdir=DIR [--mode=train|eval].
 
+A workdir that holds a run needs no `--config`: its own is used, with the `--config.KEY=VALUE` given.
+"""
+
+import itertools
 import os
 import pathlib
 import sys
@@ -16,7 +20,7 @@ from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import is_disk_full
 
 _CONFIG = config_files.define_flag("config")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train (or resume), or evaluate the newest checkpoint.")
 _COMPILED = flags.DEFINE_string(
     "compilation_cache",
@@ -28,7 +32,6 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: the numb
 _PROCESSES = flags.DEFINE_integer(
     "num_processes", None, "Several processes: how many. Leave all three out on a cluster that JAX knows."
 )
-flags.mark_flag_as_required("config")
 
 
 def main(arguments: list[str]) -> None:
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> None:
     try:
         distributed.join(_COORDINATOR.value, _PROCESS.value, _PROCESSES.value)
         with distributed.shared_fate():
-            _work(pathlib.Path(_WORKDIR.value))
+            _work(pathlib.Path(str(_WORKDIR.value)))
     except KeyboardInterrupt:
         distributed.end_now("interrupted; start again: a training resumes from its last complete checkpoint")
     except Exception as error:
@@ -80,7 +83,16 @@ def _explain(error: Exception) -> str:
 def _parse_flags(arguments: list[str]) -> list[str]:
     """absl's parser; values that ml_collections refuses end with a message and no traceback."""
     try:
-        return flags.FLAGS(arguments)
+        rest = flags.FLAGS(_with_own_config(arguments))
+        if _CONFIG.value is None:
+            raise flags.Error(
+                "--config is missing"
+                + (f", and {_WORKDIR.value} holds no config.json" if _WORKDIR.value else "")
+                + "; for example --config=demo, --config=configs/nw_ucla.py:joint or a file of your own"
+            )
+        if _WORKDIR.value is None:
+            raise flags.Error("--workdir is missing; name the folder of the run, for example --workdir=workdir/demo")
+        return rest
     except SystemExit:
         sys.exit(0)  # --help and the like, which absl calls a failure
     except AttributeError as error:
@@ -94,6 +106,28 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             sys.exit(f"error: {lacking[0]} is missing; for example: {example}")
         # The message about a config file may hold a whole traceback, whose last line says what happened.
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+
+
+def _with_own_config(arguments: list[str]) -> list[str]:
+    """The arguments; without `--config`, if the workdir has the config of a run, with that."""
+    workdir = _given(arguments, "workdir")
+    if _given(arguments, "config") is not None or not workdir:
+        return arguments
+    own = pathlib.Path(workdir) / "config.json"
+    if not own.is_file():
+        return arguments
+    sys.argv = [arguments[0], f"--config={own}", *arguments[1:]]  # where ml_collections looks for --config.KEY
+    return sys.argv
+
+
+def _given(arguments: list[str], name: str) -> str | None:
+    """The last value of a flag among the arguments, or None."""
+    value = None
+    for argument, following in itertools.zip_longest(arguments[1:], arguments[2:], fillvalue=""):
+        flag, equals, given = argument.partition("=")
+        if flag in (f"-{name}", f"--{name}"):
+            value = given if equals else following
+    return value
 
 
 def _is_ours(entry: LogRecord) -> bool:

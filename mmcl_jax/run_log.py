@@ -14,6 +14,7 @@ import pathlib
 import platform
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from absl import logging
 import mmcl_jax
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
-from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.files import check_regular, read_json, whole_file, write_whole
 from mmcl_jax.runtime.version import commit
 
@@ -40,6 +41,10 @@ _FREE = (
     "eval_batch_size",
     "checkpoint_every_steps",
     "log_every_steps",
+    "wandb_project",
+    # When the run ends. What a longer one learns is up to the schedule, which the log says.
+    "num_epochs",
+    "early_stopping_epochs",
 )
 # Keys on which the scores of a checkpoint depend.
 _EVALUATED = (
@@ -59,9 +64,12 @@ _EVALUATED = (
     "model.k",
     "model.relatives",
 )
+# Those of them that say which clips take part.
+_DIVISION = ("data.protocol", "data.validation_subjects")
 # Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
 LOCK = "training.lock"  # in the workdir, while a training or an import is at work there
+EARLY_STOP = "early_stop.json"  # in the workdir of a run that ended before its last epoch, for want of a better one
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
 _SHARES = ("top1", "top5", "mean_class")  # ends of columns that are shown in percent
@@ -73,7 +81,11 @@ class WorkdirError(MMCLError, RuntimeError):
 
 
 class RunLog:
-    """Writes what happens in a run. With several processes, only the first writes."""
+    """Writes what happens in a run. With several processes, only the first writes.
+
+    Attributes:
+      previous_epochs: `num_epochs` at the run's previous start; None at its first.
+    """
 
     def __init__(self, workdir: pathlib.Path, config: AnyConfig, clips: str):
         """Claims the workdir for this config and these clips (`Records.fingerprint`).
@@ -86,12 +98,21 @@ class RunLog:
         self._first = jax.process_index() == 0
         self._rows: list[dict[str, str]] = []
         self._writer: Any = None  # TensorBoard's
+        self._wandb: Any = None  # the run of Weights & Biases
         self._workdir.mkdir(parents=True, exist_ok=True)
         resolved = {**Config.of(config).to_json(), "clips": clips}
         path = self._workdir / "config.json"
+        if not path.exists() and (self._workdir / IMPORTED).exists():
+            raise WorkdirError(
+                f"{self._workdir}: holds imported weights, which stay as they are; train from them in another folder, "
+                f"with --config.init_from={self._workdir} --workdir=NEW"
+            )
         if not path.exists() and (self._workdir / "checkpoints").exists():
             raise WorkdirError(f"{self._workdir}: holds checkpoints but no config.json; use another --workdir")
         _check_config(path, resolved, lambda key: key not in _FREE)
+        self.previous_epochs: int | None = None
+        if path.exists():
+            self.previous_epochs = read_workdir_config(path).get("num_epochs")
         counted = {key: value for key, value in _flat(resolved).items() if key not in _FREE}
         check_same("config and clips", json.dumps(counted, sort_keys=True))
         if self._first:
@@ -125,6 +146,7 @@ class RunLog:
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._start_wandb()
 
     def steps(self, step: int, totals: dict[str, float], learning_rate: float) -> str:
         """Logs the running means of the epoch after `step` steps; returns them as a few words for the progress bar.
@@ -139,6 +161,8 @@ class RunLog:
         if self._writer is not None:
             self._writer.add_scalar("step/epoch_mean_loss", loss, step)
             self._writer.add_scalar("step/learning_rate", learning_rate, step)
+        if self._wandb is not None:
+            self._wandb.log({"step/epoch_mean_loss": loss, "step/learning_rate": learning_rate}, step=step)
         return f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, lr {learning_rate:g}"
 
     def epoch(self, epoch: int, step: int, row: dict[str, float]) -> None:
@@ -159,6 +183,8 @@ class RunLog:
         for name, value in row.items():
             self._writer.add_scalar(f"epoch/{name}", value, step)
         self._writer.flush()
+        if self._wandb is not None:
+            self._wandb.log({f"epoch/{name}": value for name, value in row.items()}, step=step)
         terms = {name: value for name, value in row.items() if value and not name.startswith(_BEST)}
         shown = ", ".join(
             f"{name} {100 * value:.2f} %" if name.endswith(_SHARES) else f"{name} {value:.4g}"
@@ -178,6 +204,34 @@ class RunLog:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        if self._wandb is not None:
+            self._wandb.finish()
+            self._wandb = None
+
+    def _start_wandb(self) -> None:
+        """Starts the run at Weights & Biases, or goes on with it: its name there is in `wandb_run.txt`."""
+        config = read_workdir_json(self._workdir / "config.json")
+        if not config.get("wandb_project"):
+            return
+        import wandb  # pyright: ignore[reportMissingImports]  optional
+
+        path = self._workdir / "wandb_run.txt"
+        if not path.exists():
+            write_whole(path, f"{self._workdir.absolute().name}-{uuid.uuid4().hex[:8]}\n")
+        try:
+            self._wandb = wandb.init(
+                project=config["wandb_project"],
+                id=path.read_text().strip(),
+                name=self._workdir.absolute().name,
+                dir=str(self._workdir),
+                config=config,
+                resume="allow",
+            )
+        except wandb.Error as error:
+            raise ConfigError(
+                f"wandb_project {config['wandb_project']!r}: Weights & Biases cannot be used ({error}). Log in with "
+                "`wandb login`, or log to the workdir only with WANDB_MODE=offline"
+            ) from error
 
     def _note_start(self, step: int) -> None:
         """Adds this start to version.json: several versions may have contributed to a resumed run."""
@@ -253,10 +307,20 @@ def _wait_for(path: pathlib.Path) -> None:
         time.sleep(0.1)
 
 
-def check_evaluation(workdir: pathlib.Path, config: AnyConfig) -> None:
-    """Raises WorkdirError if `config` would evaluate a run, or an imported model, differently from its own config."""
+def own_clips(workdir: pathlib.Path) -> str | None:
+    """`Records.fingerprint` of the clips of a run; None for imported weights. Raises: WorkdirError."""
+    path = pathlib.Path(workdir) / "config.json"
+    return read_workdir_config(path).get("clips") if path.exists() else None
+
+
+def check_evaluation(workdir: pathlib.Path, config: AnyConfig, *, other_records: bool = False) -> None:
+    """Raises WorkdirError if `config` would evaluate a run, or an imported model, differently from its own config.
+
+    `other_records`: the clips are not the run's own, and may be divided otherwise.
+    """
     now = Config.of(config).to_json()
-    _check_config(pathlib.Path(workdir) / "config.json", now, _EVALUATED.__contains__)
+    free = _DIVISION if other_records else ()
+    _check_config(pathlib.Path(workdir) / "config.json", now, lambda key: key in _EVALUATED and key not in free)
     _check_config(pathlib.Path(workdir) / IMPORTED, now, _IMPORTED_KEYS.__contains__)
 
 
@@ -267,7 +331,7 @@ def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
 
 
 def read_workdir_json(path: pathlib.Path) -> Any:
-    """Contents of a JSON file of a workdir, whatever they are. Raises: WorkdirError."""
+    """Contents of a JSON file of a workdir, unchecked. Raises: WorkdirError."""
     try:
         return read_json(path)
     except (OSError, ValueError) as error:

@@ -43,6 +43,9 @@ class TrainState(struct.PyTreeNode):
       opt_state: of the recipe's optimizer.
       totals: float32 sums over the epoch so far of each loss and of the fraction of correct clips, the number of steps
         summed, and int32 `first_bad_step`, the first step of the run whose loss was not finite (-1: none).
+      average: moving average of the backbone's `params` and `batch_stats`, which evaluation uses; None: there is none.
+      best: float32 `top1` on the validation split and int32 `epoch` of the best epoch so far, -1 before the first
+        evaluation; None: the run does not look for it.
     """
 
     step: jax.Array
@@ -50,6 +53,8 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Any
     opt_state: Any
     totals: dict[str, jax.Array]
+    average: Any = None
+    best: dict[str, jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,10 @@ class LossOptions:
       contrastive: 'released' or 'paper', see `losses.contrastive`.
       temperature: tau of eq. 5.
       contrastive_group_size: clips contrasted with each other; None: the whole batch.
+      label_smoothing: share of the targets that all classes get in equal parts.
+      class_weights: what a clip of each class counts in the classification losses, K numbers; None: all the same.
+      mixup: clips are mixed in pairs, with a weight from Beta(mixup, mixup); 0: they are not. Images and text are not
+        mixed.
     """
 
     contrastive_weight: float = 0.1
@@ -69,6 +78,9 @@ class LossOptions:
     contrastive: str = "released"
     temperature: float = 0.4
     contrastive_group_size: int | None = None
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    mixup: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +95,8 @@ class Recipe:
       text_statistics: mean and deviation `[D]` to standardize text features with; None: they stay as they are.
       image_statistics: mean and deviation of RGB in [0, 1] to normalize uint8 images with; None: no images, or features
         in their place.
+      ema_decay: of the moving average of the backbone; 0: there is none.
+      finds_best: whether the state keeps the best epoch.
     """
 
     model: MMCL
@@ -91,6 +105,8 @@ class Recipe:
     loss: LossOptions
     text_statistics: tuple[np.ndarray, np.ndarray] | None = None
     image_statistics: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    ema_decay: float = 0.0
+    finds_best: bool = False
 
 
 def empty_totals() -> dict[str, jax.Array]:
@@ -120,7 +136,26 @@ def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
     variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)
     params = dict(variables["params"])
     batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), empty_totals())
+    return start_state(recipe, params, batch_stats)
+
+
+def start_state(recipe: Recipe, params: Any, batch_stats: Any) -> TrainState:
+    """The state before the first step with these variables of `MMCL`."""
+    best = {"top1": jnp.full((), -1, jnp.float32), "epoch": jnp.full((), -1, jnp.int32)}
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        batch_stats,
+        recipe.optimizer.init(params),
+        empty_totals(),
+        # A copy: a step may not be given the same array twice to overwrite.
+        average=jax.tree.map(jnp.copy, _backbone_part(params, batch_stats)) if recipe.ema_decay else None,
+        best=best if recipe.finds_best else None,
+    )
+
+
+def _backbone_part(params: Any, batch_stats: Any) -> dict[str, Any]:
+    return {"params": params[BACKBONE], "batch_stats": batch_stats[BACKBONE]}
 
 
 def model_inputs(batch: dict[str, jax.Array], key: jax.Array, *, recipe: Recipe) -> ModelInputs:
@@ -152,6 +187,11 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
     """
     clip_key, dropout_key = jax.random.split(key)
     inputs = model_inputs(batch, clip_key, recipe=recipe)
+    labels, share = batch["label"], None
+    if recipe.loss.mixup:
+        mixup_key = jax.random.fold_in(jax.random.fold_in(dropout_key, state.step), 1)
+        share = jax.random.beta(mixup_key, recipe.loss.mixup, recipe.loss.mixup)
+        inputs = (mix(inputs[0], share), *inputs[1:])
 
     def objective(params: Any):
         applied: Any = recipe.model.apply(
@@ -162,20 +202,41 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
         outputs, updates = applied
-        terms = loss_terms(outputs, batch["label"], recipe.loss, recipe.model.backbone.classification_loss)
+        terms = loss_terms(outputs, labels, recipe.loss, recipe.model.backbone.classification_loss)
+        if share is not None:
+            others = loss_terms(outputs, _partners(labels), recipe.loss, recipe.model.backbone.classification_loss)
+            terms = {name: share * term + (1 - share) * others[name] for name, term in terms.items()}
         return terms["loss"], (terms, outputs["logits"], {**state.batch_stats, **updates.get("batch_stats", {})})
 
     gradients, (terms, logits, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
     updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, state.params)
     params = jax.tree.map(lambda p, u: p + u, state.params, updates)
-    correct = (logits.argmax(axis=-1) == batch["label"]).mean()
-    return TrainState(
+    correct = (logits.argmax(axis=-1) == labels).mean()
+    return state.replace(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         totals=_add_totals(state.totals, {**terms, "correct": correct}, state.step),
+        average=_moved(state.average, _backbone_part(params, batch_stats), state.step, recipe.ema_decay),
     )
+
+
+def _moved(average: Any, new: Any, step: jax.Array, decay: float) -> Any:
+    """The moving average after step `step`, counted from 0: it follows the first steps faster. None stays None."""
+    if average is None:
+        return None
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, b: (kept * a + (1 - kept) * b).astype(a.dtype), average, new)
+
+
+def mix(clips: jax.Array, share: jax.Array) -> jax.Array:
+    """mixup (Zhang et al., ICLR 2018): `share` of each clip `[N, ...]` and the rest of the clip before it."""
+    return share * clips + (1 - share) * _partners(clips)
+
+
+def _partners(values: jax.Array) -> jax.Array:
+    return jnp.roll(values, 1, axis=0)  # batches are in random order
 
 
 def loss_terms(
@@ -187,10 +248,13 @@ def loss_terms(
       outputs: of `MMCL`.
       labels: int `[N]`.
       options: the weights.
-      classification_loss: the backbone's, a function of logits, auxiliary outputs and labels.
+      classification_loss: the backbone's, a function of logits, auxiliary outputs and labels; see `mmcl_jax.models`.
     """
+    asked: dict[str, Any] = {"smoothing": options.label_smoothing} if options.label_smoothing else {}
+    if options.class_weights is not None:
+        asked["weights"] = jnp.asarray(options.class_weights, jnp.float32)[labels]
     terms = {
-        "classification": classification_loss(outputs["logits"], outputs["aux"], labels),
+        "classification": classification_loss(outputs["logits"], outputs["aux"], labels, **asked),
         "contrastive": jnp.zeros(()),
         "refinement": jnp.zeros(()),
     }
@@ -203,7 +267,7 @@ def loss_terms(
             group_size=options.contrastive_group_size,
         )
     if "refined_logits" in outputs:
-        terms["refinement"] = losses.cross_entropy(outputs["refined_logits"], labels)
+        terms["refinement"] = losses.cross_entropy(outputs["refined_logits"], labels, **asked)
     weighted = options.contrastive_weight * terms["contrastive"] + options.refinement_weight * terms["refinement"]
     return {**terms, "loss": terms["classification"] + weighted}
 

@@ -1,29 +1,37 @@
 """What a config means: records, model, transforms and optimizer of a run, built and checked before anything starts."""
 
 import dataclasses
-from collections.abc import Collection
+import importlib.util
+import inspect
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmcl_jax import optim
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline, resident
 from mmcl_jax.data.input_pipeline import Batches, Fields, ReadOptions, steps_per_epoch
-from mmcl_jax.data.records import Records, RecordsError
-from mmcl_jax.data.transforms import Transform, TransformOptions, make_transform
-from mmcl_jax.models import BACKBONES, graphs
+from mmcl_jax.data.records import Records, RecordsError, RecordsView
+from mmcl_jax.data.transforms import Transform, make_transform, output_channels
+from mmcl_jax.description import transform_options
+from mmcl_jax.models import BACKBONES, classifier_of, graphs
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.losses import CONTRASTIVE
-from mmcl_jax.models.mmcl import MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
+from mmcl_jax.models.mmcl import BACKBONE, MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.steps import LossOptions, ModelInputs, Recipe
 
 TEXT_SCALING = ("none", "standardise")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine")
+CLASS_WEIGHTS = ("none", "balanced")
+FREEZE = ("none", "backbone")
 # The type of the features in training, as the models' field `dtype` takes it.
 COMPUTE_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 ImageFeatures = dict[int, np.ndarray]  # by row of the records, float32 `[D]`: from a frozen image encoder
@@ -34,7 +42,7 @@ class SkeletonTask:
     """All that evaluation needs: the skeleton model, in float32, and how clips reach it."""
 
     config: Config
-    records: Records
+    records: Any  # Records, or what has their interface
     backbone: Any  # a Linen module with the contract of `mmcl_jax.models`
     transform: Transform
     num_classes: int
@@ -42,8 +50,10 @@ class SkeletonTask:
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """`[M, T, V, C]` of the clips that the model sees."""
-        records = self.records
-        return records.max_bodies, self.config.data.window, records.num_joints, records.num_channels
+        records, data = self.records, self.config.data
+        coordinates = records.info.num_coordinates
+        channels = output_channels(data.stream, data.camera.views, records.num_channels, coordinates)
+        return records.max_bodies, data.window, records.num_joints, channels
 
     def init(self, key: jax.Array) -> dict:
         """Initial variables of the backbone (their shapes, under `jax.eval_shape`)."""
@@ -51,7 +61,9 @@ class SkeletonTask:
         return {"batch_stats": {}, **self.backbone.init(key, clip, train=False)}  # a backbone may keep no statistics
 
 
-def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | None = None) -> SkeletonTask:
+def build_skeleton_task(
+    config: AnyConfig, *, train: bool, records: Records | RecordsView | None = None
+) -> SkeletonTask:
     """Opens the records and builds the skeleton model, with the transform for training or for evaluation.
 
     Args:
@@ -64,9 +76,7 @@ def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | No
     config = Config.of(config)
     data, model = config.data, config.model
     if records is None:
-        if not data.records:
-            raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
-        records = Records(data.records)
+        records = open_records(config)
     _check_known("model.backbone", model.backbone, BACKBONES)
     if model.base_channels < 4 or model.base_channels % 4:
         raise ConfigError(f"model.base_channels {model.base_channels} is not a positive multiple of 4")
@@ -78,30 +88,23 @@ def build_skeleton_task(config: AnyConfig, *, train: bool, records: Records | No
     layout = records.info.skeleton_layout
     layout.center_of_mass(model.center_of_mass)  # raises if the layout has no such joint
     num_classes = len(records.class_names(data.protocol))
+    coordinates = records.info.num_coordinates
     return SkeletonTask(
         config=config,
         records=records,
-        backbone=BACKBONES[model.backbone](num_classes, layout, records.info.num_coordinates, model),
-        transform=make_transform(
-            transform_options(config), layout, records.max_frames, train, coordinates=records.info.num_coordinates
+        backbone=BACKBONES[model.backbone](
+            num_classes, layout, coordinates if data.camera.views == "none" else 2, model
         ),
+        transform=make_transform(transform_options(config), layout, records.max_frames, train, coordinates=coordinates),
         num_classes=num_classes,
     )
 
 
-def transform_options(config: Config) -> TransformOptions:
-    """What the config does to a clip before the model sees it."""
-    data = config.data
-    return TransformOptions(
-        sampling=data.sampling,
-        window=data.window,
-        crop_interval=data.crop_interval,
-        test_crop=data.test_crop,
-        rotation=data.rotation,
-        centre=data.centre,
-        absent_body=data.absent_body,
-        stream=data.stream,
-    )
+def open_records(config: Config) -> Records:
+    """The records that the config names. Raises: RecordsError."""
+    if not config.data.records:
+        raise RecordsError("--config.data.records is empty; name the folder that data_prep wrote")
+    return Records(config.data.records)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +115,7 @@ class TrainingTask:
       config: what the rest was built from.
       skeleton: records, backbone and training transform.
       recipe: what a training step is made of: MMCL around the backbone, which computes in the config's
-        `compute_dtype`, the transform, SGD, the loss.
+        `compute_dtype`, the transform, the optimizer, the loss.
       schedule: the learning rate of each step.
       rows: int64 `[R]`, the training clips' rows in the records.
       steps_per_epoch: whole batches.
@@ -155,13 +158,12 @@ def build_training_task(config: AnyConfig) -> TrainingTask:
     sharding.check_batch_size("batch_size", config.batch_size)
     skeleton = build_skeleton_task(config, train=True)
     records = skeleton.records
-    rows = records.select(config.data.protocol, "train", config.data.validation_subjects)
+    _check_loss(config, skeleton.backbone)
+    rows = training_rows(config, records)
     epoch_steps = steps_per_epoch(len(rows), config.data.repeats, config.batch_size)
     _check_dispatch(config, epoch_steps)
     _check_groups(config)
-    schedule = optim.stepwise_schedule(
-        config.learning_rate, config.warmup_epochs, config.drop_epochs, config.drop_factor, epoch_steps
-    )
+    schedule = learning_rates(config, epoch_steps)
     text_set = _training_text_set(config, records, rows) if config.loss.refinement_weight > 0 else None
     image_size = _image_size(config, records, rows) if config.loss.contrastive_weight > 0 else None
     return TrainingTask(
@@ -170,14 +172,16 @@ def build_training_task(config: AnyConfig) -> TrainingTask:
         recipe=Recipe(
             model=_mmcl(config, skeleton, with_image=image_size is not None, with_text=text_set is not None),
             transform=skeleton.transform,
-            optimizer=optim.sgd(schedule, config.momentum, config.weight_decay),
-            loss=loss_options(config),
+            optimizer=_optimizer(config, schedule),
+            loss=loss_options(config, class_weights(config, records, rows, skeleton.num_classes)),
             text_statistics=text_statistics(records, rows, text_set)
             if text_set is not None and config.data.text_scaling == "standardise"
             else None,
             image_statistics=IMAGE_ENCODERS[config.model.image_encoder].statistics(config.model.image_encoder_weights)
             if image_size is not None
             else None,
+            ema_decay=config.ema_decay,
+            finds_best=config.keep_best,
         ),
         schedule=schedule,
         rows=rows,
@@ -187,9 +191,72 @@ def build_training_task(config: AnyConfig) -> TrainingTask:
     )
 
 
-def loss_options(config: Config) -> LossOptions:
-    """The terms of the loss that the config names."""
-    return LossOptions(**dataclasses.asdict(config.loss))
+def training_rows(config: Config, records: Records) -> np.ndarray:
+    """int64 `[R]`: the rows of the training clips, of which `data.train_fraction` may take a part.
+
+    Raises: RecordsError.
+    """
+    data = config.data
+    rows = records.select(data.protocol, "train", data.validation_subjects)
+    if data.train_fraction == 1:
+        return rows
+    chosen = stratified_part(records.index["label"][rows], data.train_fraction, data.train_fraction_seed)
+    return rows[chosen]
+
+
+def stratified_part(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Places, int64 and ascending, of the same fraction of the clips of each class, rounded, but at least one clip.
+
+    They depend on `seed` and the labels `[R]` only. A larger fraction has all places of a smaller one.
+    """
+    drawn = np.random.default_rng(np.random.SeedSequence([seed])).permutation(len(labels))
+    parts = []
+    for label in np.unique(labels):
+        members = drawn[labels[drawn] == label]
+        parts.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(parts))
+
+
+def class_weights(config: Config, records: Records, rows: np.ndarray, num_classes: int) -> tuple[float, ...] | None:
+    """What a clip of each class counts in the loss: in inverse proportion to the class's training clips `rows`.
+
+    The mean over the training clips is 1. A class without clips has 0. None: all clips count the same.
+    """
+    if config.loss.class_weights == "none":
+        return None
+    counts = np.bincount(records.index["label"][rows], minlength=num_classes)
+    weights = len(rows) / np.maximum(counts, 1) / (counts > 0).sum()
+    return tuple(float(weight) for weight in np.where(counts > 0, weights, 0.0))
+
+
+def learning_rates(config: Config, epoch_steps: int) -> optim.Schedule:
+    """The learning rate of each step, for epochs of `epoch_steps` steps."""
+    if config.schedule == "cosine":
+        return optim.cosine_schedule(config.learning_rate, config.warmup_epochs, config.num_epochs, epoch_steps)
+    return optim.stepwise_schedule(
+        config.learning_rate, config.warmup_epochs, config.drop_epochs, config.drop_factor, epoch_steps
+    )
+
+
+def _optimizer(config: Config, schedule: optim.Schedule) -> optax.GradientTransformation:
+    if config.optimizer == "adamw":
+        optimizer = optim.adamw(schedule, config.weight_decay)
+    else:
+        optimizer = optim.sgd(schedule, config.momentum, config.weight_decay)
+    if config.gradient_clip:
+        optimizer = optax.chain(optax.clip_by_global_norm(config.gradient_clip), optimizer)
+    scale = 0.0 if config.freeze == "backbone" else config.backbone_learning_rate_scale
+    return optimizer if scale == 1 else optim.scaled_part(optimizer, scale, _makes_features)
+
+
+def _makes_features(path: tuple[str, ...], params: Mapping) -> bool:
+    """Whether a parameter of `MMCL` belongs to the backbone without its classifier."""
+    return path[0] == BACKBONE and path[1] != classifier_of(params[BACKBONE])
+
+
+def loss_options(config: Config, class_weights: tuple[float, ...] | None = None) -> LossOptions:
+    """The terms of the loss that the config names, with what a clip of each class counts."""
+    return LossOptions(**{**dataclasses.asdict(config.loss), "class_weights": class_weights})
 
 
 def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[np.ndarray, np.ndarray]:
@@ -233,10 +300,61 @@ def _check_values(config: Config) -> None:
         ("drop_factor", config.drop_factor),
         ("weight_decay", config.weight_decay),
         ("data.prefetch", data.prefetch),
+        ("data.frame_rate", data.frame_rate),
         *(("drop_epochs", epoch) for epoch in config.drop_epochs),
     ):
         if value < 0:
             raise ConfigError(f"{name} {value} is negative; it is 0 or more")
+    for name, value, known in (
+        ("optimizer", config.optimizer, OPTIMIZERS),
+        ("schedule", config.schedule, SCHEDULES),
+        ("freeze", config.freeze, FREEZE),
+        ("loss.class_weights", loss.class_weights, CLASS_WEIGHTS),
+    ):
+        _check_known(name, value, known)
+    for name, value in (
+        ("gradient_clip", config.gradient_clip),
+        ("loss.mixup", loss.mixup),
+        ("early_stopping_epochs", config.early_stopping_epochs),
+        ("data.train_fraction_seed", data.train_fraction_seed),
+    ):
+        if value < 0:
+            raise ConfigError(f"{name} {value} is negative; it is 0 or more")
+    for name, value in (("ema_decay", config.ema_decay), ("loss.label_smoothing", loss.label_smoothing)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} {value} is not within 0 and 1; 0 switches it off")
+    if not 0 < data.train_fraction <= 1:
+        raise ConfigError(f"data.train_fraction {data.train_fraction} is not a fraction, more than 0 and at most 1")
+    if config.schedule == "cosine" and config.warmup_epochs >= config.num_epochs:
+        raise ConfigError(
+            f"warmup_epochs {config.warmup_epochs} leaves nothing of num_epochs {config.num_epochs} for the cosine"
+        )
+    if config.backbone_learning_rate_scale <= 0:
+        raise ConfigError(
+            f"backbone_learning_rate_scale {config.backbone_learning_rate_scale} is not positive; to keep the backbone "
+            "as it is, use --config.freeze=backbone"
+        )
+    if config.freeze != "none" and not config.init_from:
+        raise ConfigError("freeze 'backbone' would keep random weights; name trained ones with --config.init_from")
+    if config.freeze != "none" and config.backbone_learning_rate_scale != 1:
+        raise ConfigError("freeze 'backbone' leaves nothing for backbone_learning_rate_scale; set one of them")
+    if loss.mixup and (loss.contrastive_weight or loss.refinement_weight):
+        raise ConfigError(
+            "loss.mixup mixes clips, but neither their images nor their text; switch FAM and FRM off with "
+            "--config.loss.contrastive_weight=0 --config.loss.refinement_weight=0"
+        )
+    if config.early_stopping_epochs and not config.keep_best:
+        raise ConfigError(
+            "early_stopping_epochs would leave the weights of its last epoch, which is not the best; add "
+            "--config.keep_best=True"
+        )
+    if config.keep_best and not data.validation_subjects:
+        raise ConfigError(
+            "keep_best needs a validation split, because the test split must not choose; hold training subjects out "
+            "with --config.data.validation_subjects=(1,2)"
+        )
+    if config.wandb_project and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(f"wandb_project {config.wandb_project!r}: wandb is not installed; pip install wandb")
     if not 0 <= config.momentum < 1:
         raise ConfigError(f"momentum {config.momentum} is not within 0 and 1; 1 would never forget a gradient")
     for name, value in (
@@ -252,6 +370,22 @@ def _check_values(config: Config) -> None:
     _check_known("data.storage", data.storage, input_pipeline.STORAGE)
     _check_known("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT)
     _check_known("compute_dtype", config.compute_dtype, COMPUTE_DTYPES)
+
+
+def _check_loss(config: Config, backbone: Any) -> None:
+    """Raises ConfigError if the backbone's own loss cannot do what the config asks of it."""
+    taken = inspect.signature(backbone.classification_loss).parameters
+    for asked, keyword, key, own in (
+        (config.loss.label_smoothing != 0, "smoothing", "label_smoothing", "model.label_smoothing"),
+        (config.loss.class_weights != "none", "weights", "class_weights", ""),
+    ):
+        if asked and keyword not in taken:
+            remedy = (
+                f"; it has a key of its own, {own}" if own and hasattr(backbone, own.removeprefix("model.")) else ""
+            )
+            raise ConfigError(
+                f"loss.{key}: the classification_loss of {config.model.backbone} takes no {keyword!r}{remedy}"
+            )
 
 
 def _check_dispatch(config: Config, epoch_steps: int) -> None:
@@ -285,6 +419,7 @@ def _mmcl(config: Config, skeleton: SkeletonTask, *, with_image: bool, with_text
         image_encoder=_computing(image_encoder(config), config) if trains_encoder else None,
         alignment=FeatureAlignment(skeleton.backbone.feature_width) if with_image else None,
         refinement=FeatureRefinement(model.refinement_terms, matrices=model.refinement_matrices) if with_text else None,
+        frozen=config.freeze == "backbone",
     )
 
 

@@ -5,6 +5,7 @@ python -m mmcl_jax.torch_weights export FILE.pt DIR     a workdir's newest check
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -14,7 +15,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from absl import logging
 
-from mmcl_jax import checkpoints
+from mmcl_jax import checkpoints, config_files
+from mmcl_jax.config import Config, get_config
+from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.records import CHANNELS, DatasetInfo, Records
+from mmcl_jax.description import Description, check_classes, describe, write_description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
@@ -34,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax warns although nothing is wrong
     with plain_errors("interrupted"):
         if options.direction == "import":
-            import_checkpoint(options.file, options.workdir, options.model, verbose=options.verbose)
+            clips = Clips(options.config, options.records, options.layout, options.class_names, options.channels)
+            import_checkpoint(options.file, options.workdir, options.model, clips=clips, verbose=options.verbose)
         else:
             export_checkpoint(
                 options.file, options.workdir, options.model, overwrite=options.overwrite, verbose=options.verbose
@@ -46,6 +52,7 @@ def import_checkpoint(
     workdir: pathlib.Path,
     model: str | None = None,
     *,
+    clips: "Clips | None" = None,
     verbose: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -58,11 +65,12 @@ def import_checkpoint(
       file: the checkpoint, see `state_dicts.read_state_dict`.
       workdir: a folder that is empty or does not exist yet.
       model: key of `published.PUBLISHED`; None: it is recognized by its keys.
+      clips: what the model's clips and classes are. With it, the workdir is complete: `mmcl_jax.load_model` loads it.
       verbose: say which tensor became which leaf.
       say: is called with messages about what was done.
 
     Raises:
-      TorchWeightsError, WorkdirError, CheckpointError, OSError.
+      TorchWeightsError, WorkdirError, CheckpointError, RecordsError, LayoutError, ConfigError, OSError.
       LockedError: another process imports or trains in the workdir.
     """
     _check_empty(workdir)
@@ -70,7 +78,7 @@ def import_checkpoint(
     with scratch_folder(workdir.with_name(f".{workdir.name}.import")) as scratch:
         with lock:
             _check_empty(workdir)
-            told = _import(file, scratch / "workdir", workdir, model, verbose, say)
+            told = _import(file, scratch / "workdir", workdir, model, clips, verbose, say)
         try:
             (scratch / "workdir").replace(workdir)
         except OSError as error:  # another process put something there, or the disk is full
@@ -90,6 +98,7 @@ def _import(
     partial: pathlib.Path,
     workdir: pathlib.Path,
     model: str | None,
+    clips: "Clips | None",
     verbose: bool,
     say: Callable[[str], None],
 ) -> list[str]:
@@ -114,20 +123,109 @@ def _import(
         "sizes": sizes,
         "num_batches_tracked": counters,
     }
+    described = None if clips is None else clips.describe(description["model"], sizes, recognised.variables, say)
     checkpoints.save_variables(partial, recognised.variables)
     (partial / IMPORTED).write_text(json.dumps(description, indent=2) + "\n")
+    if described is not None:
+        write_description(partial, described)
+        complete = json.dumps(described.config.to_json(), indent=2, sort_keys=True)
+        (partial / "config.json").write_text(complete + "\n")
     if verbose:
         _say_mapping(state_dict, recognised.entries, say)
     parameters = sum(np.size(state_dict[entry.key]) for entry in recognised.entries if entry.collection == "params")
+    place = shlex.quote(f"--workdir={workdir}")
     return [
         f"{recognised.name}: {sizes['num_classes']} classes, {sizes['joints']} joints, {sizes['bodies']} bodies, "
         f"{sizes['channels']} channels a joint, width {sizes['base_channels']}; {len(state_dict)} tensors, "
         f"{parameters} parameters",
-        f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
+        f"written to {workdir}. Load it with mmcl_jax.load_model, or evaluate it:\n"
+        f"  python -m mmcl_jax.main --mode=eval {place} --config.data.records=RECORDS"
+        if described is not None
+        else f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
         "  python -m mmcl_jax.main --mode=eval --config=configs/DATASET.py:STREAM "
         f"--config.model.backbone={description['model']['backbone']} "
-        f"--config.model.base_channels={sizes['base_channels']} {shlex.quote(f'--workdir={workdir}')}",
+        f"--config.model.base_channels={sizes['base_channels']} {place}\n"
+        "For mmcl_jax.load_model, import it with --config, and with --records or with --layout and --class_names",
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """What the clips and classes of imported weights are, which a state dict does not say; None or empty: not given.
+
+    Attributes:
+      config: the config file of the dataset and stream, as `--config` of the main command takes it.
+      records: a records folder of the dataset: layout, channels, units and class names are those of its clips.
+      layout: without records, a key of `mmcl_jax.data.layouts.LAYOUTS`.
+      class_names: without records, a file with one name per line; None: 'class 0', 'class 1', ...
+      channels: without records, the channels of a joint; None: x, y, z for three.
+    """
+
+    config: str | None = None
+    records: pathlib.Path | None = None
+    layout: str | None = None
+    class_names: pathlib.Path | None = None
+    channels: str | None = None
+
+    def __post_init__(self):
+        given = [name for name in ("layout", "class_names", "channels") if getattr(self, name) is not None]
+        if self.records is not None and given:
+            raise TorchWeightsError(f"--records says what --{given[0]} says; give one of the two")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was given."""
+        return self == Clips()
+
+    def describe(self, model: dict, sizes: dict, variables: dict, say: Callable[[str], None]) -> Description | None:
+        """The description of the model; None if nothing was given.
+
+        Raises: TorchWeightsError, RecordsError, LayoutError, ConfigError.
+        """
+        if self.is_empty:
+            return None
+        if self.records is None and self.layout is None:
+            raise TorchWeightsError("--layout is missing: which joints are these weights for? Or give --records")
+        overrides = {"model.backbone": model["backbone"], "model.base_channels": model["base_channels"]}
+        untyped = get_config() if self.config is None else config_files.load(self.config)
+        with untyped.unlocked():
+            untyped.update_from_flattened_dict(overrides)
+        if self.config is None:
+            say("NOTE: no --config; the test transform is that of mmcl_jax/config.py, the joint stream of NTU RGB+D")
+        config = Config.of(untyped)
+        if self.records is not None:
+            records = Records(self.records)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, records=str(self.records)))
+            described = dataclasses.replace(describe(config, records), training_clips=0)
+        else:
+            described = Description(config, self._info(sizes, say), sizes["bodies"], centered=self.layout == "ntu")
+        described = dataclasses.replace(described, bodies=sizes["bodies"])
+        expected = described.info.joint_shape
+        if expected != (sizes["joints"], sizes["channels"]):
+            raise TorchWeightsError(
+                f"the weights are for {sizes['joints']} joints with {sizes['channels']} channels, --layout or "
+                f"--records says {expected[0]} with {expected[1]}"
+            )
+        check_classes(described, variables["params"][BACKBONE], "--class_names or --records")
+        return described
+
+    def _info(self, sizes: dict, say: Callable[[str], None]) -> DatasetInfo:
+        if self.class_names is None:
+            names = [f"class {label}" for label in range(sizes["num_classes"])]
+            say("NOTE: no --class_names; classes are called 'class 0', 'class 1', ...")
+        else:
+            names = [line.strip() for line in self.class_names.read_text(encoding="utf-8-sig").splitlines()]
+            names = names[:-1] if names and not names[-1] else names
+        channels = tuple(self.channels.split(",")) if self.channels else CHANNELS[0]
+        metric = self.layout in ("ntu", "nw_ucla", "utd_mhad")
+        return DatasetInfo(
+            dataset=self.layout or "",
+            layout=self.layout or "",
+            units="metres" if metric else "as in training, unknown",
+            class_names=tuple(names),
+            preprocessing="imported weights",
+            channels=channels,
+        )
 
 
 def export_checkpoint(
@@ -260,6 +358,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     importing.add_argument("file", type=pathlib.Path, help="a checkpoint of PyTorch (.pt, .pth), or .npz")
     importing.add_argument("workdir", type=pathlib.Path, help="a new folder")
+    about = importing.add_argument_group("what the model's clips and classes are, so that mmcl_jax.load_model loads it")
+    about.add_argument("--config", metavar="FILE", help="of dataset and stream: configs/ntu120.py:xsub,bone")
+    about.add_argument("--records", type=pathlib.Path, metavar="DIR", help="records of the dataset; or the next three:")
+    about.add_argument("--layout", choices=LAYOUTS, metavar="NAME", help=f"of the joints: {', '.join(LAYOUTS)}")
+    about.add_argument("--class_names", type=pathlib.Path, metavar="FILE", help="one name per line, by label")
+    about.add_argument("--channels", metavar="x,y,...", help="of a joint; default: x,y,z")
     importing.add_argument("--model", choices=PUBLISHED, metavar="NAME", help=f"{published}; default: by the keys")
     exporting = directions.add_parser("export", help="write a workdir's newest checkpoint as a state dict")
     exporting.add_argument("file", type=pathlib.Path, help="the file to write: .pt, .pth or .npz")

@@ -25,19 +25,21 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import CheckpointManager
 
-from mmcl_jax import checkpoints, steps
+from mmcl_jax import best, checkpoints, steps
 from mmcl_jax.config import AnyConfig, Config
+from mmcl_jax.description import describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
-from mmcl_jax.run_log import LOCK, RunLog
+from mmcl_jax.pretrained import announce, start_from
+from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
-from mmcl_jax.task import TrainingTask, build_training_task, check_room, resident_clips, train_batches
+from mmcl_jax.task import TrainingTask, build_training_task, check_room, learning_rates, resident_clips, train_batches
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):
@@ -108,6 +110,18 @@ def _train(run: Run) -> None:
             evaluation = run.evaluator.evaluate(backbone_variables(state), part)
             log_metrics(evaluation, part, step=int(state.step))
             keep(evaluation, part, run.workdir, step=int(state.step), log=run.log)
+        if state.best is not None and int(state.best["epoch"]) > 0:
+            _evaluate_best(run)
+
+
+def _evaluate_best(run: Run) -> None:
+    """Evaluates the weights of the best epoch by validation; their scores are beside them."""
+    folder = run.workdir / best.FOLDER
+    step, variables = checkpoints.restore_skeleton(folder, run.evaluator.template())
+    for part in run.evaluator.parts:
+        evaluation = run.evaluator.evaluate(variables, part)
+        log_metrics(evaluation, part, step=step, which="the best by validation")
+        keep(evaluation, part, folder, step=step)
 
 
 def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
@@ -116,16 +130,32 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     workdir = pathlib.Path(workdir)
     mesh = sharding.data_mesh()
     task = build_training_task(config)
+    _check_done(task, workdir)
     evaluator = Evaluator(task.config, mesh, resident=task.config.data.device_resident)
     check_room(task, evaluator.rows, mesh)
     log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
+    if jax.process_index() == 0:
+        described = describe(task.config, task.skeleton.records)
+        write_description(workdir, dataclasses.replace(described, training_clips=len(task.rows)))
+    best.recover(workdir)
     return Run(task, mesh, evaluator, log, checkpoints.open_manager(workdir), workdir, began)
+
+
+def _check_done(task: TrainingTask, workdir: pathlib.Path) -> None:
+    """Raises WorkdirError if the run has gone beyond its last epoch already."""
+    done = checkpoints.latest_step(workdir)
+    if done is not None and done > task.num_steps and (workdir / "config.json").exists():
+        epochs = -(-done // task.steps_per_epoch)
+        raise WorkdirError(
+            f"{workdir}: {epochs} epochs are trained or begun, num_epochs is {task.config.num_epochs}; give it "
+            f"{epochs} or more, or use another --workdir"
+        )
 
 
 def restore_or_create_state(run: Run) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
     if run.manager.latest_step() is None:
-        return sharding.replicate(create_state(run.task), run.mesh)
+        return sharding.replicate(create_state(run.task, run.workdir), run.mesh)
     everywhere = sharding.replicated(run.mesh)
     shapes = jax.eval_shape(
         functools.partial(steps.random_state, run.task.recipe, run.config.seed, run.task.input_shapes())
@@ -134,20 +164,36 @@ def restore_or_create_state(run: Run) -> TrainState:
     return checkpoints.restore_latest(run.manager, template)
 
 
-def create_state(task: TrainingTask) -> TrainState:
-    """Initial state from the config's seed; the image encoder starts from its weights file if one is given."""
+def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:
+    """Initial state from the config's seed.
+
+    The image encoder starts from its weights file if one is given; the rest from the model in `init_from`, where it
+    fits, which is logged and, with a `workdir`, written into it.
+    """
     state = steps.draw_state(task.recipe, task.config.seed, task.input_shapes())
-    if task.recipe.model.image_encoder is None or not task.config.model.image_encoder_weights:
+    params, batch_stats = state.params, state.batch_stats
+    if task.config.init_from:
+        variables, report = start_from(task.config.init_from, task, state_variables(state))
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        announce(report, workdir)
+    if task.recipe.model.image_encoder is not None and task.config.model.image_encoder_weights:
+        pretrained = pretrained_variables(task.config)
+        params = {**params, "image_encoder": pretrained["params"]}
+        batch_stats = {**batch_stats, "image_encoder": pretrained["batch_stats"]}
+    if params is state.params:
         return state
-    pretrained = pretrained_variables(task.config)
-    return state.replace(
-        params={**state.params, "image_encoder": pretrained["params"]},
-        batch_stats={**state.batch_stats, "image_encoder": pretrained["batch_stats"]},
-    )
+    return steps.start_state(task.recipe, params, batch_stats)
+
+
+def state_variables(state: TrainState) -> dict:
+    """The variables of `MMCL`."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def backbone_variables(state: TrainState) -> dict:
-    """The skeleton model's variables, all that inference needs."""
+    """The skeleton model's variables, all that inference needs: their moving average, if there is one."""
+    if state.average is not None:
+        return state.average
     return {
         "params": state.params[BACKBONE],
         "batch_stats": state.batch_stats[BACKBONE],
@@ -163,6 +209,31 @@ def _announce(run: Run, state: TrainState) -> None:
         len(run.task.rows),
         run.task.steps_per_epoch,
         f"resuming at step {start} of {run.task.num_steps}" if start else "starting",
+    )
+    before = run.log.previous_epochs
+    if start and before not in (None, run.config.num_epochs):
+        logging.info("%s", describe_change(run.task, start, before))
+
+
+def describe_change(task: TrainingTask, start: int, before: int) -> str:
+    """What a run learns that goes on at step `start` with another `num_epochs` than `before`, in words."""
+    config, epochs = task.config, task.config.num_epochs
+    done = start // task.steps_per_epoch
+    rates = [float(task.schedule(epoch * task.steps_per_epoch)) for epoch in range(done, epochs)]
+    text = f"num_epochs was {before}, is {epochs}; epochs done: {done}."
+    if not rates:
+        return text
+    if config.schedule == "step":
+        shown = ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
+        return (
+            f"{text} The learning rate of those left is {shown} (drop_epochs stay at {config.drop_epochs}); the result "
+            f"is that of {epochs} epochs at once"
+        )
+    old = learning_rates(dataclasses.replace(config, num_epochs=before), task.steps_per_epoch)
+    return (
+        f"{text} The cosine ends after {epochs} epochs now, so the learning rate is {rates[0]:.3g} where it would have "
+        f"been {float(old(start)):.3g}; the result is not that of {epochs} epochs at once, which would have had "
+        f"other rates from the start"
     )
 
 
@@ -221,6 +292,10 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
     """All steps that are left, with what happens between them. A signal to stop ends the process after a save."""
     config, steps_per_epoch = run.config, run.task.steps_per_epoch
     start = int(state.step)
+    if _is_exhausted(run, state):
+        best.note_stop(run.workdir, state.best, start // steps_per_epoch)
+        return state
+    best.forget_stop(run.workdir)
     with StopSignal(several=jax.process_count() > 1) as stop, _Progress(run, start) as progress:
         for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
             state = stepper.take(state, count)
@@ -232,7 +307,7 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
             if step == start:
                 progress.note_first_step()
             if ends_epoch:
-                _end_epoch(run, state, progress.epoch_times())
+                state = _end_epoch(run, state, progress.epoch_times())
                 state = stepper.restart_totals(state)
                 progress.begin_epoch()
             stopping = stop.stops(range(step + 1, done + 1))
@@ -243,7 +318,16 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
                 checkpoints.finish(run.manager)
                 logging.info("stopped by signal; saved at step %d; start again to resume", done)
                 raise SystemExit(0)
+            if ends_epoch and done < run.task.num_steps and _is_exhausted(run, state):
+                best.note_stop(run.workdir, state.best, done // steps_per_epoch)
+                break
     return state
+
+
+def _is_exhausted(run: Run, state: TrainState) -> bool:
+    """Whether the run is to end early, at the end of an epoch."""
+    epoch, rest = divmod(int(state.step), run.task.steps_per_epoch)
+    return not rest and best.is_exhausted(state.best, epoch, run.config.early_stopping_epochs)
 
 
 class _Progress:
@@ -294,8 +378,11 @@ def _log_steps(run: Run, state: TrainState) -> str:
     return run.log.steps(done, _check_loss(run, state), float(run.task.schedule(done - 1)))
 
 
-def _end_epoch(run: Run, state: TrainState, times: dict[str, float]) -> None:
-    """Evaluates, if it is time, and writes the epoch's row of metrics.csv. Raises: NonFiniteLossError."""
+def _end_epoch(run: Run, state: TrainState, times: dict[str, float]) -> TrainState:
+    """Evaluates, if it is time, writes the epoch's row of metrics.csv, and keeps the weights if they are the best.
+
+    Raises: NonFiniteLossError, CheckpointError.
+    """
     _check_parameters(run, state)
     done = int(state.step)
     epoch = done // run.task.steps_per_epoch
@@ -307,6 +394,16 @@ def _end_epoch(run: Run, state: TrainState, times: dict[str, float]) -> None:
         for part in run.evaluator.parts:
             row |= _evaluate(run, state, part)
     run.log.epoch(epoch, done, row)
+    if state.best is None or "validation_top1" not in row:
+        return state
+    better = best.improved(state.best, row["validation_top1"], epoch)
+    if better is None:
+        return state
+    chosen = {
+        kind: {**tree, BACKBONE: backbone_variables(state)[kind]} for kind, tree in state_variables(state).items()
+    }
+    best.keep(run.workdir, chosen, done)
+    return state.replace(best=sharding.replicate(better, run.mesh))
 
 
 def _evaluate(run: Run, state: TrainState, part: str) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """Config files by path and by name."""
 
+import json
 import pathlib
 
 import pytest
 from absl import flags
 
 from mmcl_jax import config_files
+from mmcl_jax.runtime.errors import ConfigError
 
 
 def test_a_name_becomes_the_path_of_a_file_of_the_package():
@@ -20,7 +22,7 @@ def test_a_path_stays_as_it_is():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'nw_ucl' is neither a \.py file nor one of demo, ntu120, "):
+    with pytest.raises(ValueError, match=r"'nw_ucl' is neither a \.py file, a run's config\.json nor one of demo"):
         config_files.locate("nw_ucl:bone")
 
 
@@ -34,3 +36,31 @@ def test_the_flag_reads_a_config_by_name_and_overrides_keys():
     config_files.define_flag("config", values, sys_argv=arguments)
     values(arguments)
     assert (values.config.data.stream, values.config.num_epochs, values.config.seed) == ("bone", 9, 3)
+
+
+def test_the_config_of_a_run_that_is_older_than_a_key_has_its_default(tmp_path):
+    stored = json.loads(config_files.load("configs/nw_ucla.py:bone").to_json_best_effort())
+    del stored["data"]["prefetch"], stored["num_epochs"]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**stored, "clips": "0123"}))
+    config = config_files.load(str(path), [("learning_rate", "0.5")])
+    assert (config.data.prefetch, config.num_epochs, config.learning_rate) == (64, 110, 0.5)
+    assert (config.data.stream, config.data.sampling, config.data.window) == ("bone", "view_normalised", 52)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_epoch": 3}, "unknown config key num_epoch"),
+        ({"data": {"streams": "joint"}}, r"unknown config key data\.streams"),
+        ({"data": 3}, r"config data\. '3': expected an object"),
+        ({"num_epochs": "many"}, "num_epochs 'many'"),
+        ([], "expected an object"),
+    ],
+)
+def test_a_file_that_is_no_config_of_a_run(tmp_path, change, message):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(change))
+    with pytest.raises(ConfigError, match=message) as caught:
+        config_files.read_json(path)
+    assert str(path) in str(caught.value)

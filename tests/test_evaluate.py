@@ -1,14 +1,17 @@
 """Evaluation: exact for any batch size, and from only the skeleton."""
 
+import dataclasses
 import errno
+import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from mmcl_jax import evaluate
-from mmcl_jax.data.records import RecordsError
+from mmcl_jax.data.records import Clip, Records, RecordsError, write_records
 from mmcl_jax.metrics import classification_metrics
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.run_log import WorkdirError
@@ -58,14 +61,45 @@ def test_the_skeleton_alone_gives_the_scores_of_training(copied_run, skeletons_a
     assert (copied_run / "confusion_test.png").exists()
 
 
-def test_the_command_evaluates(copied_run, skeletons_alone, finished_run, compiled, tmp_path):
-    command = runs.command(skeletons_alone, copied_run, mode="eval")
+def test_the_command_needs_only_the_workdir(copied_run, finished_run, compiled, tmp_path):
+    command = [sys.executable, "-m", "mmcl_jax.main", "--mode=eval", f"--workdir={copied_run}"]
     status, text = runs.run(command, compiled, tmp_path / "log")
     assert status == 0, text
     assert f"step {runs.STEPS}" in text
     for what in ("scores", "confusion matrix", "checkpoint", "metrics"):
         assert f"{what}: {copied_run}" in text
     runs.assert_same_arrays(runs.read_scores(copied_run), runs.read_scores(finished_run))
+
+
+def test_the_scores_of_other_records_are_written_beside(copied_run, finished_run, tiny_records, compiled, tmp_path):
+    """Six of the classes, in another order, with other coordinates and the same names of clips."""
+    own = shutil.copy(finished_run / "scores_test.npz", copied_run)
+    trained = Records(tiny_records)
+    names = trained.info.class_names[5::-1]
+    info = dataclasses.replace(trained.info, class_names=names, image_source=None)
+    rows = [row for row in range(len(trained)) if trained.index["label"][row] < 6]
+    clips = [
+        Clip(
+            name=str(trained.index["name"][row]),
+            label=names.index(trained.info.class_names[trained.index["label"][row]]),
+            skeleton=trained.skeleton(row).transpose(1, 0, 2, 3) * 1.01,
+            **{field: int(trained.index[field][row]) for field in ("subject", "camera", "setup", "replication")},
+        )
+        for row in rows
+    ]
+    write_records(tmp_path / "others", info, clips)
+    before = pathlib.Path(own).read_bytes()
+    command = [sys.executable, "-m", "mmcl_jax.main", "--mode=eval", f"--workdir={copied_run}"]
+    status, text = runs.run([*command, f"--config.data.records={tmp_path / 'others'}"], compiled, tmp_path / "log")
+    assert status == 0, text
+    assert pathlib.Path(own).read_bytes() == before
+    (beside,) = copied_run.glob("scores_test_on_others_*.npz")
+    with np.load(beside, allow_pickle=False) as found:
+        assert tuple(found["class_names"]) == trained.info.class_names
+        expected = runs.read_scores(finished_run)
+        there = np.isin(expected["names"], found["names"])
+        np.testing.assert_array_equal(found["names"], expected["names"][there])
+        np.testing.assert_array_equal(found["labels"], expected["labels"][there])
 
 
 def test_metrics_do_not_depend_on_the_batch_size(tiny_records, shallow, compilations):
@@ -120,25 +154,11 @@ def test_scores_that_are_not_finite_for_some_clips_name_these_clips(tiny_records
     evaluator._check_clips(rows[:1], scores[3:4])
 
 
-class _Evaluated:
-    """An `Evaluator` of two parts with known scores."""
-
-    parts = ("validation", "test")
-
-    def __init__(self, *_):
-        pass
-
-    def template(self):
-        return {}
-
-    def evaluate(self, _variables, part):
-        scores, labels = np.eye(4, dtype=np.float32), np.arange(4) if part == "test" else np.zeros(4, int)
-        return evaluate.Evaluation(
-            classification_metrics(scores, labels), np.array(list("abcd")), scores, labels, tuple("klmn")
-        )
-
-    def close(self):
-        pass
+def _evaluation(labels) -> evaluate.Evaluation:
+    scores = np.eye(4, dtype=np.float32)
+    return evaluate.Evaluation(
+        classification_metrics(scores, labels), np.array(list("abcd")), scores, labels, tuple("klmn")
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system"), PermissionError(13, "denied")])
@@ -146,8 +166,8 @@ def test_a_workdir_that_cannot_be_written_to_costs_no_result(tmp_path, monkeypat
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(evaluate, "Evaluator", _Evaluated)
-    monkeypatch.setattr(evaluate.checkpoints, "restore_skeleton", lambda *_: (7, {}))
+    parts = {"validation": _evaluation(np.zeros(4, int)), "test": _evaluation(np.arange(4))}
+    monkeypatch.setattr(evaluate, "_evaluate", lambda *_: (7, parts, ""))
     monkeypatch.setattr(evaluate, "write_scores", refuse)
     with caplog.at_level("INFO"), pytest.raises(WorkdirError, match="cannot be written") as caught:
         evaluate.evaluate_workdir(runs.tiny_config("records"), tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmcl_jax.optim import sgd, stepwise_schedule
+from mmcl_jax.optim import adamw, cosine_schedule, sgd, stepwise_schedule
 
 
 def by_epoch(schedule, epochs: int, steps_per_epoch: int) -> list[float]:
@@ -32,6 +32,21 @@ def test_nine_epochs_of_nw_ucla():
 def test_neither_warmup_nor_drops():
     schedule = stepwise_schedule(0.3, warmup_epochs=0, drop_epochs=(), drop_factor=0.1, steps_per_epoch=2)
     assert by_epoch(schedule, 3, 2) == pytest.approx([0.3] * 3, rel=1e-6)
+
+
+def test_a_cosine_after_the_warmup():
+    schedule = cosine_schedule(0.2, warmup_epochs=2, num_epochs=6, steps_per_epoch=2)
+    rates = np.asarray(jax.vmap(schedule)(jnp.arange(14)))
+    expected = [0.1, 0.1, 0.2, 0.2] + [0.1 * (1 + np.cos(np.pi * step / 8)) for step in range(8)] + [0, 0]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_adamw_decays_by_itself():
+    """The gradient of every parameter has the same size of step, and the decay is not part of it."""
+    optimizer = adamw(lambda step: 0.1, weight_decay=0.01)
+    params = jnp.array([1.0, -2.0])
+    updates, _ = optimizer.update(jnp.array([3.0, 1e-3]), optimizer.init(params), params)
+    np.testing.assert_allclose(updates, [-0.1 - 0.1 * 0.01, -0.1 + 0.1 * 0.01 * 2], rtol=1e-4)
 
 
 def pytorch_sgd(parameter, gradient, rates, momentum: float, weight_decay: float):

@@ -61,6 +61,8 @@ def test_every_console_script_is_tried():
     [
         (["mmcl-train", "--help"], ["usage: mmcl-train --config=FILE.py|NAME", "\n  --config: ", "\n  --workdir: "]),
         (["mmcl-evaluate", "--help"], ["usage: mmcl-evaluate", "(default: 'eval')"]),
+        (["mmcl-predict", "--help"], ["usage: mmcl-predict", "--camera"]),
+        (["mmcl-export", "--help"], ["usage: mmcl-export", "--format"]),
         (["mmcl-torch-weights", "--help"], ["usage: mmcl-torch-weights"]),
         (["mmcl-prepare", "--help"], ["usage: mmcl-prepare", "nw_ucla"]),
         (["mmcl-prepare", "nw_ucla", "--help"], ["usage: mmcl-prepare nw_ucla", "--source"]),
@@ -85,6 +87,7 @@ def test_configs_of_the_package_are_found_by_name(installed, tmp_path):
     assert printed.rstrip().endswith("/mmcl_jax/configs/ntu120.py:xset,bone")
 
 
+@pytest.mark.long
 def test_a_first_run_and_a_config_file_of_ones_own(installed, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", runs.UNOPTIMISED)
     printed = installed.python(str(installation.ROOT / "docs" / "examples" / "first_run.py"), cwd=tmp_path)

@@ -77,6 +77,19 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_imported_weights_stay_as_they_are(tmp_path):
+    (tmp_path / "imported.json").write_text("{}")
+    with pytest.raises(WorkdirError, match=rf"--config\.init_from={tmp_path} --workdir=NEW"):
+        RunLog(tmp_path, tiny_config("records"), "clips")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_run_may_be_prolonged_and_knows_it(tmp_path):
+    assert RunLog(tmp_path, tiny_config("records", num_epochs=2), "clips").previous_epochs is None
+    assert RunLog(tmp_path, tiny_config("records", num_epochs=3), "clips").previous_epochs == 2
+    assert json.loads((tmp_path / "config.json").read_text())["num_epochs"] == 3
+
+
 def test_keys_that_do_not_change_the_result_may_differ(tmp_path):
     RunLog(tmp_path, tiny_config("records"), "clips")
     RunLog(

@@ -1,6 +1,7 @@
 """What a config means: its text set, its images, the values that are refused."""
 
 import functools
+import importlib.util
 import shutil
 
 import jax
@@ -8,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmcl_jax.config import Config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
 from mmcl_jax.models import BACKBONES, graphs, inception, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
-from mmcl_jax.task import build_training_task
+from mmcl_jax.task import build_training_task, class_weights, stratified_part
+from tests.helpers import documents
 from tests.helpers.runs import MeanColour, tiny_config
 from tests.helpers.shallow import make_shallow
 
@@ -131,11 +134,73 @@ def test_ctrgcn_starts_from_the_graph_that_the_config_names(tiny_records, graph)
         ({"checkpoint_every_steps": -1}, "checkpoint_every_steps -1 is negative"),
         ({"model__refinement_terms": 0}, r"model\.refinement_terms 0 is not a positive number"),
         ({"batch_size": 128}, "batch_size 128 is more than the 96 clips of an epoch"),
+        ({"optimizer": "adam"}, "optimizer 'adam' is not one of sgd, adamw"),
+        ({"schedule": "linear"}, "schedule 'linear' is not one of step, cosine"),
+        ({"schedule": "cosine", "warmup_epochs": 2}, "warmup_epochs 2 leaves nothing of num_epochs 2 for the cosine"),
+        ({"gradient_clip": -1.0}, r"gradient_clip -1\.0 is negative"),
+        ({"ema_decay": 1.0}, r"ema_decay 1\.0 is not within 0 and 1"),
+        ({"freeze": "classifier"}, "freeze 'classifier' is not one of none, backbone"),
+        ({"freeze": "backbone"}, "would keep random weights; name trained ones with --config.init_from"),
+        ({"backbone_learning_rate_scale": 0.0}, "use --config.freeze=backbone"),
+        ({"freeze": "backbone", "init_from": "W", "backbone_learning_rate_scale": 0.1}, "set one of them"),
+        ({"loss__label_smoothing": 1.0}, r"loss\.label_smoothing 1\.0 is not within 0 and 1"),
+        ({"loss__label_smoothing": 0.1, "model__backbone": "infogcn"}, r"has a key of its own, model\.label_smoothing"),
+        ({"loss__class_weights": "equal"}, r"loss\.class_weights 'equal' is not one of none, balanced"),
+        ({"loss__mixup": -0.2}, r"loss\.mixup -0\.2 is negative"),
+        ({"loss__mixup": 0.2}, "mixes clips, but neither their images nor their text"),
+        ({"data__flip": 2.0}, r"data\.flip 2\.0 is not a probability"),
+        ({"data__train_fraction": 0.0}, r"data\.train_fraction 0\.0 is not a fraction"),
+        ({"early_stopping_epochs": 2}, r"add --config\.keep_best=True"),
+        ({"keep_best": True}, "needs a validation split, because the test split must not choose"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(tiny_records, changes, message):
     with pytest.raises(ValueError, match=message):
         build_training_task(tiny_config(tiny_records, **changes))
+
+
+def test_a_loss_without_weights_cannot_balance_classes(tiny_records, monkeypatch):
+    documents.add_backbone(monkeypatch)
+    module = type(build_training_task(tiny_config(tiny_records, model__backbone="tiny_gcn")).skeleton.backbone)
+    monkeypatch.setattr(module, "classification_loss", staticmethod(lambda logits, aux, labels: logits.mean()))
+    with pytest.raises(
+        ValueError, match=r"loss\.class_weights: the classification_loss of tiny_gcn takes no 'weights'"
+    ):
+        build_training_task(tiny_config(tiny_records, model__backbone="tiny_gcn", loss__class_weights="balanced"))
+
+
+def test_a_fraction_has_clips_of_every_class_and_those_of_smaller_fractions():
+    labels = np.repeat([0, 1, 2], [40, 20, 1])
+    parts = {fraction: stratified_part(labels, fraction, seed=0) for fraction in (0.01, 0.05, 0.5, 1.0)}
+    counts = {fraction: np.bincount(labels[places]).tolist() for fraction, places in parts.items()}
+    assert counts == {0.01: [1, 1, 1], 0.05: [2, 1, 1], 0.5: [20, 10, 1], 1.0: [40, 20, 1]}
+    assert set(parts[0.05]) < set(parts[0.5]) < set(parts[1.0])
+    assert (np.diff(parts[0.5]) > 0).all()
+    np.testing.assert_array_equal(stratified_part(labels, 0.5, seed=0), parts[0.5])
+    assert set(stratified_part(labels, 0.5, seed=1)) != set(parts[0.5])
+
+
+def test_a_fraction_of_the_training_clips_and_balanced_weights(tiny_records):
+    whole = build_training_task(tiny_config(tiny_records))
+    part = build_training_task(tiny_config(tiny_records, data__train_fraction=0.5))
+    labels = part.skeleton.records.index["label"]
+    assert len(part.rows) == len(whole.rows) // 2 and set(part.rows) < set(whole.rows)
+    assert set(labels[part.rows]) == set(range(12))
+
+    rows = np.flatnonzero(labels < 2)[:5]  # two classes of three and two clips
+    config = Config.of(tiny_config(tiny_records, loss__class_weights="balanced"))
+    weights = np.array(class_weights(config, part.skeleton.records, rows, 12))
+    assert weights[labels[rows]].mean() == pytest.approx(1)
+    counts = np.bincount(labels[rows], minlength=12)
+    np.testing.assert_allclose((weights * counts)[:2], 2.5)
+    assert not weights[2:].any()
+    assert whole.recipe.loss.class_weights is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_weights_and_biases_must_be_installed(tiny_records):
+    with pytest.raises(ValueError, match="wandb_project 'mine': wandb is not installed; pip install wandb"):
+        build_training_task(tiny_config(tiny_records, wandb_project="mine"))
 
 
 @pytest.fixture

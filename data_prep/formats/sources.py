@@ -17,16 +17,12 @@ from tqdm import tqdm
 
 from data_prep.formats import tar_stream, zip_files
 from mmcl_jax.data.records import SetAside
-from mmcl_jax.runtime.errors import MMCLError, PreparationError
+from mmcl_jax.runtime.errors import PreparationError, SourceFileError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
 from mmcl_jax.runtime.scratch import scratch_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 _LARGEST_FILE = 1 << 31  # bytes; a few compressed bytes may declare any number
-
-
-class SourceFileError(MMCLError, ValueError):
-    """A source file that cannot be used. The message is the reason, without the file name."""
 
 
 def _stem(path: pathlib.PurePath) -> str:

@@ -1,31 +1,26 @@
 """Finds persons in pictures with YOLO: detection, segmentation and pose weights of ultralytics (YOLOv5u, 8 to 12, 26).
 
-A .pt file of ultralytics is a pickle of a whole model. It is loaded in ultralytics' restricted way:
-`torch.load(weights_only=True)` with a list of ultralytics' and PyTorch's own layers. A file that needs anything else is
-refused, and nothing in it is run. Still, use only weights from a source that you trust.
+Weights are loaded without running what is in the file, see `mmcl_jax.runtime.yolo_weights`.
 
 Inference uses the parts of ultralytics, not its predictor, which imports torchvision's compiled operators: those in the
 package index support only CUDA.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 
 from data_prep.formats import sources
+from mmcl_jax.runtime import yolo_weights
 from mmcl_jax.runtime.errors import PreparationError
 
 DEFAULT_CONFIDENCE = 0.25
 DEFAULT_BATCH_SIZE = 16
 PERSON = "person"
 _MODELS = ("DetectionModel", "SegmentationModel", "PoseModel")
-_IMAGE_SIZE = 640  # the longer side, if the weights do not store theirs
 _OVERLAP = 0.7  # two boxes that overlap more are the same person; ultralytics' default for prediction
 _UNNAMED = (1, 80)  # with one class, or COCO's 80, and no names, the first class is a person
 
@@ -68,7 +63,10 @@ class Detector:
 
     def __init__(self, settings: Settings):
         """Raises: PreparationError if the weights cannot be loaded, or have no person class."""
-        model, self._image_size = _load(settings.weights)
+        try:
+            model, self._image_size = yolo_weights.load(settings.weights, _MODELS, "--yolo_weights", "--boxes yolo")
+        except yolo_weights.YoloWeightsError as error:
+            raise PreparationError(str(error)) from error
         import torch
 
         self.settings = settings
@@ -111,45 +109,6 @@ class Detector:
         )
         boxes = (ops.scale_boxes(batch.shape[2:], rows[:, :4], shape) for rows in found)
         return [(each.cpu().numpy(), rows[:, 4].cpu().numpy()) for each, rows in zip(boxes, found, strict=True)]
-
-
-def _load(weights: pathlib.Path):
-    """The model in a .pt file, in float32 and ready for inference, and the size of the pictures that it needs.
-
-    Raises: PreparationError.
-    """
-    if not weights.is_file():  # ultralytics would look for it on the internet
-        raise PreparationError(f"{weights}: no such file; set --yolo_weights to a .pt file of ultralytics")
-    # Ultralytics must not install, download or report anything.
-    for variable, value in (("YOLO_AUTOINSTALL", "false"), ("YOLO_OFFLINE", "true"), ("YOLO_VERBOSE", "false")):
-        os.environ.setdefault(variable, value)
-    try:
-        from ultralytics.nn.tasks import torch_safe_load
-    except ImportError as error:
-        raise PreparationError(
-            f"--boxes yolo needs ultralytics ({error}): `make setup-yolo`, or "
-            "`pip install 'mmcl_jax[yolo]'` into an environment of its own"
-        ) from error
-    with contextlib.ExitStack() as stack:
-        # Under a name of ours: ultralytics replaces some names, such as yolov5n.pt, by others and downloads those.
-        link = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weights"))) / "weights.pt"
-        link.symlink_to(weights.resolve())
-        try:
-            checkpoint, _ = torch_safe_load(str(link), safe_only=True)
-            model = checkpoint.get("ema") or checkpoint.get("model")
-        except Exception as error:  # torch and ultralytics raise anything from TypeError to UnpicklingError
-            reason = str(error).replace(str(link), weights.name).strip() or repr(error)
-            raise PreparationError(
-                f"{weights}: cannot be loaded ({reason.splitlines()[0]}); set --yolo_weights to a .pt file that the "
-                "package ultralytics saved (files of the older yolov5 repository have another format)"
-            ) from error
-    if type(model).__name__ not in _MODELS:
-        raise PreparationError(
-            f"{weights}: holds a {type(model).__name__}, expected one of {', '.join(_MODELS)}; use YOLO weights "
-            "that give boxes"
-        )
-    size = (checkpoint.get("train_args") or {}).get("imgsz")
-    return model.float().fuse(verbose=False).eval(), size if isinstance(size, int) and size > 0 else _IMAGE_SIZE
 
 
 def _person_classes(settings: Settings, names) -> list[int]:

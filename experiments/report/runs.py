@@ -6,7 +6,7 @@ import math
 import pathlib
 
 from experiments import scores
-from mmcl_jax.run_log import WorkdirError, read_workdir_json
+from mmcl_jax.run_log import EARLY_STOP, WorkdirError, read_workdir_json
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import read_text
 
@@ -102,7 +102,7 @@ def _read(workdir: pathlib.Path, name: str) -> Run:
             "clips; let the training finish, or run --mode=eval"
         )
     epochs = config.get("num_epochs")
-    if rows and isinstance(epochs, int) and rows[-1]["epoch"] < epochs:
+    if rows and isinstance(epochs, int) and rows[-1]["epoch"] < epochs and not (workdir / EARLY_STOP).exists():
         missing.append(f"metrics.csv: {rows[-1]['epoch']:.0f} of {epochs} epochs; the training is not finished")
     step = rows[-1].get("step") if rows else None
     if file is not None and step is not None and not cut and file.step not in (None, -1, step):

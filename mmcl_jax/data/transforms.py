@@ -12,14 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmcl_jax.data import camera
+from mmcl_jax.data.augmentations import NO_AUGMENTATION, AugmentationOptions, augment, mirrored_joints
+from mmcl_jax.data.camera import NO_CAMERA, Body, CameraOptions
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.runtime.errors import ConfigError
 
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+JOINT_BONE = "joint_bone"  # both in one clip, for one model instead of two
 ABSENT_BODY = ("zeros", "copy")
-SAMPLING = ("crop_resize", "view_normalised")
+SAMPLING = ("crop_resize", "view_normalised", "paced")
 # NW-UCLA's training frames are drawn without replacement from every frame index repeated this many times.
 _REPEATS = 100
+# A 'paced' clip whose last pose is its first, to within this share of the body's size, may be repeated.
+_SAME_POSE = 0.2
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -29,8 +35,9 @@ class TransformOptions:
     """What happens to a clip before the model sees it.
 
     Attributes:
-      sampling: 'crop_resize' (NTU recipe: crop in time, resize linearly, rotate) or 'view_normalised' (NW-UCLA recipe
-        of CTR-GCN: rotate, scale every axis to [-1, 1] over the clip, sample frames).
+      sampling: 'crop_resize' (NTU recipe: crop in time, resize linearly, rotate), 'view_normalised' (NW-UCLA recipe of
+        CTR-GCN: rotate, scale every axis to [-1, 1] over the clip, sample frames) or 'paced' (windows of about the
+        same time, as a long video is cut into; see `paced_window`).
       window: frames of the result.
       crop_interval: least and largest fraction of a training clip that the crop keeps.
       test_crop: fraction that the centered test crop keeps.
@@ -38,7 +45,10 @@ class TransformOptions:
         only, if joints are 2-D), degrees about x and y for 'view_normalised' (whole numbers).
       centre: subtract the layout's center joint in the first frame ('view_normalised' always does).
       absent_body: what replaces the second body of a one-person clip: 'zeros', or 'copy' (of the first body).
-      stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'.
+      stream: 'joint', 'bone', 'joint_motion' or 'bone_motion'; 'joint_bone': the channels of the first two.
+      augmentation: of training clips, in addition to the recipe's; none by default.
+      pace: least and largest number of frames that a 'paced' training window covers, in windows.
+      camera: how clips reach a model that sees pictures.
 
     Raises: ConfigError for an unknown value, or a number outside its range.
     """
@@ -51,12 +61,15 @@ class TransformOptions:
     centre: bool
     absent_body: str
     stream: str
+    augmentation: AugmentationOptions = NO_AUGMENTATION
+    pace: tuple[float, float] = (0.6, 1.4)
+    camera: CameraOptions = NO_CAMERA
 
     def __post_init__(self):
         for name, value, known in (
             ("sampling", self.sampling, SAMPLING),
             ("absent_body", self.absent_body, ABSENT_BODY),
-            ("stream", self.stream, STREAMS),
+            ("stream", self.stream, (*STREAMS, JOINT_BONE)),
         ):
             if value not in known:
                 raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
@@ -67,11 +80,24 @@ class TransformOptions:
             raise ConfigError(f"test_crop {self.test_crop} is not a fraction, more than 0 and at most 1")
         if not 0 <= self.rotation <= 360:
             raise ConfigError(f"rotation {self.rotation} is not an angle between 0 and 360; 0 switches it off")
+        if not 0 < self.pace[0] <= self.pace[1] <= 100:
+            raise ConfigError(f"pace {self.pace} is not two numbers of windows, 0 < least <= largest <= 100")
+        if self.camera.views != "none" and self.sampling == "view_normalised":
+            raise ConfigError(
+                "sampling 'view_normalised' turns 3-D clips; with camera.views use 'paced' or 'crop_resize'"
+            )
 
 
 def absent_stays_zero(absent_body: str, sampling: str) -> bool:
     """Whether an absent body is zero in every frame of a transformed test clip of any stream."""
-    return absent_body == "zeros" and sampling == "crop_resize"  # 'view_normalised' moves zeros too
+    return absent_body == "zeros" and sampling != "view_normalised"  # which moves zeros too
+
+
+def output_channels(stream: str, views: str, channels: int, coordinates: int) -> int:
+    """C of the transformed clips, for clips of so many channels, of which so many are coordinates."""
+    if views != "none":
+        channels, coordinates = 3, 2
+    return channels + (coordinates if stream == JOINT_BONE else 0)
 
 
 def make_transform(
@@ -82,7 +108,7 @@ def make_transform(
     The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
     are coordinates, 2 (x, y) or 3.
 
-    Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D.
+    Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D, or to mirror a layout without sides.
     """
     if options.sampling == "view_normalised" and coordinates != 3:
         raise ConfigError(
@@ -90,6 +116,11 @@ def make_transform(
             "coordinates; use 'crop_resize'"
         )
     parents = layout.parents
+    augmentation = options.augmentation
+    augments = train and augmentation.any
+    mirrored = mirrored_joints(layout) if augments and augmentation.flip else None
+    options_camera = options.camera
+    body = None if options_camera.views == "none" else Body.of(layout)
 
     def transform(clip: jax.Array, frames: jax.Array, bodies: jax.Array, key: jax.Array) -> jax.Array:
         clip = clip.astype(jnp.promote_types(clip.dtype, jnp.float32))  # float16 is for storing clips, not for sums
@@ -97,17 +128,76 @@ def make_transform(
             clip = copy_first_body(clip, bodies)
         if options.centre or options.sampling == "view_normalised":
             clip = subtract_joint(clip, layout.centre, frames, bodies, options.absent_body, coordinates)
-        if options.sampling == "crop_resize":
-            clip = _crop_resize_recipe(clip, frames, key, options, coordinates, train)
-        else:
+        if augments:
+            real = jnp.int32(clip.shape[0]) if options.absent_body == "copy" else bodies
+            clip = augment(clip, frames, real, key, augmentation, mirrored, coordinates)
+        if options.sampling == "view_normalised":
             clip = _view_normalised_recipe(clip, frames, key, options, max_frames, train)
-        if options.stream in ("bone", "bone_motion"):
-            clip = bones(clip, parents, coordinates)
-        if options.stream in ("joint_motion", "bone_motion"):
-            clip = motion(clip, coordinates)
-        return clip
+        elif options.sampling == "paced" and train:
+            clip = paced_window(clip, frames, jax.random.fold_in(key, 1), options.window, options.pace, coordinates)
+        else:
+            clip = _crop_resize_recipe(clip, frames, key, options, coordinates, train)
+        if body is not None:
+            clip = _picture(clip, bodies, body, jax.random.fold_in(key, 2), options_camera, coordinates, train)
+        return _stream(clip, options.stream, parents, coordinates if body is None else 2)
 
     return transform
+
+
+def _picture(
+    clip: jax.Array,
+    bodies: jax.Array,
+    body: Body,
+    key: jax.Array,
+    options: CameraOptions,
+    coordinates: int,
+    train: bool,
+) -> jax.Array:
+    """Normalized 2-D joints with confidence `[M, T, V, 3]`, of 3-D joints through a camera or of a picture's joints."""
+    if coordinates == 3:
+        clip = camera.see(clip[..., :3], body, key, options) if train else camera.look(clip[..., :3], body, options)
+    elif clip.shape[-1] == coordinates:
+        clip = jnp.concatenate([clip, jnp.ones_like(clip[..., :1])], axis=-1)
+    return camera.normalise_picture(clip, body, bodies)
+
+
+def _stream(clip: jax.Array, stream: str, parents: np.ndarray, coordinates: int) -> jax.Array:
+    if stream == JOINT_BONE:
+        return jnp.concatenate([clip[..., :coordinates], bones(clip, parents, coordinates)], axis=-1)
+    if stream in ("bone", "bone_motion"):
+        clip = bones(clip, parents, coordinates)
+    if stream in ("joint_motion", "bone_motion"):
+        clip = motion(clip, coordinates)
+    return clip
+
+
+def paced_window(
+    clip: jax.Array, frames: jax.Array, key: jax.Array, window: int, pace: tuple[float, float], coordinates: int
+) -> jax.Array:
+    """Draws a window of `pace` times `window` frames from anywhere in the clip and resizes it to `window` frames.
+
+    So the model sees actions at about their true speed, cut as a sliding window cuts them. Before its first and after
+    its last frame the clip stands still. A clip that ends in the pose and at the place where it began is repeated
+    instead, in half of the cases, as people repeat what they do. `[M, T, V, C]` -> `[M, window, V, C]`.
+    """
+    pace_key, begin_key, repeat_key = jax.random.split(key, 3)
+    length = window * jax.random.uniform(pace_key, minval=pace[0], maxval=pace[1])
+    # A clip that is much shorter than the window is slowed down rather than lost between still frames.
+    length = jnp.minimum(length, 1.6 * frames)
+    spare = 0.15 * length
+    least, largest = jnp.minimum(-spare, frames - length), jnp.maximum(frames - length + spare, 0.0)
+    begin = jax.random.uniform(begin_key)
+    first, last = clip[0, 0, :, :coordinates], clip[0, frames - 1, :, :coordinates]
+    extent = jnp.linalg.norm(first - first.mean(axis=0), axis=-1).mean()  # about a trunk's length, in any layout
+    repeats = (jnp.linalg.norm(first - last, axis=-1).mean() < _SAME_POSE * extent) & jax.random.bernoulli(repeat_key)
+    steps = (jnp.arange(window) + 0.5) * (length / window) - 0.5
+    once = jnp.clip(least + begin * (largest - least) + steps, 0, frames - 1)
+    again = (begin * frames + steps) % frames
+    position = jnp.where(repeats, again, once)
+    left = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, frames - 1)
+    right = jnp.where(repeats, (left + 1) % frames, jnp.minimum(left + 1, frames - 1))
+    weight = (position - left)[None, :, None, None]
+    return clip[:, left] * (1 - weight) + clip[:, right] * weight
 
 
 def _crop_resize_recipe(

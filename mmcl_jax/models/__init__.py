@@ -8,10 +8,11 @@ module has two methods,
   head(features, train): -> logits `[N, num_classes]` and a dict of auxiliary outputs;
 
 an attribute `feature_width`, C'; `__call__(x, train)`, which runs both; and its training loss,
-`classification_loss(logits, aux, labels)`, which needs no variables. A module that can train in bfloat16 has a field
-`dtype`, the type of the features (None: that of the clips); its parameters, statistics and logits stay float32. Its
-collections are `params` and, if it keeps statistics, `batch_stats`; random numbers in training come from the stream
-`dropout`. Adding a backbone takes one file, one line here and one test.
+`classification_loss(logits, aux, labels)`, which needs no variables. With the keywords `weights` (float `[N]`, what
+each clip counts) and `smoothing` it can follow `loss.class_weights` and `loss.label_smoothing`. A module that can
+train in bfloat16 has a field `dtype`, the type of the features (None: that of the clips); its parameters, statistics
+and logits stay float32. Its collections are `params` and, if it keeps statistics, `batch_stats`; random numbers in
+training come from the stream `dropout`. Adding a backbone takes one file, one line here and one test.
 
 Prediction (`mmcl_jax.predictor`) is faster with a backbone that has a twin without batch norms in
 `mmcl_jax.models.folded`. Such a backbone is a `blocks.Backbone`: its `features` are `trunk(embed(x))`, where
@@ -81,9 +82,14 @@ def _infogcn(num_classes: int, layout: Layout, coordinates: int, options) -> Inf
     )
 
 
+def classifier_of(params: Mapping) -> str | None:
+    """Returns the name of the last layer of a backbone with these parameters: `decoder` or else `fc`; None: neither."""
+    return next((name for name in ("decoder", "fc") if name in params), None)
+
+
 def count_classes(params: Mapping) -> int:
-    """Returns the number of classes of a backbone with these parameters: its last layer is `decoder` or else `fc`."""
-    return params["decoder" if "decoder" in params else "fc"]["bias"].size
+    """Returns the number of classes of a backbone with these parameters."""
+    return params[classifier_of(params)]["bias"].size
 
 
 BACKBONES = {"ctrgcn": _ctrgcn, "ctrsgcn": _ctrsgcn, "hdgcn": _hdgcn, "infogcn": _infogcn}

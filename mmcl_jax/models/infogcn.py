@@ -233,9 +233,19 @@ class InfoGCN(Backbone):
         return self.decoder(z), {"z": z, "z_prior": self.z_prior.value}
 
     @nn.nowrap
-    def classification_loss(self, logits: jax.Array, aux: dict[str, jax.Array], labels: jax.Array) -> jax.Array:
-        """Cross entropy with label smoothing, and the two terms on the latent vectors. Returns a scalar."""
+    def classification_loss(
+        self,
+        logits: jax.Array,
+        aux: dict[str, jax.Array],
+        labels: jax.Array,
+        *,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
+        """Cross entropy with label smoothing, and the two terms on the latent vectors. Returns a scalar.
+
+        `weights`, float `[N]`, are what each clip counts in the cross entropy.
+        """
         norm_weight, prior_weight = self.mmd_weights
-        loss = losses.smoothed_cross_entropy(logits, labels, self.label_smoothing)
+        loss = losses.smoothed_cross_entropy(logits, labels, self.label_smoothing, weights)
         loss += norm_weight * losses.mean_norm(aux["z"])
         return loss + prior_weight * losses.class_prior_distance(aux["z"], aux["z_prior"], labels)

@@ -13,24 +13,49 @@ from mmcl_jax.runtime.errors import ConfigError
 CONTRASTIVE = ("released", "paper")
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross entropy of logits `[N, K]` and labels, int `[N]`: L_cls and, on refined scores, L_R (eq. 9)."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, weights: jax.Array | None = None, smoothing: float = 0.0
+) -> jax.Array:
+    """Mean cross entropy of logits `[N, K]` and labels, int `[N]`: L_cls and, on refined scores, L_R (eq. 9).
+
+    Args:
+      logits: of each clip.
+      labels: of each clip.
+      weights: float `[N]`, what each clip counts, 1 on average; None: all the same.
+      smoothing: share of each target that all K classes get in equal parts.
+    """
+    if smoothing:
+        return smoothed_cross_entropy(logits, labels, smoothing, weights)
+    return _mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels), weights)
 
 
-def cross_entropy_of_logits(logits: jax.Array, aux: dict[str, jax.Array], labels: jax.Array) -> jax.Array:
+def cross_entropy_of_logits(
+    logits: jax.Array,
+    aux: dict[str, jax.Array],
+    labels: jax.Array,
+    *,
+    weights: jax.Array | None = None,
+    smoothing: float = 0.0,
+) -> jax.Array:
     """`cross_entropy` as the `classification_loss` of a backbone, whose auxiliary outputs it does not need."""
     del aux
-    return cross_entropy(logits, labels)
+    return cross_entropy(logits, labels, weights=weights, smoothing=smoothing)
 
 
-def smoothed_cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+def smoothed_cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: float, weights: jax.Array | None = None
+) -> jax.Array:
     """Mean cross entropy of logits `[N, K]` with targets that give all K classes equal parts of `smoothing`.
 
-    The rest of each target goes to the label, int `[N]`; with a smoothing of 0 this is `cross_entropy`.
+    The rest of each target goes to the label, int `[N]`; with a smoothing of 0 this is `cross_entropy`. `weights`,
+    float `[N]`, are what each clip counts.
     """
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets).mean()
+    return _mean(optax.softmax_cross_entropy(logits, targets), weights)
+
+
+def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    return values.mean() if weights is None else (weights * values).mean()
 
 
 def class_prior_distance(latent: jax.Array, prior: jax.Array, labels: jax.Array) -> jax.Array:

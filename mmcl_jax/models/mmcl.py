@@ -70,12 +70,15 @@ class MMCL(nn.Module):
       image_encoder: CNN Theta of eq. 3, `[N, H, W, 3]` -> `[N, D]`; None if images arrive as its features.
       alignment: a `FeatureAlignment`; None: no FAM.
       refinement: a `FeatureRefinement`; None: no FRM.
+      frozen: whether the skeleton features are those of evaluation in training, too, and have no gradient: neither
+        the weights nor the batch-norm statistics behind them change.
     """
 
     backbone: nn.Module
     image_encoder: nn.Module | None = None
     alignment: nn.Module | None = None
     refinement: nn.Module | None = None
+    frozen: bool = False
 
     def __call__(
         self, skeleton: jax.Array, image: jax.Array | None = None, text: jax.Array | None = None, *, train: bool
@@ -92,7 +95,9 @@ class MMCL(nn.Module):
           `logits` `[N, K]`; `aux`, the auxiliary outputs of the backbone; with FAM `skeleton_features` and
           `image_features`, `[N, C']` each; with FRM `refined_logits` `[N, K]`.
         """
-        features = self.backbone.features(skeleton, train)
+        features = self.backbone.features(skeleton, train and not self.frozen)
+        if self.frozen:
+            features = jax.lax.stop_gradient(features)
         logits, aux = self.backbone.head(features, train)
         outputs = {"logits": logits, "aux": aux}
         if self.alignment is not None:

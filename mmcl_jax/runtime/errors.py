@@ -17,6 +17,10 @@ class ConfigError(MMCLError, ValueError):
     """A config value, or an argument in its place, that does not fit the rest. Names the key and what fits."""
 
 
+class SourceFileError(MMCLError, ValueError):
+    """A source file that cannot be used. The message is the reason, without the file name."""
+
+
 class PreparationError(MMCLError):
     """A preparation that cannot go on. The message names the file or folder and the remedy."""
 

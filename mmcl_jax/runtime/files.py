@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import pathlib
 import stat
 import uuid
@@ -81,6 +82,12 @@ def make_folder(folder: pathlib.Path) -> None:
         if is_disk_full(error):
             raise
         raise PreparationError(f"{folder}: cannot be created ({error}); choose another --out") from error
+
+
+def user_cache(name: str) -> pathlib.Path:
+    """The folder `name` of this program in the user's cache folder (XDG_CACHE_HOME, or ~/.cache)."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (pathlib.Path(cache) if cache else pathlib.Path.home() / ".cache") / "mmcl_jax" / name
 
 
 def printable(text: str) -> str:

@@ -185,3 +185,47 @@ def test_confidence_is_never_extrapolated():
 def test_rules_that_do_not_fit_are_refused(rule, message):
     with pytest.raises(ValueError, match=message):
         joint_mapping(LAYOUTS["nw_ucla"], LAYOUTS["ntu"], rule)
+
+
+@pytest.mark.parametrize(
+    ("name", "joints"),
+    [
+        ("openpose18", {0: "nose", 1: "neck", 2: "right shoulder", 7: "left wrist", 13: "left ankle", 17: "left ear"}),
+        ("body25", {1: "neck", 4: "right wrist", 8: "pelvis", 14: "left ankle", 19: "left big toe", 24: "right heel"}),
+        ("halpe26", {0: "nose", 16: "right ankle", 17: "top of head", 19: "pelvis", 21: "right big toe"}),
+        ("blazepose33", {2: "left eye", 11: "left shoulder", 16: "right wrist", 23: "left hip", 32: "right big toe"}),
+        ("h36m17", {0: "pelvis", 1: "right hip", 8: "chest", 11: "left shoulder", 16: "right wrist"}),
+    ],
+)
+def test_estimators_joints_have_their_published_numbers(name, joints):
+    layout = LAYOUTS[name]
+    assert str(layout.num_joints) in name
+    assert {number: layout.joints[number] for number in joints} == joints
+
+
+def test_body13_are_the_joints_that_all_estimators_have():
+    for name in ("coco", "blazepose33", "openpose18", "body25", "halpe26"):
+        mapping = joint_mapping(LAYOUTS[name], LAYOUTS["body13"])
+        np.testing.assert_array_equal(mapping.max(axis=1), 1)  # copied, none is computed
+    head = joint_mapping(LAYOUTS["ntu"], LAYOUTS["body13"])[0]
+    assert LAYOUTS["ntu"].joints[head.argmax()] == "head"
+
+
+def test_mirrored_joints(layout):
+    sides = {"left": "right", "right": "left"}
+    for name, partner in zip(layout.joints, layout.mirror, strict=True):
+        assert layout.joints[partner] == " ".join(sides.get(word, word) for word in name.split())
+    np.testing.assert_array_equal(layout.mirror[layout.mirror], np.arange(layout.num_joints))
+    assert Layout.from_names(
+        "L_hand, r hand, Left eye, tail", "r hand < L_hand, Left eye < L_hand, tail < L_hand", "tail"
+    ).mirror.tolist() == [1, 0, 2, 3]
+
+
+def test_a_pose_estimators_trunk_becomes_kinect_v1s():
+    """Hips at 0.9 m, shoulders at 1.38 m: the hip center is above the hips, the spine low on the trunk."""
+    source = LAYOUTS["blazepose33"]
+    height = np.array([1.38 if "shoulder" in name else 0.9 for name in source.joints])
+    mapped = dict(zip(LAYOUTS["nw_ucla"].joints, joint_mapping(source, LAYOUTS["nw_ucla"]) @ height, strict=True))
+    assert mapped["shoulder centre"] == pytest.approx(1.38)
+    assert mapped["hip centre"] == pytest.approx(0.9 + 0.15 * 0.48)
+    assert mapped["spine"] == pytest.approx(0.9 + 0.29 * 0.48)

@@ -21,10 +21,10 @@ from PIL import Image
 
 from configs import ntu60, ntu120
 from data_prep import ntu
-from data_prep.formats import ntu_clips, ntu_skeletons
+from data_prep.formats import ntu_clips
 from data_prep.images import mosaics, person_crops, videos
 from data_prep.preparation import image_request
-from mmcl_jax.data import input_pipeline, records
+from mmcl_jax.data import input_pipeline, ntu_skeletons, records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
 from tests.helpers import golden, ntu_files, ntu_reference

@@ -16,9 +16,9 @@ from data_prep import pyskl
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import build_training_task
-from tests.data_prep.formats.test_plain_pickle import CRAFTED, HARMFUL, program
 from tests.helpers import ntu_formats
 from tests.helpers.ntu_formats import set_aside
+from tests.runtime.test_plain_pickle import CRAFTED, HARMFUL, program
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -349,8 +349,8 @@ WRONG_FILES = {
     "an empty list": ([], "no usable annotation among 0"),
     "a list of numbers": ([1, 2, 3], r"no usable annotation among 3 \(3 times a int, expected a dict"),
     "unknown joints alone": (
-        dataset([pose("a", keypoint=np.ones((1, 5, 18, 2)), keypoint_score=...)]),
-        r"no usable annotation among 1 \(\(18, 2\) joints and channels\); expected 25 joints",
+        dataset([pose("a", keypoint=np.ones((1, 5, 21, 2)), keypoint_score=...)]),
+        r"no usable annotation among 1 \(\(21, 2\) joints and channels\); expected two coordinates of 13, 17, 18",
     ),
     "Kinetics": (dataset([pose("a", keypoint=..., keypoint_score=..., raw_file="a.pkl")]), "Kinetics keeps them"),
     "NaN alone": (dataset([pose("a", keypoint=np.full((1, 5, 17, 2), np.nan))]), "no clip is left to write"),
@@ -419,14 +419,14 @@ def test_existing_records_stay_unless_told(tmp_path):
 def test_an_interruption_leaves_nothing_that_loads(tmp_path, monkeypatch):
     source = save(tmp_path / "mine.pkl", dataset([pose(f"v{number}") for number in range(9)]))
     calls = iter(range(100))
-    sound = pyskl.check
+    sound = pyskl.annotations.check
 
     def stop(stored):
         if next(calls) == 14:  # all nine are looked at first
             raise KeyboardInterrupt
         return sound(stored)
 
-    monkeypatch.setattr(pyskl, "check", stop)
+    monkeypatch.setattr(pyskl.annotations, "check", stop)
     with pytest.raises(SystemExit, match="interrupted; nothing was changed"):
         pyskl.main(["--source", str(source), "--out", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["mine.pkl"]
@@ -456,7 +456,7 @@ def test_a_single_clip_of_three_coordinates_is_set_aside(tmp_path):
 
 
 def test_a_layout_that_no_annotation_has(tmp_path):
-    with pytest.raises(PreparationError, match=r"no usable annotation .*--layout h36m\. .*docs/own-layout\.md"):
+    with pytest.raises(PreparationError, match=r"no usable annotation .*--layout h36m17\. .*docs/own-layout\.md"):
         prepare(tmp_path, dataset([pose("a")]), layout="h36m")
 
 
@@ -568,3 +568,120 @@ def test_numbers_of_thousands_of_digits_are_set_aside(tmp_path):
     assert len(opened) == 1 and len(set_aside(tmp_path / "out")) == 4
     with pytest.raises(PreparationError, match="a dict of a int of thousands of digits, expected a dict"):
         prepare(tmp_path, {huge: 1}, overwrite=True)
+
+
+def flat(joints: int, channels: int = 2, **changes) -> list[dict]:
+    """Two annotations of a number of joints in pixels, with scores of their own."""
+    rng = np.random.default_rng(joints)
+    keypoint = rng.uniform(0, 1080, (1, 5, joints, channels)).astype(np.float32)
+    if channels == 4:
+        keypoint[..., 2:] = rng.uniform(0.1, 1, keypoint[..., 2:].shape)
+    score = rng.uniform(0.1, 1, (1, 5, joints)).astype(np.float32) if channels == 2 else ...
+    return [pose(name, label, keypoint=keypoint, keypoint_score=score, **changes) for label, name in enumerate("ab")]
+
+
+@pytest.mark.parametrize(
+    ("joints", "channels", "layout", "kept"),
+    [
+        (13, 2, "body13", 13),
+        (18, 2, "openpose18", 18),
+        (25, 2, "body25", 25),
+        (26, 2, "halpe26", 26),
+        (33, 2, "blazepose33", 33),
+        (33, 4, "blazepose33", 33),
+        (133, 2, "coco", 17),
+        (136, 2, "halpe26", 26),
+    ],
+)
+def test_joints_of_pose_estimators(tmp_path, joints, channels, layout, kept):
+    annotations = flat(joints, channels)
+    opened = prepare(tmp_path, dataset(annotations))
+    assert (opened.info.layout, opened.info.channels) == (layout, ("x", "y", "confidence"))
+    (body,) = opened.skeleton(0)
+    keypoint = annotations[0]["keypoint"][0, :, :kept]
+    np.testing.assert_allclose(body[..., 0], keypoint[..., 0] / 960 - 1, atol=1e-6)
+    expected = keypoint[..., 3] if channels == 4 else annotations[0]["keypoint_score"][0, :, :kept]
+    np.testing.assert_array_equal(body[..., 2], expected)
+
+
+def test_three_coordinates_of_other_layouts(tmp_path):
+    rng = np.random.default_rng(0)
+    for layout, joints, options in (("utd_mhad", 20, {}), ("blazepose33", 33, {"coordinates": "metres"})):
+        keypoint = rng.normal(0, 0.5, (1, 5, joints, 3)).astype(np.float32)
+        clips = [pose(name, label, keypoint=keypoint, keypoint_score=...) for label, name in enumerate("ab")]
+        (tmp_path / layout).mkdir()
+        opened = prepare(tmp_path / layout, dataset(clips), layout=layout, **options)
+        assert (opened.info.layout, opened.info.units, opened.num_channels) == (layout, "metres", 3)
+        np.testing.assert_array_equal(opened.skeleton(0), keypoint)
+
+
+def test_pictures_of_a_size_that_only_the_caller_knows(tmp_path):
+    clips = flat(17, img_shape=..., original_shape=...)
+    with pytest.raises(PreparationError, match="no clip is left to write"):
+        prepare(tmp_path, dataset(clips))
+    opened = prepare(tmp_path, dataset(clips), size=(1920, 1080), overwrite=True)
+    np.testing.assert_allclose(opened.skeleton(0)[0, ..., 0], clips[0]["keypoint"][0, ..., 0] / 960 - 1, atol=1e-6)
+
+
+def kinetics_file(path: pathlib.Path, label: int, /, **changes) -> None:
+    rng = np.random.default_rng(label)
+    people = [{"pose": rng.uniform(0.2, 0.8, 36).tolist(), "score": [0.9] * 18}]
+    data = [{"frame_index": number + 1, "skeleton": people if number != 2 else []} for number in range(6)]
+    contents = {"data": data, "label": f"class {'abc'[label]}", "label_index": label, **changes}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({key: value for key, value in contents.items() if value is not ...}))
+
+
+def test_kinetics_folders_are_splits(tmp_path):
+    for folder, count in (("kinetics_train", 4), ("kinetics_val", 2)):
+        for number in range(count):
+            kinetics_file(tmp_path / folder / f"{folder}_{number}.json", number % 2)
+    kinetics_file(tmp_path / "kinetics_val" / "beside.json", 1, label=..., label_index=...)
+    beside = {"beside": {"has_skeleton": True, "label": "class b", "label_index": 1}}
+    (tmp_path / "kinetics_val_label.json").write_text(json.dumps(beside))
+    (tmp_path / "kinetics_val" / "broken.json").write_text("{")
+    folders = [str(tmp_path / name) for name in ("kinetics_train", "kinetics_val")]
+    pyskl.main(["--source", *folders, "--out", str(tmp_path / "out")])
+    opened = records.Records(tmp_path / "out")
+    assert opened.info.layout == "openpose18" and opened.info.class_names == ("class a", "class b")
+    (protocol,) = opened.info.protocols
+    assert (len(opened.select(protocol, "train")), len(opened.select(protocol, "test"))) == (4, 3)
+    stored = json.loads((tmp_path / "kinetics_train" / "kinetics_train_1.json").read_text())
+    row = opened.index["name"].tolist().index("kinetics_train_1")
+    expected = 2 * np.reshape(stored["data"][0]["skeleton"][0]["pose"], (18, 2)) - 1
+    np.testing.assert_allclose(opened.skeleton(row)[0, 0, :, :2], expected, atol=1e-5)
+    assert "not a readable JSON file" in set_aside(tmp_path / "out")["broken"]
+
+
+def test_a_folder_for_each_class(tmp_path, capsys):
+    """OpenPose's frames, of pictures whose size only the caller knows."""
+    for label, name in enumerate(("jump", "wave")):
+        for number in range(2):
+            clip = tmp_path / "clips" / name / f"clip_{number}"
+            clip.mkdir(parents=True)
+            for frame in range(4):
+                values = np.full((25, 3), 100.0 + 10 * frame + label)
+                values[:, 1] += np.arange(25)
+                values[:, 2] = 0.8
+                people = [{"pose_keypoints_2d": values.ravel().tolist()}]
+                (clip / f"v_{frame:012}_keypoints.json").write_text(json.dumps({"people": people}))
+    arguments = ["--source", str(tmp_path / "clips"), "--out", str(tmp_path / "out"), "--split", "0.5"]
+    with pytest.raises(SystemExit, match="no clip is left to write"):
+        pyskl.main(arguments)
+    pyskl.main([*arguments, "--size", "200x100"])
+    opened = records.Records(tmp_path / "out")
+    assert opened.info.class_names == ("jump", "wave") and opened.info.layout == "body25"
+    assert sorted(opened.index["name"]) == [f"{name}/clip_{number}" for name in ("jump", "wave") for number in (0, 1)]
+    row = opened.index["name"].tolist().index("wave/clip_1")
+    np.testing.assert_allclose(opened.skeleton(row)[0, 3, 5], [131 / 100 - 1, 136 / 50 - 1, 0.8], atol=1e-5)
+
+
+def test_folders_without_poses_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreparationError, match=r"nothing to import \(no pose files\); expected Kinetics-skeleton's"):
+        pyskl.prepare([tmp_path / "empty"], tmp_path / "out")
+    kinetics_file(tmp_path / "clips" / "a.json", 0, label=..., label_index=...)
+    with pytest.raises(PreparationError, match=r"nothing to import \(a: no label in it"):
+        pyskl.prepare([tmp_path / "clips"], tmp_path / "out")
+    with pytest.raises(PreparationError, match="files and folders together"):
+        pyskl.prepare([tmp_path / "clips", save(tmp_path / "mine.pkl", [])], tmp_path / "out")

@@ -21,7 +21,7 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_rehearsal_runs_every_part_and_leaves_figures(tmp_path):
     pytest.importorskip("torch")
     shallow = {"MAIN": "tests.helpers.shallow", "BENCHMARK": "tests.helpers.shallow_benchmark"}

@@ -1,5 +1,6 @@
 """Runs as processes of their own: their command, their progress, stopping and failing."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from experiments.launch import LaunchError, Run, Stopped, read_config, split_overrides
-from mmcl_jax.run_log import WorkdirError
+from mmcl_jax.run_log import EARLY_STOP, WorkdirError
 from tests.helpers import runs
 
 
@@ -50,11 +51,16 @@ def test_a_finished_run_is_known_by_its_last_epoch_and_scores(finished_run, tiny
     run = Run("configs/demo.py", finished_run, pairs)
     assert run.is_finished() and run.epochs_done() == 2
     assert not Run("configs/demo.py", tmp_path / "none", pairs).is_finished()
+    longer = Run("configs/demo.py", finished_run, (*pairs, ("num_epochs", "3")))
+    assert not longer.is_finished() and longer.epochs_done() == 2
     with pytest.raises(WorkdirError, match="made by another config: seed: 0 in the workdir, 1 now"):
         Run("configs/demo.py", finished_run, (*pairs, ("seed", "1"))).is_finished()
 
     copied = Run("configs/demo.py", tmp_path / "copied", pairs)
     shutil.copytree(finished_run, copied.workdir)
+    (copied.workdir / EARLY_STOP).touch()
+    assert dataclasses.replace(longer, workdir=copied.workdir).is_finished()
+    (copied.workdir / EARLY_STOP).unlink()
     metrics = (copied.workdir / "metrics.csv").read_text().splitlines(keepends=True)
     (copied.workdir / "metrics.csv").write_text("".join(metrics[:-1]))  # killed in the second epoch
     assert not copied.is_finished() and copied.epochs_done() == 1

@@ -51,7 +51,7 @@ def test_runs_that_tables_share_are_listed_once(tmp_path, capsys):
     assert len(chosen) == 1 and "--config.data.text=my_model/holding" in chosen[0] and "--config.seed=7" in chosen[0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_rows_are_run_and_shown(tiny_records, finished_run, compiled, tmp_path, monkeypatch, capfd):
     """The baseline is trained; MMCL's row, which the finished run is, is found finished."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))

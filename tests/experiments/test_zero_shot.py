@@ -11,6 +11,7 @@ from data_prep.formats import ntu_clips
 from experiments import zero_shot
 from experiments.scores import read_scores
 from mmcl_jax import checkpoints
+from mmcl_jax.config import Config
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, joint_mapping, map_joints
 from mmcl_jax.data.records import Records
@@ -145,7 +146,7 @@ def test_clips_arrive_on_the_joints_of_the_model_with_its_origin(kinect_v1):
     bone = clip[:, :, v2.joints.index("left wrist")] - clip[:, :, v2.joints.index("left elbow")]
     expected = raw[:, :, v1.joints.index("left wrist")] - raw[:, :, v1.joints.index("left elbow")]
     np.testing.assert_allclose(bone, expected, atol=1e-5)
-    assert mapped.select("xsub", "test").tolist() == list(range(12))
+    assert mapped.rows.tolist() == list(range(12))
 
 
 def test_the_maps_are_the_papers_and_go_both_ways():
@@ -222,7 +223,7 @@ def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], r"no config\.json \(imported weights store no config\); give its config"),
+        ([], r"neither model\.json nor config\.json.*Import the weights again with --config"),
         (["--config.data.window=16"], "without --config"),
         (["--config=configs/ntu120.py:xsub,joint"], "another config: model.base_channels: 4 in the workdir, 64 now"),
         ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* set --source to them"),
@@ -240,18 +241,9 @@ def test_what_is_missing_is_named(imported, kinect_v1, more, message):
 
 def test_a_run_without_frm_or_a_target_without_text_says_why(imported, kinect_v1):
     target, rows = Records(kinect_v1), np.arange(12)
-    config = zero_shot.read_config(_NTU[0].removeprefix("--config="))
+    config = Config.of(zero_shot.read_config(_NTU[0].removeprefix("--config=")))
     with pytest.raises(ValueError, match="the checkpoint has no FRM"):
         zero_shot.find_refinement({}, config, None, target, rows, "blip")
     params = {"refinement": {"phi_hidden": {"kernel": np.zeros((7, 4))}}}
     with pytest.raises(ValueError, match="blip/holding/token_ids has 3 numbers per clip, but the FRM takes 7"):
         zero_shot.find_refinement(params, config, None, target, rows, "blip")
-
-
-def test_a_run_that_is_older_than_a_key_has_its_default(tmp_path):
-    stored = json.loads(zero_shot.read_config("configs/nw_ucla.py:bone").to_json_best_effort())
-    del stored["data"]["prefetch"], stored["num_epochs"]
-    (tmp_path / "config.json").write_text(json.dumps({**stored, "clips": "0123"}))
-    config = zero_shot.read_run_config(tmp_path, None, ())
-    assert (config.data.prefetch, config.num_epochs) == (64, 110)
-    assert (config.data.stream, config.data.sampling, config.data.window) == ("bone", "view_normalised", 52)

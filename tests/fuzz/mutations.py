@@ -494,7 +494,7 @@ def _payload(rng: np.random.Generator) -> Payload:
 
 def _load_pickle(contents: bytes):
     """A pickle of ours or a mutated one; what it may name is what such pickles need."""
-    from data_prep.formats import plain_pickle
+    from mmcl_jax.runtime import plain_pickle
 
     try:
         return plain_pickle.loads(contents)

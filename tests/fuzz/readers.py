@@ -497,6 +497,86 @@ def video(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     return _frames(source / "clip_rgb.avi")
 
 
+# Poses.
+
+
+def _walk() -> np.ndarray:
+    """float64 [T, V, 2] in pixels."""
+    rng = np.random.default_rng(10)
+    return (rng.uniform(100, 900, (1, 17, 2)) + rng.normal(0, 5, (6, 17, 2))).round(1)
+
+
+def _poses(path: pathlib.Path) -> Outcome:
+    from mmcl_jax.poses.files import read_clips
+    from mmcl_jax.poses.types import PosesError
+
+    items, refused = {}, []
+    for name, poses in read_clips(path, size=(1920, 1080), frame_rate=30.0):
+        if isinstance(poses, PosesError):
+            refused.append(f"{name}: {poses}")
+        else:
+            items[name] = digest(*poses.dense())
+    return Outcome(items, tuple(refused))
+
+
+def _make_pose_table(folder: pathlib.Path) -> None:
+    lines = [",".join(f"{axis}{joint}" for joint in range(17) for axis in "xy")]
+    lines += [",".join(map(str, frame.reshape(-1).tolist())) for frame in _walk()]
+    (folder / "walk.csv").write_text("\n".join(lines) + "\n")
+
+
+@_reader(_make_pose_table, "a table of numbers without a checksum: another number in it is another position")
+def pose_table(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    return _poses(source / "walk.csv")
+
+
+def _make_pose_array(folder: pathlib.Path) -> None:
+    np.savez(folder / "walk.npz", keypoints=_walk())
+
+
+@_reader(_make_pose_array, "packed so, with a checksum that is right", weight=0.5)
+def pose_array(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    return _poses(source / "walk.npz")
+
+
+def _make_openpose(folder: pathlib.Path) -> None:
+    (folder / "walk").mkdir()
+    for number, frame in enumerate(_walk()):
+        triples = np.concatenate([frame, np.full((17, 1), 0.9)], axis=1)
+        joints = np.concatenate([triples, triples[:1]]).reshape(-1).tolist()
+        stored = {"version": 1.3, "people": [] if number == 3 else [{"pose_keypoints_2d": joints}]}
+        (folder / "walk" / f"walk_{number:012d}_keypoints.json").write_text(json.dumps(stored))
+
+
+@_reader(_make_openpose, "JSON without a checksum: another number in it is another position")
+def pose_openpose(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    return _poses(source / "walk")
+
+
+def _make_kinetics(folder: pathlib.Path) -> None:
+    walk = _walk() / 1000
+    clips = folder / "kinetics_train"
+    clips.mkdir()
+    labels = {}
+    for number in range(4):
+        frames = []
+        for place, frame in enumerate(walk):
+            pose = np.concatenate([frame, frame[:1]]).reshape(-1).round(3).tolist()
+            frames.append({"frame_index": place + 1, "skeleton": [{"pose": pose, "score": [0.9] * 18}]})
+        label = {"label": f"c{number % 2}", "label_index": number % 2}
+        (clips / f"clip_{number}.json").write_text(json.dumps({"data": frames, **label}))
+        labels[f"clip_{number}"] = {"has_skeleton": True, **label}
+    (folder / "kinetics_train_label.json").write_text(json.dumps(labels))
+
+
+@_reader(_make_kinetics, "JSON without a checksum: another number in it is another position, name or label")
+def pose_kinetics(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from data_prep import pyskl as command
+
+    command.prepare([source / "kinetics_train"], work / "out", split="0.5")
+    return _records(work / "out")
+
+
 # Scores, weights, label maps.
 
 

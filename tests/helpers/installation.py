@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = ("mmcl-train", "mmcl-evaluate", "mmcl-torch-weights", "mmcl-prepare")
+SCRIPTS = ("mmcl-train", "mmcl-evaluate", "mmcl-predict", "mmcl-export", "mmcl-torch-weights", "mmcl-prepare")
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
 
 

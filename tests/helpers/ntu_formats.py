@@ -10,9 +10,8 @@ import pytest
 
 from configs import ntu60
 from data_prep import ntu
-from data_prep.formats import ntu_skeletons
 from mmcl_jax import train
-from mmcl_jax.data import input_pipeline, records
+from mmcl_jax.data import input_pipeline, ntu_skeletons, records
 from tests.helpers import documents, golden, ntu_files, runs
 
 PADDED = 110  # frames that arrays are padded to; 300 as published would only take longer

@@ -69,7 +69,9 @@ def test_published_logits(published):
     assert aux == {}
 
 
+@pytest.mark.parametrize("published", [("ctrgcn_ucla", "nw_ucla", 10)], indirect=True, ids=lambda p: p[0])
 def test_published_training(published):
+    """NTU RGB+D 120's model trains in test_mmcl, under MMCL."""
     reference, expected, model, variables, clips = published
 
     @functools.partial(jax.value_and_grad, has_aux=True)

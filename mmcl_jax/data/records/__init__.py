@@ -16,6 +16,7 @@ from mmcl_jax.data.records.schema import (
     RecordsError,
     name_fault,
 )
+from mmcl_jax.data.records.views import RecordsView
 from mmcl_jax.data.records.writing import (
     Clip,
     DatasetWriter,
@@ -41,6 +42,7 @@ __all__ = [
     "Protocol",
     "Records",
     "RecordsError",
+    "RecordsView",
     "SetAside",
     "check_destination",
     "name_fault",

@@ -16,6 +16,7 @@ from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.protocols import PROTOCOLS
 from mmcl_jax.data.records.schema import (
     CHANNELS,
+    COORDINATES_DIGEST,
     IMAGES,
     INDEX_FIELDS,
     RECORDS_VERSION,
@@ -61,6 +62,7 @@ class Records:
         self.root = pathlib.Path(root)
         stored = _read_info(self.root)
         self.info = DatasetInfo.from_json(stored["info"])
+        self._coordinates_digest = str(stored.get(COORDINATES_DIGEST, ""))
         self.num_joints, self.num_channels = self.info.joint_shape
         self.index = _read_index(self.root / "index.npz", self.info)
         self.max_frames = int(self.index["num_frames"].max())
@@ -80,16 +82,18 @@ class Records:
         return len(self.index["name"])
 
     def fingerprint(self) -> str:
-        """A digest of the clips' names, labels and lengths, in order: other clips have another fingerprint.
+        """A digest of the clips' names, labels, lengths and coordinates: other clips have another fingerprint.
 
         It covers a layout of the records' own, and channels other than x, y, z. (Without these it is the same as before
-        records could have them, so that earlier runs resume.)
+        records could have them, so that earlier runs resume. Nor do earlier records store the digest of their
+        coordinates.)
         """
         digest = hashlib.sha256()
         for field in ("name", "label", "subject", "camera", "num_frames"):
             digest.update("\n".join(map(str, self.index[field].tolist())).encode())
         if not isinstance(self.info.layout, str) or self.info.channels != CHANNELS[0]:
             digest.update(repr((self.info.skeleton_layout, self.info.channels)).encode())
+        digest.update(self._coordinates_digest.encode())
         return digest.hexdigest()[:16]
 
     @property

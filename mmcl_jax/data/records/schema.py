@@ -23,6 +23,7 @@ INDEX_FIELDS = ("label", "subject", "camera", "setup", "replication", "fold", "n
 IMAGES = "images"
 SKELETONS = "skeletons"
 TEXT = "text"
+COORDINATES_DIGEST = "skeletons_sha256"  # key of info.json: SHA-256 of all clips' values, in order
 
 
 class RecordsError(MMCLError, ValueError):

@@ -6,6 +6,7 @@ lock beside the destination lets one process at a time write there. `schema` des
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.reading import count_rows
 from mmcl_jax.data.records.schema import (
+    COORDINATES_DIGEST,
     IMAGES,
     INDEX_FIELDS,
     RECORDS_VERSION,
@@ -274,6 +276,7 @@ class _RecordsWriter:
         self.names: set[str] = set()
         self.widths: dict[str, int] = {}  # of the text sets
         self._index: list[tuple[int, ...]] = []
+        self._digest = hashlib.sha256()
 
     def fault(self, clip: Clip) -> str | None:
         """Why a clip must not be stored, or None."""
@@ -296,6 +299,7 @@ class _RecordsWriter:
         tensor = features.Tensor(shape=shape, dtype=np.float32, encoding=features.Encoding.BYTES)
         schema = {"skeleton": tensor, **dict.fromkeys(INDEX_FIELDS, np.int64)}
         skeleton = np.ascontiguousarray(clip.skeleton, dtype=np.float32)
+        self._digest.update(skeleton.data)
         numbers = dict(zip(INDEX_FIELDS, fields, strict=True))
         self._dataset(SKELETONS, schema).add(clip.name, skeleton=skeleton, **numbers)
         if clip.image is not None:
@@ -321,6 +325,7 @@ class _RecordsWriter:
             "num_joints": self.info.joint_shape[0],
             "num_channels": self.info.joint_shape[1],
             "info": self.info.to_json(),
+            COORDINATES_DIGEST: self._digest.hexdigest(),
         }
         _write_json(self.folder / "info.json", stored)
 

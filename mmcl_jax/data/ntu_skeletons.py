@@ -13,7 +13,7 @@ import pathlib
 
 import numpy as np
 
-from data_prep.formats.sources import SourceFileError
+from mmcl_jax.runtime.errors import SourceFileError
 
 NUM_JOINTS = 25
 _BODY_WORDS, _JOINT_WORDS = 10, 12

@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import reprlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -70,13 +71,15 @@ def _load(file, size: int):
 def _check_program(file, size: int) -> None:
     """Reads the opcodes without running them. Raises: PlainPickleError for opcodes that plain data does not need."""
     tuples = _Tuples()
-    for count, (opcode, argument, position) in enumerate(pickletools.genops(_Bounded(file, size))):
+    program: Any = _Bounded(file, size)  # has all that genops needs of a file
+    for count, (opcode, argument, place) in enumerate(pickletools.genops(program)):
+        position = place or 0
         tuples.follow(opcode, argument, position)
         if opcode.name in _REFUSED_OPCODES:
             raise PlainPickleError(f"opcode {opcode.name} at byte {position}: more than plain data, not run")
-        if opcode.name in _MEMO_OPCODES and argument > count:
+        if opcode.name in _MEMO_OPCODES and int(argument or 0) > count:
             raise PlainPickleError(f"damaged: opcode {opcode.name} at byte {position} names place {argument}")
-        if opcode.name == "FRAME" and argument > size - position:
+        if opcode.name == "FRAME" and int(argument or 0) > size - position:
             raise PlainPickleError(
                 f"no pickle, or truncated: a frame of {argument} bytes begins at byte {position} of {size}"
             )
@@ -86,7 +89,7 @@ class _Tuples:
     """Follows a pickle's stack, for how many items its tuples have, those in tuples within them included."""
 
     def __init__(self):
-        self._stack: list[int | None] = []  # number of items of each object; None: a mark
+        self._stack: list[Any] = []  # number of items of each object; None: a mark
         self._memo: dict[int, int] = {}
         self._broken = False
 
@@ -229,7 +232,8 @@ def _frombuffer(contents, dtype, shape, order, axis_order=None) -> _Array:
 
 
 def _scalar(dtype, contents) -> np.generic:
-    return _to_array(contents, dtype, (), "C")[()]
+    scalar: Any = _to_array(contents, dtype, (), "C")[()]
+    return scalar
 
 
 def _encode(text, encoding) -> bytes:

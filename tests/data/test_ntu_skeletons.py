@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_prep.formats import ntu_skeletons, sources
+from data_prep.formats import sources
+from mmcl_jax.data import ntu_skeletons
 from tests.helpers import golden, ntu_files, ntu_reference
 
 SEEDS = 200

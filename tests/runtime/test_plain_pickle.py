@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.formats import plain_pickle
+from mmcl_jax.runtime import plain_pickle
 
 ARRAYS = [
     np.arange(24, dtype=np.float16).reshape(2, 3, 4),
@@ -270,8 +270,8 @@ def test_crafted_memory_bombs_take_no_memory():
     """Runs in a process of its own, because the peak of its memory is measured."""
     code = (
         "import resource\n"
-        "from data_prep.formats import plain_pickle\n"
-        "from tests.data_prep.formats import test_plain_pickle as t\n"
+        "from mmcl_jax.runtime import plain_pickle\n"
+        "from tests.runtime import test_plain_pickle as t\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for contents, _ in t.CRAFTED.values():\n"
         "    t.is_refused(t.program(contents))\n"

@@ -1,0 +1,102 @@
+"""Writes a trained model in a form that others can use: python -m mmcl_jax.export MODEL OUT [--format=bundle].
+
+    python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_bundle
+
+MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, or a name on the Hugging Face
+Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card.
+"""
+
+import argparse
+import csv
+import datetime
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import logging
+
+from mmcl_jax import bundle, checkpoints
+from mmcl_jax.description import Description, check_classes, read_description
+from mmcl_jax.models.mmcl import BACKBONE
+from mmcl_jax.runtime.errors import plain_errors
+
+FORMATS = ("bundle",)
+_MODULES = ("skeleton", "all")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command."""
+    options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns although nothing is wrong
+    with plain_errors("interrupted; nothing was written"):
+        export_bundle(options.model, options.out, options.modules, options.dtype, options.license)
+
+
+def export_bundle(
+    model: str, out: pathlib.Path, modules: str = "skeleton", dtype: str = "float32", license: str = ""
+) -> None:
+    """Writes a model as a bundle.
+
+    Args:
+      model: what `load_model` takes.
+      out: a new folder.
+      modules: 'skeleton', or 'all': FAM and FRM too, if the model has them.
+      dtype: of the stored weights, 'float32' or 'float16'.
+      license: of the weights and their training data, for the card.
+
+    Raises: BundleError, CheckpointError, DescriptionError, WorkdirError, RecordsError, ConfigError, OSError.
+    """
+    folder = bundle.locate(model)
+    if bundle.is_bundle(folder):
+        description, variables, step = bundle.read_all(folder)
+        accuracy = bundle.read_accuracy(folder)
+    else:
+        description = read_description(folder)
+        step, variables = checkpoints.read_variables(folder)
+        accuracy = _measured(folder, description, step)
+    check_classes(description, variables["params"][BACKBONE], model)
+    names = {BACKBONE, *(("alignment", "refinement") if modules == "all" else ())}
+    variables = {kind: {name: tree for name, tree in part.items() if name in names} for kind, part in variables.items()}
+    bundle.write_bundle(out, description, variables, bundle.Provenance(step, accuracy, license), dtype)
+    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    classes = len(description.class_names)
+    print(f"{out}: {description.config.model.backbone}, {classes} classes, step {step}, {size:.1f} MB")
+    print(f'load it with mmcl_jax.load_model("{out}")')
+
+
+def _measured(workdir: pathlib.Path, description: Description, step: int) -> tuple[str, ...]:
+    """The accuracy that training logged for this checkpoint, in sentences for the card."""
+    path = workdir / "metrics.csv"
+    if not path.exists():
+        return ()
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("step") == str(step) and row.get("test_top1")]
+    if not rows:
+        return ()
+    when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC).date()
+    top1, mean_class = (100 * float(rows[-1][column]) for column in ("test_top1", "test_mean_class"))
+    return (
+        f"top-1 {top1:.2f} %, mean class {mean_class:.2f} % "
+        f"on the test clips of {description.info.dataset}, protocol {description.protocol}, last epoch, not the best "
+        f"(python -m mmcl_jax.main --mode=eval --workdir={workdir}; {when.isoformat()})",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    module = sys.argv[0].endswith(".py")  # else the console script
+    parser = argparse.ArgumentParser(
+        prog="python -m mmcl_jax.export" if module else None,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="workdir of a run or an import, a bundle, or user/name on the Hugging Face Hub")
+    parser.add_argument("out", type=pathlib.Path, help="a new folder")
+    parser.add_argument("--format", choices=FORMATS, default="bundle", help="default: bundle")
+    parser.add_argument("--modules", choices=_MODULES, default="skeleton", help="all: FAM and FRM too")
+    parser.add_argument("--dtype", choices=bundle.DTYPES, default="float32", help="of the stored weights")
+    parser.add_argument("--license", default="", metavar="TEXT", help="of weights and training data, for the card")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

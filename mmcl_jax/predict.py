@@ -1,0 +1,361 @@
+"""Says what people do: python -m mmcl_jax.predict [--model=PATH ...] INPUT ... | --camera=0
+
+    python -m mmcl_jax.predict VIDEO.mp4 --out=labelled.mp4
+    python -m mmcl_jax.predict --model=workdir/nw_ucla_joint clip.npy records/ poses.json
+    python -m mmcl_jax.predict --camera=0
+
+An input is a video, a file or folder of poses, a clip (.npy, with the joints of the model), records, or a folder of
+these. Each person in a video is followed, and windows of time are classified. Without --model, the model that comes
+with the package is used; several models vote.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+from absl import logging
+
+from mmcl_jax.poses.files import read_clips as read_clips_of_poses
+from mmcl_jax.poses.types import UNITS, Poses, PosesError
+from mmcl_jax.recognition.events import Event, best
+from mmcl_jax.recognition.inputs import CLIP, POSES, RECORDS, Input, find_inputs, read_clips
+from mmcl_jax.recognition.models import load_models
+from mmcl_jax.recognition.recognizer import Models, WindowOptions
+from mmcl_jax.recognition.watch import collect_poses, recognize_poses, usual_estimator, watch_video
+from mmcl_jax.runtime.backend import keep_compiled_programs, tune_compiler
+from mmcl_jax.runtime.errors import MMCLError, plain_errors
+from mmcl_jax.runtime.files import user_cache
+
+_CLIPS_AT_ONCE = 256
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. It ends with status 1 if an input could not be classified; the others are done all the same."""
+    options = _parser().parse_args(arguments)
+    logging.set_verbosity(logging.WARNING)
+    tune_compiler()
+    keep_compiled_programs(_compiled_programs())
+    with plain_errors("stopped"):
+        failed = run(options)
+    if failed:
+        raise SystemExit(1)
+
+
+def _compiled_programs() -> pathlib.Path:
+    """Where compiled programs are kept, so that the next start is quick: as JAX is told, or in the user's cache."""
+    told = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return pathlib.Path(told) if told else user_cache("compiled")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classifies every input and writes what was asked for; returns how many inputs failed. Raises: MMCLError."""
+    windows = WindowOptions(options.window, options.stride, options.threshold, options.top)
+    _check(options)
+    models = load_models(options.model or None, options.weights)
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(sink) for sink in _sinks(options)]
+        if options.camera is not None:
+            from mmcl_jax.recognition.live import watch_camera
+
+            watch_camera(options, models, windows, sinks)
+            return 0
+        items = find_inputs(options.inputs, models.models[0])
+        failed = 0
+        for item in items:
+            try:
+                _classify(item, options, models, windows, sinks)
+            except (MMCLError, OSError) as error:
+                if len(items) == 1:
+                    raise
+                failed += 1
+                print(f"error: {error}", file=sys.stderr)
+    if failed:
+        print(f"{failed} of {len(items)} inputs could not be classified; the messages are above", file=sys.stderr)
+    return failed
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises PosesError for options that do not go together, before anything starts."""
+    if (options.camera is None) == (not options.inputs):
+        raise PosesError("give inputs or --camera=0, one of the two; for example python -m mmcl_jax.predict video.mp4")
+    if options.out and len(options.inputs) > 1:
+        raise PosesError(f"--out={options.out} is one video, but {len(options.inputs)} inputs are given; give one")
+    if options.html and len(options.inputs) > 1:
+        raise PosesError(f"--html={options.html} is one page, but {len(options.inputs)} inputs are given; give one")
+    for name in ("out", "html", "json", "csv"):
+        path = getattr(options, name)
+        if path is not None and str(path) != "-" and not path.parent.is_dir():
+            raise PosesError(f"--{name}={path}: the folder {path.parent} does not exist")
+
+
+def _classify(
+    item: Input, options: argparse.Namespace, models: Models, windows: WindowOptions, sinks: "Sequence[_Sink]"
+) -> None:
+    if item.kind in (CLIP, RECORDS):
+        if options.out or options.html:
+            raise PosesError(f"{item.path}: --out and --html need a video or poses, this is a {item.kind}")
+        for event in _clip_events(item, models, windows):
+            _emit(event, sinks, options)
+        return
+    if item.kind == POSES:
+        if options.out:
+            raise PosesError(f"{item.path}: --out draws on a video, these are poses; use --html")
+        for poses in _read_poses(item.path, options):
+            _finish(
+                poses, list(_each(recognize_poses(poses, models, windows), sinks, options)), options, models, windows
+            )
+        return
+    events, poses = _watch(item.path, options, models, windows, sinks)
+    _finish(poses, events, options, models, windows)
+
+
+def _read_poses(path: pathlib.Path, options: argparse.Namespace) -> Iterator[Poses]:
+    """The poses of each clip in a pose file. Raises: PosesError if one cannot be read, after the others."""
+    faults = []
+    count = 0
+    for name, poses in read_clips_of_poses(
+        path, options.layout, coordinates=options.coordinates, frame_rate=options.fps, size=options.size
+    ):
+        count += 1
+        if isinstance(poses, PosesError):
+            faults.append(f"{name}: {poses}")
+        else:
+            yield (
+                poses
+                if count == 1 and poses.source == str(path)
+                else dataclasses.replace(poses, source=f"{path}/{name}")
+            )
+    if faults:
+        raise PosesError(f"{path}: {len(faults)} of {count} clips cannot be read: {'; '.join(faults[:5])}")
+
+
+def _finish(
+    poses: Poses, events: list[Event], options: argparse.Namespace, models: Models, windows: WindowOptions
+) -> None:
+    """Says what was noticed, and writes the labeled video and the page that were asked for."""
+    for note in poses.notes:
+        print(f"NOTE: {poses.source}: {note}", file=sys.stderr)
+    if not events:
+        print(f"{poses.source}: nobody is seen long enough to be classified", file=sys.stderr)
+    threshold = models.threshold if windows.threshold is None else windows.threshold
+    if options.out:
+        from mmcl_jax.recognition.labelled_video import Labels, write_labelled
+
+        labels = Labels(events, models.class_names, threshold)
+        write_labelled(options.out, pathlib.Path(poses.source), _fps(options, models), poses, labels)
+        print(f"{options.out}: written", file=sys.stderr)
+    if options.html:
+        from mmcl_jax.recognition.page import write_page
+
+        write_page(options.html, poses, events, models.class_names, threshold)
+        print(f"{options.html}: written", file=sys.stderr)
+
+
+def _watch(
+    path: pathlib.Path, options: argparse.Namespace, models: Models, windows: WindowOptions, sinks: "Sequence[_Sink]"
+) -> tuple[list[Event], Poses]:
+    """Events and poses of a video; prints the first label's time and the speed of each stage."""
+    from tqdm import tqdm
+
+    from mmcl_jax.poses.video import Video
+
+    began, first = time.perf_counter(), None
+    frames: list[Any] = []
+    estimator = usual_estimator(options.pose_model)
+    with Video(path, _fps(options, models)) as video:
+        total = None if video.duration is None else round(video.duration * float(video.frame_rate))
+        with tqdm(total=total, unit="frame", desc=path.name, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+            def see(frame, _events) -> None:
+                frames.append(_without_picture(frame))
+                bar.update()
+
+            events = []
+            for event in _each(watch_video(video, models, windows, estimator, see), sinks, options, bar):
+                first = first or time.perf_counter() - began
+                events.append(event)
+        poses = collect_poses(frames, video, estimator.layout).with_notes(*video.notes)
+    seconds = time.perf_counter() - began
+    label = "no label" if first is None else f"first label after {first:.1f} s"
+    print(
+        f"{path}: {len(frames)} frames in {seconds:.1f} s ({len(frames) / seconds:.1f} frames/s), {label}; "
+        f"{estimator.stages.summary()}",
+        file=sys.stderr,
+    )
+    return events, poses
+
+
+def _without_picture(frame: Any) -> Any:
+    return dataclasses.replace(frame, picture=np.zeros((0, 0, 3), np.uint8))
+
+
+def _fps(options: argparse.Namespace, models: Models) -> float | None:
+    return options.fps or models.frame_rate or None
+
+
+def _clip_events(item: Input, models: Models, windows: WindowOptions) -> Iterator[Event]:
+    """One event for each clip, over its whole length."""
+    threshold = models.threshold if windows.threshold is None else windows.threshold
+    rate = models.frame_rate or 30.0
+    batch: list[tuple[str, Any]] = []
+
+    def classified() -> Iterator[Event]:
+        names, clips = zip(*batch, strict=True)
+        for (name, clip), values in zip(batch, models.probabilities([clips] * len(models.models), names), strict=True):
+            yield Event(
+                name, 0, 0.0, len(clip) / rate, True, best(values, models.class_names, windows.count, threshold), values
+            )
+
+    for named in read_clips(item):
+        batch.append(named)
+        if len(batch) == _CLIPS_AT_ONCE:
+            yield from classified()
+            batch.clear()
+    if batch:
+        yield from classified()
+
+
+def _each(
+    events: Iterator[Event], sinks: "Sequence[_Sink]", options: argparse.Namespace, bar: Any = None
+) -> Iterator[Event]:
+    for event in events:
+        _emit(event, sinks, options, bar)
+        yield event
+
+
+def _emit(event: Event, sinks: "Sequence[_Sink]", options: argparse.Namespace, bar: Any = None) -> None:
+    for sink in sinks:
+        sink.write(event)
+    if options.quiet:
+        return
+    line = describe(event, options.top)
+    if bar is not None:
+        bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    else:
+        print(line, flush=True)
+
+
+def describe(event: Event, count: int) -> str:
+    """A line of the table on screen."""
+    best_ones = ", ".join(
+        f"{'unknown action' if action is None else action} {100 * probability:.1f} %"
+        for action, probability in event.top[:count]
+    )
+    times = "whole" if event.whole else f"{event.start:.1f}-{event.end:.1f} s"
+    return f"{event.input}  person {event.person}  {times:<12}  {best_ones}"
+
+
+class _Sink:
+    """A file that events are written to as they come; '-' is the standard output. A context manager."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "_Sink":
+        if str(self._path) == "-":
+            self._file: TextIO = sys.stdout
+        else:
+            self._file = self._stack.enter_context(self._path.open("w", encoding="utf-8", newline=""))
+        self.begin()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    def begin(self) -> None:
+        """Writes what comes first."""
+
+    def write(self, event: Event) -> None:
+        """Writes one event."""
+        raise NotImplementedError
+
+
+class _Json(_Sink):
+    def write(self, event: Event) -> None:
+        self._file.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+class _Csv(_Sink):
+    def begin(self) -> None:
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(["input", "person", "start", "end", "whole", "rank", "action", "probability"])
+
+    def write(self, event: Event) -> None:
+        stored = event.to_json()
+        head = [stored[name] for name in ("input", "person", "start", "end", "whole")]
+        for rank, (action, probability) in enumerate(stored["top"], start=1):
+            self._rows.writerow([*head, rank, "" if action is None else action, probability])
+        self._file.flush()
+
+
+def _sinks(options: argparse.Namespace) -> list[_Sink]:
+    return [kind(path) for kind, path in ((_Json, options.json), (_Csv, options.csv)) if path is not None]
+
+
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas, as 0.6,0.4") from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected width and height in pixels, as 1920x1080")
+    return int(width), int(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    module = sys.argv[0].endswith(".py")  # else the console script
+    parser = argparse.ArgumentParser(
+        prog="python -m mmcl_jax.predict" if module else None,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "inputs", nargs="*", type=pathlib.Path, metavar="INPUT", help="video, poses, clip, records, folder"
+    )
+    parser.add_argument("--camera", metavar="N", help="a camera's number, device or URL, or a video that plays as one")
+    parser.add_argument(
+        "--model", action="append", metavar="PATH", help="what mmcl_jax.load_model takes; repeat to vote"
+    )
+    parser.add_argument("--weights", type=_weights, metavar="W,W", help="of the models' votes; default: equal")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds that a model sees at once")
+    parser.add_argument(
+        "--stride", type=float, metavar="S", help="seconds between windows; default: a third of a window"
+    )
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="less probable is unknown; default: the model's own"
+    )
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="actions shown; default: 3")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames a second to look at; default: the model's own")
+    parser.add_argument(
+        "--pose_model", default="full", metavar="NAME", help="lite, full, heavy or a file; default: full"
+    )
+    parser.add_argument("--layout", metavar="NAME", help="joints of the pose files; default: recognized")
+    parser.add_argument("--coordinates", choices=UNITS, help="of the pose files; default: recognized")
+    parser.add_argument("--size", type=_size, metavar="WxH", help="of the pose files' picture, pixels")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write an object a line; - for the screen")
+    parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write a table")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE.mp4", help="write a labeled video")
+    parser.add_argument("--html", type=pathlib.Path, metavar="FILE.html", help="write a page: skeletons and a timeline")
+    parser.add_argument("--quiet", action="store_true", help="print no table")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
