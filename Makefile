@@ -10,9 +10,12 @@ RUN := $(VENV)/bin/python
 DATA ?= data
 WORKDIR ?= workdir
 GOLDEN ?= tests/golden
+SEED ?= 1
+INPUTS ?= 5000
+KILLS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-long test-browser test-install lint docs \
+.PHONY: help setup setup-text setup-video setup-yolo setup-tests demo demo-skeleton-only backbones parity test test-yolo test-hosts test-long test-browser test-install fuzz kill lint docs \
 	nw-ucla nw-ucla-short nw-ucla-full \
 	utd-mhad-short clean
 
@@ -25,6 +28,8 @@ help:
 	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
 	@echo "make test-long            the rehearsal of experiments/gpu_day.sh, an installed package's first run, rows of the tables"
+	@echo "make fuzz SEED=1 INPUTS=5000   damaged inputs for every reader of files, with a verdict for each; READERS=pyskl_2d,scores"
+	@echo "make kill SEED=1 KILLS=20      kills commands at random moments, starts them again and compares the results"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"
 	@echo "make docs                 the documentation as a web site in site/; a broken link is an error"
 	@echo "make setup                .venv for training and preparation; make GPU=1 setup, after make clean: for NVIDIA GPUs"
@@ -119,6 +124,13 @@ test-long: setup-tests
 
 test-hosts: setup-tests
 	$(RUN) -m pytest -m hosts --durations=10
+
+# Failing inputs are made small and kept in tests/fuzz/kept, where make test tries them again.
+fuzz: setup-tests
+	$(RUN) -m tests.fuzz --seed=$(SEED) --inputs=$(INPUTS) $(if $(READERS),--readers=$(READERS)) --keep=tests/fuzz/kept
+
+kill: setup-tests
+	$(RUN) -m tests.fuzz.kill --seed=$(SEED) --kills=$(KILLS)
 
 # Needs no environment: it makes one, elsewhere. OPTIONS are pip's; those in requirements.txt: OPTIONS='-c requirements.txt'
 test-install:

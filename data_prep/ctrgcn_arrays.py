@@ -32,7 +32,7 @@ from data_prep.formats import npz_rows, ntu_clips, sources
 from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
-from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.files import printable, read_text
 
 OWN = "split"  # the protocol of arrays that belong to no benchmark
 BENCHMARKS = {  # protocol -> file as published
@@ -153,8 +153,8 @@ def read_names(path, count: int) -> list[ntu_clips.ClipName]:
     """Reads clip names, one per line. Raises: PreparationError unless the file holds exactly `count` names."""
     path = pathlib.Path(path)
     try:
-        lines = path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split()
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{path}: not a readable list of names ({error})") from error
     names = [ntu_clips.parse_name(line.removesuffix(".skeleton")) for line in lines]
     if None in names:

@@ -18,7 +18,6 @@ import collections
 import dataclasses
 import difflib
 import io
-import json
 import pathlib
 import re
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from data_prep.images import person_crops
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.files import read_json
 from mmcl_jax.runtime.options import positive
 from mmcl_jax.viewers import html_page, skeleton_player
 
@@ -185,7 +185,7 @@ def _counts(opened: records.Records) -> dict[str, list]:
 def _set_aside(path: pathlib.Path) -> dict:
     """What was set aside, and how often for which reason; numbers and quoted text in reasons are masked."""
     try:
-        items = [(str(item["name"]), str(item["reason"])) for item in json.loads(path.read_text(encoding="utf-8"))]
+        items = [(str(item["name"]), str(item["reason"])) for item in read_json(path)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {"problem": f"{path.name} cannot be read ({error!r})", "total": 0, "reasons": [], "items": []}
     reasons = collections.Counter(re.sub(r"'[^']*'|\d[\d.,]*", "…", reason) for _, reason in items)
@@ -201,7 +201,7 @@ def _lacking(opened: records.Records, kind: str) -> dict:
 def _about(opened: records.Records, text_set: str) -> dict:
     """What a text set stores about its origin; empty if it stores nothing."""
     try:
-        about = json.loads((opened.root / records.TEXT / text_set / "about.json").read_text(encoding="utf-8"))
+        about = read_json(opened.root / records.TEXT / text_set / "about.json")
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

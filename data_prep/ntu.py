@@ -3,9 +3,9 @@
     python -m data_prep.ntu --skeletons DIR [--videos DIR] [--images DIR] [--text DIR] --out DIR [--overwrite]
     python -m data_prep.ntu --skeletons DIR --videos DIR --images DIR --shard 3/16
 
-`--skeletons` is a folder with the `.skeleton` files anywhere beneath it. For NTU RGB+D 120, unpack both archives into
-it; for NTU RGB+D 60, the first. The skeletons are denoised and translated as in the published preprocessing. The 535
-clips whose skeletons the authors list as missing are left out.
+`--skeletons` is a folder with the `.skeleton` files anywhere beneath it, or the archive of NTU RGB+D 60. For NTU RGB+D
+120, unpack both archives into a folder. The skeletons are denoised and translated as in the published preprocessing.
+The 535 clips whose skeletons the authors list as missing are left out.
 
 `--videos` is the folder of the `..._rgb.avi` files. Five frames of each clip are cropped around the person and put side
 by side in one JPEG per clip. The skeleton's coordinates in the color video locate the person or, with `--boxes yolo`, a
@@ -33,6 +33,7 @@ from data_prep.formats.ntu_clips import (
     inventory,
     missing_skeletons,
     parse_name,
+    strangers,
 )
 from data_prep.images import mosaics, person_crops
 from data_prep.preparation import commands, image_request, video_dataset
@@ -134,7 +135,7 @@ def read_contents(
         find_footage=functools.partial(find_footage, clips),
         # Every copy of the dataset lacks the listed clips, so they come last: only the first set aside are printed.
         clips=itertools.chain(read_clips(clips.values(), folder, workers), listed),
-        num_clips=len(clips),
+        num_clips=len(clips) + len(listed),
         info=functools.partial(dataset_info, folder),
         set_aside=odd,
     )
@@ -146,7 +147,7 @@ def prepare(skeletons, out=None, request: image_request.Request = image_request.
     if written is None:
         return
     names = records.Records(written).index["name"].tolist()
-    print("\n".join(inventory(names)))
+    print("\n".join([*inventory(names), *strangers(names)]))
     for protocol, expected in NUM_CLIPS.items():
         if protocol.startswith("ntu60") or any(parse_name(name).setup > LAST_SETUP_OF_60 for name in names):
             commands.print_counts(written, protocol, expected)
@@ -154,7 +155,7 @@ def prepare(skeletons, out=None, request: image_request.Request = image_request.
 
 def main(arguments: list[str] | None = None) -> None:
     parser = video_dataset.argument_parser(
-        __doc__, option="--skeletons", source="the folder of the .skeleton files, or a tar archive of it"
+        __doc__, option="--skeletons", source="the folder of the .skeleton files, or a zip or tar archive of it"
     )
     parsed, request = video_dataset.parse(parser, arguments)
     with plain_errors():

@@ -17,7 +17,6 @@ the nominal color camera of the Kinect v1 they fall inside the picture in all bu
 
 import functools
 import itertools
-import json
 import pathlib
 import re
 
@@ -28,6 +27,7 @@ from data_prep.images import mosaics, videos
 from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.runtime.files import read_json
 
 ACTIONS = {  # number in the file name -> class name, in label order
     1: "pick up with one hand",
@@ -65,12 +65,12 @@ def read_clip(path: pathlib.Path) -> records.Clip:
         raise sources.SourceFileError(f"action {action} in the name, expected one of {list(ACTIONS)}")
     label = list(ACTIONS).index(action)
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        contents = read_json(path)
         skeleton = np.array(contents["skeletons"], dtype=np.float32)
         stored_label = contents["label"]
     except OSError as error:
         raise sources.SourceFileError(f"cannot be read ({error})") from error
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise sources.SourceFileError(
             f"not a JSON clip with 'skeletons' and 'label', or truncated ({error!r})"
         ) from error

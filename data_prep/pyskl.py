@@ -86,7 +86,10 @@ def prepare(
         source = annotations.read(paths)
     if split is not None:
         division.divide(source, split)
-    importer = Importer(source, names, layout, coordinates or "pixels", size)
+    try:
+        importer = Importer(source, names, layout, coordinates or "pixels", size)
+    except PreparationError as error:
+        raise PreparationError(f"{', '.join(map(str, paths))}: {error}") from error
     info = importer.dataset_info(paths[0].stem)
     records.write_records(
         out,

@@ -155,7 +155,7 @@ def read_clip(task: _Task) -> list[records.Clip | records.SetAside]:
     try:
         clip.image = depth_mosaic(skeleton, read_depth(task.depth))
     except sources.SourceFileError as error:
-        return [clip, records.SetAside(task.depth.name, f"{error}; the clip is kept, without an image")]
+        return [clip, records.SetAside(task.depth.name, f"{error}; the clip is kept, without an image", True)]
     return [clip]
 
 
@@ -200,7 +200,7 @@ def pair_files(files: dict[str, pathlib.Path], depth: bool, folder: mosaics.Imag
     for _, path in sorted(skeletons.items()):
         depth_path = files.get(path.stem.replace("_skeleton", "_depth")) if depth else None
         if depth and depth_path is None:
-            set_aside.append(records.SetAside(path.name, "no depth file; the clip is kept, without an image"))
+            set_aside.append(records.SetAside(path.name, "no depth file; the clip is kept, without an image", True))
         tasks.append(_Task(path, depth_path, folder))
     return tasks, set_aside
 

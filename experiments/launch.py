@@ -15,6 +15,7 @@ from experiments.scores import read_scores
 from mmcl_jax import config_files
 from mmcl_jax.run_log import EARLY_STOP, check_training
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
+from mmcl_jax.runtime.files import read_text
 from mmcl_jax.runtime.signals import StopSignal
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(read_text(path).splitlines(keepends=True)))
         return [row for row in rows if int(row["epoch"]) and int(row["step"])]
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise LaunchError(f"{path}: unreadable ({error!r}); restore it, or use another workdir") from error

@@ -6,17 +6,17 @@ run.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 
 from mmcl_jax import evaluate
 from mmcl_jax.runtime import plain_pickle
+from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import read_json
 
 PICKLES = (".pkl", ".pickle")
 _KEYS = ("names", "scores", "labels", "class_names", "step")
@@ -114,16 +114,15 @@ def _read_npz(path: pathlib.Path) -> Scores:
             "evaluate the run again"
         )
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            missing = [key for key in _KEYS if key not in stored]
-            if missing:
-                raise ScoresError(
-                    f"{path}: has no {', no '.join(missing)}, only {', '.join(stored.files)}; evaluate the run again"
-                )
-            arrays = {key: stored[key] for key in _KEYS}
+        arrays = read_arrays(path)
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            raise ScoresError(
+                f"{path}: has no {', no '.join(missing)}, only {', '.join(arrays)}; evaluate the run again"
+            )
     except ScoresError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise ScoresError(
             f"{path}: damaged, or holds more than plain arrays ({error}); evaluate the run again"
         ) from error
@@ -171,7 +170,7 @@ def _read_pickle(path: pathlib.Path) -> Scores:
 def _stream(config: pathlib.Path) -> str | None:
     """The stream of the run with this config; None if the config cannot be read."""
     try:
-        stored = json.loads(config.read_text())
+        stored = read_json(config)
         return ("hd_" if stored["model"]["graph"] == "hierarchical" else "") + stored["data"]["stream"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -8,41 +8,48 @@ all runs are finished and differ only in their seeds, the mean and the standard 
 
 import argparse
 import csv
-import json
 import pathlib
 import statistics
 
 from experiments.markdown import markdown_table
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.runtime.files import read_json, read_text
 
 _COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last top-1", "best top-1 (not used)", "top-5")
 
 
 def summarise(workdir: pathlib.Path) -> dict[str, str]:
     """One row of the table. Raises: WorkdirError, naming the file, if the folder has no evaluated epoch of a run."""
+    path = workdir / "config.json"
     try:
-        config = json.loads((workdir / "config.json").read_text())
-        starts = json.loads((workdir / "version.json").read_text())["starts"]
-        with (workdir / "metrics.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WorkdirError(f"{workdir}: not the workdir of a run ({error})") from error
-    evaluated = [row for row in rows if row.get("test_top1")]
-    if not evaluated:
-        raise WorkdirError(f"{workdir / 'metrics.csv'}: no evaluated epoch yet; let the run continue")
-    last = evaluated[-1]
-    return {
-        "workdir": str(workdir),
-        "seed": str(config["seed"]),
-        "commit": _distinct(starts, "commit"),
-        "devices": _distinct(starts, "devices"),
-        "epoch": f"{last['epoch']} of {config['num_epochs']}",
-        "minutes": f"{sum(float(row['seconds']) for row in rows) / 60:.0f}",
-        "last top-1": f"{100 * float(last['test_top1']):.2f}",
-        "best top-1 (not used)": f"{100 * max(float(row['test_top1']) for row in evaluated):.2f}",
-        "top-5": f"{100 * float(last['test_top5']):.2f}",
-    }
+        config = read_json(path)
+        about = {"seed": str(config["seed"]), "epochs": config["num_epochs"]}
+        path = workdir / "version.json"
+        starts = read_json(path)["starts"]
+        origin = {key: _distinct(starts, key) for key in ("commit", "devices")}
+        path = workdir / "metrics.csv"
+        rows = list(csv.DictReader(read_text(path).splitlines(keepends=True)))
+        evaluated = [row for row in rows if row.get("test_top1")]
+        if not evaluated:
+            raise WorkdirError(f"{path}: no evaluated epoch yet; let the run continue")
+        last = evaluated[-1]
+        return {
+            "workdir": str(workdir),
+            "seed": about["seed"],
+            **origin,
+            "epoch": f"{last['epoch']} of {about['epochs']}",
+            "minutes": f"{sum(float(row['seconds']) for row in rows) / 60:.0f}",
+            "last top-1": f"{100 * float(last['test_top1']):.2f}",
+            "best top-1 (not used)": f"{100 * max(float(row['test_top1']) for row in evaluated):.2f}",
+            "top-5": f"{100 * float(last['test_top5']):.2f}",
+        }
+    except WorkdirError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        raise WorkdirError(
+            f"{path}: missing or damaged, or not of a run ({error!r:.200}); name the --workdir of a run"
+        ) from error
 
 
 def _distinct(starts: list[dict[str, str]], key: str) -> str:
@@ -51,7 +58,7 @@ def _distinct(starts: list[dict[str, str]], key: str) -> str:
 
 
 def _differ_only_in_seed(workdirs: list[pathlib.Path]) -> bool:
-    configs = [json.loads((workdir / "config.json").read_text()) for workdir in workdirs]
+    configs = [read_json(workdir / "config.json") for workdir in workdirs]
     seeds = {config.pop("seed") for config in configs}
     return len(seeds) == len(configs) and all(config == configs[0] for config in configs)
 

@@ -22,6 +22,7 @@ with the fixed FRM (eq. 8).
 """
 
 import argparse
+import collections
 import dataclasses
 import json
 import pathlib
@@ -45,6 +46,7 @@ from mmcl_jax.models.mmcl import BACKBONE, FeatureRefinement
 from mmcl_jax.run_log import IMPORTED, WorkdirError, check_evaluation, read_workdir_config
 from mmcl_jax.runtime import backend
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
+from mmcl_jax.runtime.files import read_text
 from mmcl_jax.task import find_text_set, text_statistics, training_rows
 from mmcl_jax.trained_model import TrainedModel, load_model
 
@@ -65,6 +67,7 @@ LABELS = {
         "walk": "walk around",
     },
 }
+_SHOWN, _LONGEST = 10, 80  # names in a message, and letters of one
 _PREPARED = (ntu.dataset_info(None), nw_ucla.dataset_info(None), utd_mhad.dataset_info(depth=False, folder=None))
 
 
@@ -126,11 +129,13 @@ def label_numbers(labels: Mapping[str, str], target: Sequence[str], source: Sequ
         (labels, target, "an action of the target"),
         (labels.values(), source, "a class of the model"),
     ):
-        unknown = [name for name in names if name not in known]
+        unknown = sorted(set(names) - set(known))
         if unknown:
-            shown = ", ".join(map(repr, unknown))
+            more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+            shown = ", ".join(repr(name[:_LONGEST]) for name in unknown[:_SHOWN]) + more
             raise ZeroShotError(f"label map: {shown} is not {what}: {', '.join(known)}")
-    return {target.index(action): source.index(name) for action, name in labels.items()}
+    actions, classes = ({name: number for number, name in enumerate(names)} for names in (target, source))
+    return {actions[action]: classes[name] for action, name in labels.items()}
 
 
 def find_labels(source: str, target: str) -> dict[str, str]:
@@ -149,13 +154,14 @@ def find_labels(source: str, target: str) -> dict[str, str]:
 def read_labels(path: pathlib.Path) -> dict[str, str]:
     """Reads a mapping of labels. Raises: ZeroShotError, naming the file, if it is not one."""
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
-    except (ValueError, RecursionError) as error:
+        pairs = json.loads(read_text(path), object_pairs_hook=list)
+    except (OSError, ValueError, RecursionError) as error:
         raise ZeroShotError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(pairs, list) or not pairs or not all(isinstance(pair, tuple) for pair in pairs):
         raise ZeroShotError(f'{path}: expected {{"action of the target": "class of the model", ...}}, at least one')
     wrong = [action for action, name in pairs if not isinstance(name, str)]
-    twice = [action for action, _ in pairs if [other for other, _ in pairs].count(action) > 1]
+    counts = collections.Counter(action for action, _ in pairs)
+    twice = [action for action, count in counts.items() if count > 1]
     if wrong or twice:
         reason = f"the class of {wrong[0]!r} is not text" if wrong else f"{twice[0]!r} is repeated"
         raise ZeroShotError(f"{path}: {reason}")

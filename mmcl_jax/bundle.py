@@ -24,6 +24,7 @@ import mmcl_jax
 from mmcl_jax.description import Description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import check_regular
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 DTYPES = ("float32", "float16")
@@ -120,7 +121,11 @@ def read_all(folder: pathlib.Path) -> tuple[Description, dict, int]:
 
     config = _read_config(folder / CONFIG)
     path = folder / WEIGHTS
-    weights = path.read_bytes()
+    try:
+        check_regular(path)
+        weights = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); get the bundle again") from error
     if hashlib.sha256(weights).hexdigest() != config["sha256"].get(WEIGHTS):
         raise BundleError(f"{path}: not the weights that were written, their SHA-256 differs; get the bundle again")
     description = Description.from_json(config["model"], str(folder / CONFIG))
@@ -172,6 +177,7 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     """Contents of a bundle's `config.json`, whose digest is right. Raises: BundleError."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             config = json.loads(file.read(_LARGEST_CONFIG).decode())
         if not isinstance(config, dict) or config.get("format") != _FORMAT:

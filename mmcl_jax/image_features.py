@@ -16,6 +16,7 @@ from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
@@ -55,14 +56,27 @@ def frozen_image_features(task: TrainingTask, workdir: pathlib.Path) -> ImageFea
     names = task.skeleton.records.index["name"][task.rows]
     distributed.check_same(str(path), str(path.exists()))
     if path.exists():
-        with np.load(path, allow_pickle=False) as stored:
-            if np.array_equal(stored["names"], names):
-                return dict(zip(task.rows.tolist(), stored["features"], strict=True))
+        features = _stored_features(path, names)
+        if features is not None:
+            return dict(zip(task.rows.tolist(), features, strict=True))
     features = _compute(task, task.image_size)
     if jax.process_index() == 0:
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, names=names, features=features)
     return dict(zip(task.rows.tolist(), features, strict=True))
+
+
+def _stored_features(path: pathlib.Path, names: np.ndarray) -> np.ndarray | None:
+    """The features in the file `path`; None if it is damaged or holds those of other clips: they are computed anew."""
+    try:
+        stored = read_arrays(path, ("names", "features"))
+        features = stored["features"]
+        if features.dtype.kind != "f" or len(features) != len(names) or not np.array_equal(stored["names"], names):
+            raise ValueError("not the features of these clips")
+    except (OSError, ValueError, KeyError) as error:
+        logging.warning("%s: cannot be used (%s); the features are computed again", path, error)
+        return None
+    return features
 
 
 def _compute(task: TrainingTask, image_size: int) -> np.ndarray:

@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
         distributed.join(_COORDINATOR.value, _PROCESS.value, _PROCESSES.value)
         with distributed.shared_fate():
             _work(pathlib.Path(str(_WORKDIR.value)))
+    except KeyboardInterrupt:
+        distributed.end_now("interrupted; start again: a training resumes from its last complete checkpoint")
     except Exception as error:
         expected = isinstance(error, MMCLError | OSError)
         if not expected and jax.process_count() == 1:
@@ -98,6 +100,10 @@ def _parse_flags(arguments: list[str]) -> list[str]:
             raise
         sys.exit(f"error: no such config key: {' '.join(error.args[0].args[0].split())}")
     except (flags.Error, OSError) as error:
+        lacking = [flag for flag in ("--config", "--workdir") if f"Flag {flag} must have a value" in str(error)]
+        if lacking:
+            example = "python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
+            sys.exit(f"error: {lacking[0]} is missing; for example: {example}")
         # The message about a config file may hold a whole traceback, whose last line says what happened.
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 

@@ -26,7 +26,7 @@ import mmcl_jax
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
-from mmcl_jax.runtime.files import whole_file, write_whole
+from mmcl_jax.runtime.files import check_regular, read_json, whole_file, write_whole
 from mmcl_jax.runtime.version import commit
 
 # Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
@@ -68,9 +68,11 @@ _EVALUATED = (
 _DIVISION = ("data.protocol", "data.validation_subjects")
 # Describes weights imported from elsewhere; its keys have the config's names.
 IMPORTED = "imported.json"
+LOCK = "training.lock"  # in the workdir, while a training or an import is at work there
 EARLY_STOP = "early_stop.json"  # in the workdir of a run that ended before its last epoch, for want of a better one
 _IMPORTED_KEYS = ("model.backbone", "model.base_channels")
 _SHOWN_WITHIN_SECONDS = 60
+_SHARES = ("top1", "top5", "mean_class")  # ends of columns that are shown in percent
 _BEST = "best_test_top1_so_far_never_used"
 
 
@@ -136,6 +138,9 @@ class RunLog:
                     kept,
                 )
             self._rows = [row for row in rows if int(row["step"]) <= step]
+            lacking = _lacking(self._rows, step)
+            if lacking:
+                logging.warning("%s: the rows of %d epochs before step %d are missing", path, lacking, step)
             self._write_rows()
         self._note_start(step)
         from tensorboardX import SummaryWriter
@@ -180,7 +185,11 @@ class RunLog:
         self._writer.flush()
         if self._wandb is not None:
             self._wandb.log({f"epoch/{name}": value for name, value in row.items()}, step=step)
-        shown = " ".join(f"{name} {value:.4g}" for name, value in row.items() if not name.startswith(_BEST))
+        terms = {name: value for name, value in row.items() if value and not name.startswith(_BEST)}
+        shown = ", ".join(
+            f"{name} {100 * value:.2f} %" if name.endswith(_SHARES) else f"{name} {value:.4g}"
+            for name, value in terms.items()
+        )
         print(f"\nepoch {epoch} step {step}: {shown}", flush=True)
 
     def image(self, name: str, path: pathlib.Path, step: int) -> None:
@@ -228,10 +237,10 @@ class RunLog:
         """Adds this start to version.json: several versions may have contributed to a resumed run."""
         path = self._workdir / "version.json"
         try:
-            starts = json.loads(path.read_text())["starts"] if path.exists() else []
+            starts = read_json(path)["starts"] if path.exists() else []
             if not isinstance(starts, list):
                 raise TypeError(f"starts is {type(starts).__name__}, expected a list")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         starts.append({"step": step, "time": now, **_version()})
@@ -250,16 +259,28 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, str]], str]:
     """The rows of a metrics.csv that can be read, and what is wrong with the others; empty if nothing is."""
     rows, damage = [], ""
     try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        check_regular(path)
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            if not columns >= {"epoch", "step"}:
+                damage = "no line of column names"
             for row in reader:
                 if _is_row(row):
                     rows.append(row)
                 else:
                     damage = damage or f"line {reader.line_num}"
-    except csv.Error as error:
+        if not rows and columns - {"epoch", "step"}:
+            damage = damage or "names of columns without rows"
+    except (csv.Error, ValueError) as error:
         damage = damage or str(error)
     return rows, damage
+
+
+def _lacking(rows: list[dict[str, str]], step: int) -> int:
+    """How many epochs that ended by `step` have no row; every epoch of a run has as many steps as the first."""
+    sizes = {int(row["step"]) // int(row["epoch"]) for row in rows if int(row["epoch"])} - {0}
+    return max(0, step // min(sizes) - len(rows)) if sizes else 0
 
 
 def _is_row(row: dict[str, str]) -> bool:
@@ -312,18 +333,15 @@ def check_training(workdir: pathlib.Path, config: AnyConfig) -> None:
 def read_workdir_json(path: pathlib.Path) -> Any:
     """Contents of a JSON file of a workdir, unchecked. Raises: WorkdirError."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(path)
+    except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
 
 
 def read_workdir_config(path: pathlib.Path) -> dict[str, Any]:
     """Contents of `config.json` or `imported.json` of a workdir. Raises: WorkdirError if it is of something else."""
     stored = read_workdir_json(path)
-    try:
-        described = _flat(stored) if isinstance(stored, dict) else {}
-    except RecursionError as error:
-        raise WorkdirError(f"{path}: unreadable ({error}); restore it or use another workdir") from error
+    described = _flat(stored) if isinstance(stored, dict) else {}
     if not isinstance(described.get("model.backbone"), str):
         raise WorkdirError(f"{path}: holds no config (it names no model.backbone); restore it or use another workdir")
     return stored

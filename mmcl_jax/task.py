@@ -404,8 +404,8 @@ def _check_dispatch(config: Config, epoch_steps: int) -> None:
 
 def _check_groups(config: Config) -> None:
     for name, size in (
-        ("batch_norm_group_size", config.model.batch_norm_group_size),
-        ("contrastive_group_size", config.loss.contrastive_group_size),
+        ("model.batch_norm_group_size", config.model.batch_norm_group_size),
+        ("loss.contrastive_group_size", config.loss.contrastive_group_size),
     ):
         if size is not None and (size < 1 or config.batch_size % size):
             raise ConfigError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")

@@ -8,8 +8,8 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -24,9 +24,11 @@ from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
-from mmcl_jax.run_log import IMPORTED, WorkdirError, read_workdir_config
+from mmcl_jax.run_log import IMPORTED, LOCK, WorkdirError, read_workdir_config
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import whole_file
+from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.scratch import scratch_folder
 
 _MMCL = "mmcl"
 
@@ -69,9 +71,38 @@ def import_checkpoint(
 
     Raises:
       TorchWeightsError, WorkdirError, CheckpointError, RecordsError, LayoutError, ConfigError, OSError.
+      LockedError: another process imports or trains in the workdir.
     """
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    _check_empty(workdir)
+    lock = exclusive(workdir / LOCK, what=f"importing weights into {workdir}", remedy="name another folder")
+    with scratch_folder(workdir.with_name(f".{workdir.name}.import")) as scratch:
+        with lock:
+            _check_empty(workdir)
+            told = _import(file, scratch / "workdir", workdir, model, clips, verbose, say)
+        try:
+            (scratch / "workdir").replace(workdir)
+        except OSError as error:  # another process put something there, or the disk is full
+            raise WorkdirError(f"{workdir}: cannot be written ({error.strerror}); name another folder") from error
+    for line in told:
+        say(line)
+
+
+def _check_empty(workdir: pathlib.Path) -> None:
+    """Raises WorkdirError if `workdir` holds anything but a lock."""
+    if workdir.exists() and (not workdir.is_dir() or any(path.name != LOCK for path in workdir.iterdir())):
         raise WorkdirError(f"{workdir}: not an empty folder; name another, or remove it")
+
+
+def _import(
+    file: pathlib.Path,
+    partial: pathlib.Path,
+    workdir: pathlib.Path,
+    model: str | None,
+    clips: "Clips | None",
+    verbose: bool,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Writes the files of the workdir into `partial`; returns what there is to say once they are in place."""
     stored = state_dicts.read_state_dict(file, say)
     state_dict = state_dicts.unwrapped(stored)
     if stored.keys() != state_dict.keys():
@@ -93,37 +124,29 @@ def import_checkpoint(
         "num_batches_tracked": counters,
     }
     described = None if clips is None else clips.describe(description["model"], sizes, recognised.variables, say)
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workdir.parent, prefix=f".{workdir.name}.") as temporary:
-        partial = pathlib.Path(temporary) / "workdir"
-        checkpoints.save_variables(partial, recognised.variables)
-        (partial / IMPORTED).write_text(json.dumps(description, indent=2) + "\n")
-        if described is not None:
-            write_description(partial, described)
-            stored = json.dumps(described.config.to_json(), indent=2, sort_keys=True)
-            (partial / "config.json").write_text(stored + "\n")
-        partial.replace(workdir)
+    checkpoints.save_variables(partial, recognised.variables)
+    (partial / IMPORTED).write_text(json.dumps(description, indent=2) + "\n")
+    if described is not None:
+        write_description(partial, described)
+        complete = json.dumps(described.config.to_json(), indent=2, sort_keys=True)
+        (partial / "config.json").write_text(complete + "\n")
     if verbose:
         _say_mapping(state_dict, recognised.entries, say)
     parameters = sum(np.size(state_dict[entry.key]) for entry in recognised.entries if entry.collection == "params")
-    say(
+    place = shlex.quote(f"--workdir={workdir}")
+    return [
         f"{recognised.name}: {sizes['num_classes']} classes, {sizes['joints']} joints, {sizes['bodies']} bodies, "
         f"{sizes['channels']} channels a joint, width {sizes['base_channels']}; {len(state_dict)} tensors, "
-        f"{parameters} parameters"
-    )
-    if described is not None:
-        say(
-            f"written to {workdir}. Load it with mmcl_jax.load_model, or evaluate it:\n"
-            f"  python -m mmcl_jax.main --mode=eval --workdir={workdir} --config.data.records=RECORDS"
-        )
-        return
-    say(
-        f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
+        f"{parameters} parameters",
+        f"written to {workdir}. Load it with mmcl_jax.load_model, or evaluate it:\n"
+        f"  python -m mmcl_jax.main --mode=eval {place} --config.data.records=RECORDS"
+        if described is not None
+        else f"written to {workdir}. Evaluate it with the config of the dataset and stream that it was trained on:\n"
         "  python -m mmcl_jax.main --mode=eval --config=configs/DATASET.py:STREAM "
         f"--config.model.backbone={description['model']['backbone']} "
-        f"--config.model.base_channels={sizes['base_channels']} --workdir={workdir}\n"
-        "For mmcl_jax.load_model, import it with --config, and with --records or with --layout and --class_names"
-    )
+        f"--config.model.base_channels={sizes['base_channels']} {place}\n"
+        "For mmcl_jax.load_model, import it with --config, and with --records or with --layout and --class_names",
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

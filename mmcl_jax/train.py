@@ -33,15 +33,13 @@ from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.pretrained import announce, start_from
-from mmcl_jax.run_log import RunLog, WorkdirError
+from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, check_room, learning_rates, resident_clips, train_batches
-
-LOCK = "training.lock"  # in the workdir, while a training is at work there
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):

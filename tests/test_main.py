@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +41,14 @@ def test_bad_flags(flag, message, tiny_records, compiled, tmp_path):
     workdir = tmp_path / "run"
     assert message in _fails(runs.command(tiny_records, workdir, flag), compiled, tmp_path)
     assert not workdir.exists()
+
+
+@pytest.mark.parametrize(("given", "missing"), [("--workdir=run", "--config"), ("--config=demo", "--workdir")])
+def test_a_missing_flag_is_named_with_an_example(given, missing, compiled, tmp_path):
+    error = _fails([sys.executable, "-m", "mmcl_jax.main", given], compiled, tmp_path)
+    assert error.strip() == (
+        f"error: {missing} is missing; for example: python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
+    )
 
 
 def test_the_traceback_of_an_error_is_there_for_who_asks(tmp_path, compiled):

@@ -196,6 +196,8 @@ _HEADER = "epoch,step,train_loss\n"
         ("<html>\n</html>\n", []),
         ("epoch,train_loss\n1,0.5\n", []),
         (b"\xff\xfe\x00\n1\n", []),
+        ("", []),
+        (_HEADER, []),
     ],
 )
 def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog, contents, sound):
@@ -208,6 +210,23 @@ def test_a_damaged_metrics_file_does_not_stop_a_run_and_is_kept(tmp_path, caplog
     assert [row["step"] for row in _rows(tmp_path)] == [*sound, "50"]
     assert (tmp_path / "metrics.csv.damaged1").read_bytes() == contents
     assert f"{tmp_path / 'metrics.csv'}: damaged" in caplog.text
+
+
+def test_shares_are_shown_in_percent_and_terms_of_zero_are_not(tmp_path, capsys):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    log.resume(0)
+    log.epoch(1, 10, {"train_loss": 0.5, "train_contrastive": 0.0, "test_top1": 0.25, "test_mean_class": 0.125})
+    log.close()
+    shown = "epoch 1 step 10: train_loss 0.5, test_top1 25.00 %, test_mean_class 12.50 %"
+    assert shown in capsys.readouterr().out
+
+
+def test_rows_that_are_missing_are_noted(tmp_path, caplog):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    (tmp_path / "metrics.csv").write_text(_HEADER + "1,10,0.5\n3,30,0.25\n")
+    log.resume(40)
+    log.close()
+    assert "the rows of 2 epochs before step 40 are missing" in caplog.text
 
 
 @pytest.mark.parametrize("contents", ['{"starts": null}', '{"starts": 3}', "[]", "null", "{}", "[" * 100_000, "{"])

@@ -1,7 +1,9 @@
 """The command that imports and exports PyTorch checkpoints: whole, bit for bit, or not at all."""
 
+import argparse
 import json
 import pathlib
+import shlex
 
 import jax
 import numpy as np
@@ -13,8 +15,9 @@ from mmcl_jax.evaluate import evaluate_workdir
 from mmcl_jax.pytorch import state_dicts
 from mmcl_jax.pytorch.names import hdgcn_entries
 from mmcl_jax.pytorch.published import PUBLISHED, convert
-from mmcl_jax.run_log import RunLog, WorkdirError
-from tests.helpers import runs
+from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
+from mmcl_jax.runtime.locks import exclusive
+from tests.helpers import locks_and_scratch, runs
 from tests.helpers.golden import filled_state_dict, load
 from tests.helpers.torch_files import CLASSES, command, fails, random_state_dict, save, tensors
 
@@ -108,6 +111,15 @@ def with_optimiser(state_dict):
     return {"epoch": 64, "nested": {"state_dict": tensors(state_dict)}, "optimizer": optimiser.state_dict()}
 
 
+def with_best_accuracy(state_dict):
+    """What training code stores beside the weights; Lightning stores its arguments."""
+    return {
+        "state_dict": tensors(state_dict),
+        "best_acc": np.float64(0.9),
+        "hyper_parameters": argparse.Namespace(lr=1),
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -121,9 +133,10 @@ def with_optimiser(state_dict):
             lambda s: {"epoch": 3, "state_dict": {f"model.{k}": v for k, v in tensors(s).items()}},
             "dropped 'model.' before every name",
         ),
+        (with_best_accuracy, "took the dict of tensors under 'state_dict'"),
         (with_optimiser, "took the dict of tensors under 'nested.state_dict'"),
     ],
-    ids=["half", "data_parallel", "compiled_parallel", "lightning", "nested"],
+    ids=["half", "data_parallel", "compiled_parallel", "lightning", "numpy_and_namespace", "nested"],
 )
 def test_what_training_code_saves_is_taken(content, said, published, tmp_path, capsys):
     content = content(published["ctrgcn"])
@@ -156,6 +169,26 @@ def test_a_folder_in_use_is_left_alone(published, tmp_path, capsys):
     assert message.startswith(f"{tmp_path}: not an empty folder")
     assert "not an empty folder" in fails(capsys, "import", file, file)
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_where_another_process_trains_or_imports_is_left_alone(published, tmp_path, capsys):
+    file, workdir = save(published["ctrgcn"], tmp_path / "a.npz"), tmp_path / "run"
+    with exclusive(workdir / LOCK, what="training", remedy="wait"):
+        message = fails(capsys, "import", file, workdir)
+        assert f"importing weights into {workdir}: another process is at work" in message
+        assert [path.name for path in workdir.iterdir()] == [LOCK]
+    locks_and_scratch.leave_behind(tmp_path / ".run.import-0123abcd", "workdir")  # of an import that was killed
+    (tmp_path / "run").mkdir()
+    locks_and_scratch.leave_lock(workdir / LOCK)
+    command("import", file, workdir)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "run"]
+    assert sorted(path.name for path in workdir.iterdir()) == ["checkpoints", "imported.json"]
+
+
+def test_the_printed_command_can_be_pasted(published, tmp_path, capsys):
+    command("import", save(published["ctrgcn"], tmp_path / "a.npz"), tmp_path / "my run")
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert shlex.split(last)[-1] == f"--workdir={tmp_path / 'my run'}"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -83,6 +84,10 @@ BROKEN = {
         lambda s: spoiled(s, "l3.gcn1.bn.weight", nan),
         ["not finite: l3.gcn1.bn.weight (4,), 1 of 4 values are NaN or infinite"],
     ),
+    "a negative variance": (
+        lambda s: spoiled(s, "l3.gcn1.bn.running_var", np.negative),
+        ["negative: l3.gcn1.bn.running_var, whose least value is -", "a variance is 0 or more"],
+    ),
     "a fractional counter": (
         lambda s: spoiled(s, "data_bn.num_batches_tracked", lambda v: v / 2),
         ["misshapen: data_bn.num_batches_tracked, expected one integer"],
@@ -160,6 +165,26 @@ def of_torch(file, _):
     torch.save({"a": torch.ones(1)}, file)
 
 
+def web_page(file, _):
+    file.write_text("\n<!DOCTYPE html><html>quota exceeded</html>")
+
+
+def lfs_pointer(file, _):
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5800000\n")
+
+
+def expanded(file, _):
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, file)
+
+
+def a_changed_bit(file, _):
+    with zipfile.ZipFile(file) as archive:
+        body = max((archive.read(name) for name in archive.namelist() if "/data/" in name), key=len)
+    contents = file.read_bytes()
+    place = contents.index(body) + len(body) // 2
+    file.write_bytes(contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :])
+
+
 def nothing_in_it(file, _):
     np.savez(file)
 
@@ -193,6 +218,11 @@ def encoder(file, _):
         (payload(exec), "pt", "it refers to exec", "torch.save(model.state_dict(), FILE)"),
         (old_payload, "pt", f"it refers to {os.system.__module__}.system", "torch.save(model.state_dict(), FILE)"),
         (objects, "npz", "not a readable state dict", "Object arrays cannot be loaded"),
+        (web_page, "pt", "a web page, not weights", "Open the address in a browser"),
+        (web_page, "npz", "a web page, not weights", "Open the address in a browser"),
+        (lfs_pointer, "pth", "a pointer of git-lfs, not the weights", "git lfs pull"),
+        (expanded, "pt", "a [1000000, 1000000] is stored as fewer numbers than it has", "save contiguous tensors"),
+        (a_changed_bit, "pt", "the checksum of its part", "Copy or download it again"),
         (of_torch, "npz", "is no array", "a file of torch.save is named .pt or .pth"),
         (nothing_in_it, "npz", "it is empty", "Copy or download it again"),
         (script, "pt", "TorchScript", "Copy or download it again"),

@@ -1,6 +1,5 @@
 """Divides the clips of a source into those that train and those that test."""
 
-import json
 import pathlib
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from data_prep.formats import annotations, sources
 from data_prep.formats.annotations import Source, name_or_place
 from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import read_json
 
 
 def divide(source: Source, split: str) -> None:
@@ -46,8 +46,8 @@ def divide(source: Source, split: str) -> None:
 def _read_splits(path: pathlib.Path) -> dict[str, set[str]]:
     """Reads lists of clip names by split. Raises: PreparationError."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        stored = read_json(path)
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{path}: not a readable JSON file of lists of clip names ({error})") from error
     lists = stored.values() if isinstance(stored, dict) else ()
     if not lists or not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):

@@ -140,6 +140,7 @@ NUM_CLIPS = {  # of the complete datasets, without the clips whose skeletons are
 _RECORDINGS = {60: 316, 120: 320}  # last class of A001-A060 and A061-A120 -> number of (setup, performer, replication)
 _CAMERAS = (1, 2, 3)
 LAST_SETUP_OF_60 = 17
+_LAST = {"setup": 32, "camera": 3, "performer": 106, "replication": 2}  # of NTU RGB+D 120
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _MISSING_LIST = pathlib.Path(__file__).with_name("ntu_missing_skeletons.txt")
 
@@ -175,6 +176,19 @@ def parse_name(stem: str) -> ClipName | None:
         return None
     name = ClipName(*map(int, named.groups()))
     return name if min(dataclasses.astuple(name)) >= 1 and name.action <= len(ACTIONS) else None
+
+
+def strangers(names: Iterable[str]) -> list[str]:
+    """Lines that say which of the clips `names` have a setup, camera, performer or replication that is not NTU's."""
+    clips = [clip for clip in map(parse_name, names) if clip]
+    lines = []
+    for part, last in _LAST.items():
+        odd = [clip for clip in clips if getattr(clip, part) > last]
+        if odd:
+            lines.append(
+                f"NOTE: {len(odd):,} clips have a {part} beyond {last}, the last of NTU RGB+D 120, among them {odd[0]}"
+            )
+    return lines
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from mmcl_jax.data import records
 from mmcl_jax.poses.files import find_pose_files, read_clips
 from mmcl_jax.poses.types import METRES, PIXELS, SHARES, Poses, PosesError
 from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import read_json
 
 _NO_PICTURE = (1, 1)  # height and width of a picture whose pixels are shares of itself
 _LABELS = "_label.json"  # end of the file beside a folder of Kinetics-skeleton
@@ -113,8 +113,8 @@ def _own_label(path: pathlib.Path, folder: pathlib.Path, names: dict[int, str]) 
 def _labels(path: pathlib.Path) -> dict[str, dict]:
     """The labels in a JSON file: of itself under "", or of others by name; empty if it has none."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        contents = read_json(path)
+    except (OSError, ValueError):
         return {}  # read_clips says what is wrong with it
     if not isinstance(contents, dict):
         return {}

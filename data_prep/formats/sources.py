@@ -7,15 +7,15 @@ import multiprocessing
 import os
 import pathlib
 import re
+import signal
 import tarfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.formats import tar_stream
+from data_prep.formats import tar_stream, zip_files
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError, SourceFileError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
@@ -33,7 +33,7 @@ def _stem(path: pathlib.PurePath) -> str:
 def open_source(
     source, suffix: str, scratch, name_of: Callable[[pathlib.PurePath], str] = _stem
 ) -> Iterator[tuple[dict[str, pathlib.Path], list[SetAside]]]:
-    """Opens a dataset: `source` is an archive (.tar, .tar.xz, .tar.gz) or a folder.
+    """Opens a dataset: `source` is an archive (.tar, .tar.xz, .tar.gz, .zip) or a folder.
 
     Args:
       source: archive or folder; the files may be anywhere beneath it.
@@ -65,29 +65,37 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
     The archive is read to its end, so that every checksum of its compression is compared. Raises: PreparationError if
     it is damaged anywhere.
     """
-    set_aside = []
+    is_zip = zip_files.is_zip(archive)
     try:
-        bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
-        with bar, open(archive, "rb") as file:
-            stream = tar_stream.TarStream(file)
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member in tar:
-                    reason = _unpack_member(tar, member, suffix, folder)
-                    if reason:
-                        set_aside.append(SetAside(f"{archive.name}: {member.name}", reason))
-                    bar.update(file.tell() - bar.n)
-                stream.check_end(tar.offset)
-            bar.update(bar.total - bar.n)
-    # A damaged header makes tarfile raise anything from KeyError to OverflowError.
-    except (EOFError, ValueError, LookupError, ArithmeticError, tarfile.TarError) as error:
-        if zipfile.is_zipfile(archive):
-            raise PreparationError(
-                f"{archive}: a zip archive, which is not supported; unpack it and give the folder"
-            ) from error
-        raise PreparationError(
-            f"{archive}: truncated, corrupt or not a tar archive ({error}); download it again"
-        ) from error
+        return (_unpack_zip if is_zip else _unpack_tar)(archive, suffix, folder)
+    # A damaged header makes tarfile and zipfile raise anything from KeyError to NotImplementedError.
+    except Exception as error:
+        if is_disk_full(error) or getattr(error, "filename", None) is not None:  # a file cannot be opened or written
+            raise
+        kind = "" if is_zip else " or not a tar archive"
+        raise PreparationError(f"{archive}: truncated, corrupt{kind} ({error}); download it again") from error
+
+
+def _unpack_tar(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
+    set_aside = []
+    bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
+    with bar, open(archive, "rb") as file:
+        stream = tar_stream.TarStream(file)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            for member in tar:
+                reason = _unpack_member(tar, member, suffix, folder)
+                if reason:
+                    set_aside.append(SetAside(f"{archive.name}: {member.name}", reason))
+                bar.update(file.tell() - bar.n)
+            stream.check_end(tar.offset)
+        bar.update(bar.total - bar.n)
     return set_aside
+
+
+def _unpack_zip(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
+    members = zip_files.unpack(archive, folder, lambda name: _is_data(name, suffix), _LARGEST_FILE)
+    bar = tqdm(members, unit="file", desc=f"unpacking {archive.name}")
+    return [SetAside(f"{archive.name}: {name}", reason) for name, reason in bar if reason]
 
 
 def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, folder: pathlib.Path) -> str | None:
@@ -122,7 +130,10 @@ def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: li
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.rglob(f"*{suffix}")):
         relative = path.relative_to(folder)
-        if not path.is_file() or not _is_data(relative, suffix):
+        if not _is_data(relative, suffix):
+            continue
+        if not path.is_file():
+            set_aside.append(SetAside(str(relative), "a folder, a broken link or a device, not a file"))
             continue
         name = name_of(relative)
         if name in files:
@@ -241,7 +252,8 @@ def usable_cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent process ends, even if the parent was killed."""
+    """Ends this worker when its parent process ends, even if the parent was killed; on Ctrl-C the parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -21,7 +21,14 @@ from data_prep.formats import sources
 from data_prep.images import detection, kinect_v1, person_crops, videos, yolo
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, make_folder, write_whole
+from mmcl_jax.runtime.files import (
+    check_regular,
+    clear_disk_errors,
+    make_folder,
+    read_json,
+    read_text,
+    write_whole,
+)
 
 _ABOUT = "about.json"
 _BY_SKELETON = {"boxes": "skeleton"}
@@ -85,7 +92,7 @@ class ImageFolder:
         """Where the boxes of its mosaics come from. Raises: PreparationError if about.json is damaged."""
         path = self.path / _ABOUT
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = read_json(path)
             return {key: about[key] for key in ("boxes", "weights", "sha256", "confidence", "person_class")}
         except FileNotFoundError:
             return _BY_SKELETON
@@ -128,9 +135,12 @@ class ImageFolder:
     def read(self, name: str) -> bytes:
         """Reads the mosaic of a clip, and decodes it to check that it is complete. Raises: SourceFileError."""
         try:
+            check_regular(self.path / f"{name}.jpg")
             contents = (self.path / f"{name}.jpg").read_bytes()
         except FileNotFoundError:
             raise sources.SourceFileError(self._reason(name)) from None
+        except (OSError, ValueError) as error:
+            raise sources.SourceFileError(f"cannot be read ({error})") from error
         expected = (person_crops.CROP_WIDTH * person_crops.CROPS, person_crops.CROP_HEIGHT)
         try:
             with Image.open(io.BytesIO(contents), formats=["JPEG"]) as picture:
@@ -139,7 +149,7 @@ class ImageFolder:
                     "RGB", (size[0] // 8, size[1] // 8)
                 )  # decoding at an eighth of the size is faster and finds the same damage
                 picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on a damaged file
             raise sources.SourceFileError(f"a broken JPEG ({error}); delete it and run again") from error
         if size != expected:
             raise sources.SourceFileError(f"a mosaic of {size[0]}x{size[1]}, expected {expected[0]}x{expected[1]}")
@@ -147,8 +157,8 @@ class ImageFolder:
 
     def _reason(self, name: str) -> str:
         try:
-            return (self.path / f"{name}.set_aside").read_text()
-        except FileNotFoundError:
+            return read_text(self.path / f"{name}.set_aside")
+        except (OSError, ValueError):
             return "no mosaic of this clip"
 
 
@@ -283,7 +293,7 @@ def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.
     try:
         clip.image = folder.read(clip.name)
     except sources.SourceFileError as error:
-        return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image")]
+        return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image", True)]
     return [clip]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.formats.sources import SourceFileError
 from data_prep.images import pictures
+from mmcl_jax.runtime.files import check_regular
 
 FILE_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm")
 _PICTURES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
@@ -69,17 +70,20 @@ def _frame_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _read_picture(path: pathlib.Path) -> np.ndarray:
     try:
+        check_regular(path)
         return np.array(pictures.decode(path.read_bytes(), (_PICTURES[path.suffix.lower()],)))
-    except OSError as error:
-        raise SourceFileError(f"{path.name}: cannot be read ({error})") from error
     except SourceFileError as error:
         raise SourceFileError(f"{path.name}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise SourceFileError(f"{path.name}: cannot be read ({error})") from error
 
 
 def _in_video(path: pathlib.Path, function):
     """function(container, first video stream) of a file. Raises: SourceFileError if the file is no valid video."""
     import av
 
+    if not path.is_file():
+        raise SourceFileError("not a readable video (it is no file)")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

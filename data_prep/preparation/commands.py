@@ -3,8 +3,9 @@
 import argparse
 import pathlib
 
-from mmcl_jax.data.records import Records
+from mmcl_jax.data.records import Records, name_fault
 from mmcl_jax.runtime.errors import PreparationError
+from mmcl_jax.runtime.files import read_text
 
 
 def argument_parser(
@@ -45,11 +46,14 @@ def shard(text: str) -> tuple[int, int]:
 def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
     """Reads class names, one per line. Raises: PreparationError if there are none."""
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{path}: not a readable list of class names ({error})") from error
     if not names:
         raise PreparationError(f"{path}: empty; expected one class name per line, in the order of the labels")
+    odd = next((name for name in names if name_fault(name)), None)
+    if odd is not None:
+        raise PreparationError(f"{path}: {odd[:40]!r}: {name_fault(odd)}; expected text, one class name per line")
     return names
 
 

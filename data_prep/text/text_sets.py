@@ -4,6 +4,7 @@ The work folder has `MODEL/QUESTION/FEATURE/about.json`, with `clips/NAME.npz` b
 beneath `text/`, one TFDS dataset per text set. This module asks no model; `text_features` does.
 """
 
+import functools
 import io
 import json
 import pathlib
@@ -15,14 +16,16 @@ import numpy as np
 from data_prep.formats import sources
 from mmcl_jax.data import records
 from mmcl_jax.data.records import SetAside
+from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import clear_disk_errors, write_whole
+from mmcl_jax.runtime.files import clear_disk_errors, read_json, read_text, write_whole
 from mmcl_jax.runtime.locks import exclusive
-from mmcl_jax.runtime.scratch import scratch_folder
+from mmcl_jax.runtime.scratch import remove_leftovers, scratch_folder
 
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
 _JOINING_LOCK = ".text_lock"
+_OLD, _NAME = "old", "text_set"  # beneath that folder: the set that is replaced, and its name
 
 
 class Outputs:
@@ -70,9 +73,9 @@ class Outputs:
         if self.about is None or not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                feature, answer, num_tokens = stored["feature"], str(stored["answer"]), int(stored["num_tokens"])
-        except Exception as error:  # numpy and zipfile raise anything from KeyError to NotImplementedError
+            stored = read_arrays(path)
+            feature, answer, num_tokens = stored["feature"], str(stored["answer"]), int(stored["num_tokens"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise sources.SourceFileError(f"{path}: damaged ({error!r})") from error
         width = self.about["width"]
         if feature.shape != (width,) or feature.dtype.kind != "f" or not np.isfinite(feature).all():
@@ -97,7 +100,7 @@ def _read_about(path: pathlib.Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        about = json.loads(path.read_text())
+        about = read_json(path)
         if not isinstance(about["width"], int) or about["width"] < 1:
             raise ValueError(f"width {about['width']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -145,17 +148,29 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
         what=f"adding text features to {opened.root}",
         remedy="give a copy of the records",
     )
-    with clear_disk_errors(prefix), lock, scratch_folder(prefix) as joining:
-        left_out = _write_text_set(joining / "new", opened, outputs)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.rename(joining / "old")
-        (joining / "new").rename(target)
+    with clear_disk_errors(prefix), lock:
+        remove_leftovers(prefix, functools.partial(_put_back, opened.root))
+        with scratch_folder(prefix) as joining:
+            left_out = _write_text_set(joining / "new", opened, outputs)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (joining / _NAME).write_text(outputs.text_set)
+            if target.exists():
+                target.rename(joining / _OLD)
+            (joining / "new").rename(target)
     print(f"{target}: {len(opened) - len(left_out)} of {len(opened)} clips")
     for item in left_out[:10]:
         print(f"  left out: {item.name}: {item.reason}")
     if len(left_out) > 10:
         print(f"  and {len(left_out) - 10} more")
+
+
+def _put_back(root: pathlib.Path, joining: pathlib.Path) -> None:
+    """Renames the text set back that a killed process left between two renames."""
+    if not (joining / _OLD).is_dir() or not (joining / _NAME).is_file():
+        return
+    target = root / records.TEXT / read_text(joining / _NAME)
+    if not target.exists():
+        (joining / _OLD).rename(target)
 
 
 def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outputs) -> list[SetAside]:

@@ -8,6 +8,7 @@ import pathlib
 from experiments import scores
 from mmcl_jax.run_log import EARLY_STOP, WorkdirError, read_workdir_json
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import read_text
 
 CURVES = ("train_loss", "test_loss", "train_top1", "test_top1", "learning_rate")
 
@@ -131,7 +132,7 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, float | None]], bool]
     A line without an end was cut off, and its last number may be incomplete.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_text(path).splitlines(keepends=True)
         cut = bool(lines) and not lines[-1].endswith(("\n", "\r"))
         table = csv.DictReader(lines[:-1] if cut else lines)
         rows = [{key: _number(value) for key, value in row.items()} for row in table]

@@ -7,6 +7,7 @@ that begins with its id, a line with the number of joints, and a line of twelve 
 `read` returns a `RawClip` with every body, `denoise` the one or two `Actors`; `translate` moves the origin.
 """
 
+import codecs
 import dataclasses
 import pathlib
 
@@ -156,6 +157,9 @@ class _Words:
 
     def __init__(self, contents: bytes):
         """Raises: SourceFileError if `contents` is not text."""
+        contents = contents.removeprefix(codecs.BOM_UTF8)
+        if contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SourceFileError("text in UTF-16, expected UTF-8 or ASCII")
         self._contents = contents
         # The padding ends the last line, and lets `_decimals` look past the last word.
         self._bytes = np.frombuffer(contents + b"\n" + b" " * (_EXACT_DIGITS + 3), np.uint8)

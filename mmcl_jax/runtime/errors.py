@@ -4,6 +4,8 @@ Errors of a single module are defined in it. Here are the base class and the err
 """
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 
 
@@ -27,11 +29,18 @@ class PreparationError(MMCLError):
 def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Iterator[None]:
     """Runs the body of a command; it ends with status 1 and a message on an error that a user can fix, or on Ctrl-C.
 
+    SIGTERM is a Ctrl-C: what the body has open is closed, and what it has begun to write is removed.
+
     Those errors are `MMCLError` and OSError. Any other exception is a mistake in the program and keeps its traceback.
     """
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
     try:
         yield
     except (MMCLError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt as error:
         raise SystemExit(interrupted) from error
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)

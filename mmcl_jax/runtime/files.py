@@ -1,13 +1,18 @@
-"""Writes files that appear whole or not at all, makes folders, and recognizes a full disk and unusual names."""
+"""Files: written whole or not at all, read with one kind of error for every kind of damage; a full disk, odd names."""
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
+import stat
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from mmcl_jax.runtime.errors import PreparationError
+
+_DEEPEST = 100  # lists and objects within each other
 
 
 @contextlib.contextmanager
@@ -31,6 +36,42 @@ def write_whole(path: pathlib.Path, contents: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as unfinished:
         unfinished.write_bytes(contents.encode() if isinstance(contents, str) else contents)
+
+
+def check_regular(path: pathlib.Path) -> None:
+    """Raises ValueError for a pipe or a device, which could be read forever; OSError where there is nothing."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+
+
+def read_text(path: pathlib.Path) -> str:
+    """The contents of a UTF-8 file, without a byte order mark. Raises: OSError; ValueError if it is no text."""
+    check_regular(path)
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The contents of a JSON file, whatever they are. Raises: OSError; ValueError for every kind of damage."""
+    text = read_text(path)
+    if text.startswith("version https://git-lfs"):
+        raise ValueError("a pointer of git-lfs, not the file; fetch it with git lfs pull")
+    try:
+        contents = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    level, depth = [contents], 0
+    while level:
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+    return contents
 
 
 def make_folder(folder: pathlib.Path) -> None:

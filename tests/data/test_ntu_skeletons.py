@@ -127,6 +127,14 @@ def test_refusals_say_why(spoil, message):
         ntu_skeletons.denoise(ntu_skeletons.parse(spoil(ntu_files.one_person()).encode()))
 
 
+def test_a_mark_of_utf_8_is_skipped_and_utf_16_is_named():
+    text = ntu_files.one_person()
+    expected, marked = (ntu_skeletons.parse(text.encode(encoding)) for encoding in ("ascii", "utf-8-sig"))
+    np.testing.assert_array_equal(marked.bodies[0].joints, expected.bodies[0].joints)
+    with pytest.raises(sources.SourceFileError, match="text in UTF-16, expected UTF-8"):
+        ntu_skeletons.parse(text.encode("utf-16"))
+
+
 def test_ids_beyond_the_floats_stay_apart_and_frames_are_the_file_s():
     first, second = ntu_skeletons.parse(ntu_files.two_persons().encode()).bodies
     assert float(first.id) == float(second.id)

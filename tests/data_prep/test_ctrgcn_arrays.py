@@ -350,7 +350,7 @@ def test_names_that_contradict_the_file_set_their_clips_aside(tmp_path):
         ({"test_names": NAMES[1:6:2]}, "3 names, but the array has 4 clips"),
         ({"train_names": [*NAMES[0:10:2], "walking"]}, "word 6 is 'walking', expected a clip name"),
         ({"train_names": []}, "0 names, but the array has 6 clips"),
-        ({"train_names": ["S\xe4"]}, "not a readable list"),
+        ({"train_names": ["S\xe4"]}, "word 1 is 'Sä', expected a clip name"),
     ],
 )
 def test_lists_of_names_that_do_not_fit(tmp_path, changes, message):

@@ -75,6 +75,13 @@ def test_inventory():
     assert "S001 179, S032 179" in both.replace("\n    ", " ")
 
 
+def test_setups_and_performers_that_the_dataset_does_not_have_are_noted():
+    names = ["S001C001P001R001A001", "S033C001P001R001A001", "S001C001P107R001A001", "S032C003P106R002A120"]
+    setup, performer = ntu_clips.strangers(names)
+    assert setup.startswith("NOTE: 1 clips have a setup beyond 32") and names[1] in setup
+    assert performer.startswith("NOTE: 1 clips have a performer beyond 106") and names[2] in performer
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> pathlib.Path:
     """Skeletons of two one-person clips and a two-person clip, and videos of two of them."""
@@ -251,8 +258,9 @@ def test_no_good_clip_is_lost_among_damaged_ones(source, tmp_path):
     good = {"S001C001P001R001A001", "S002C002P003R002A060", "S018C003P045R001A061"}
     assert good < set(names)
     reasons = set_aside(tmp_path / "out")
-    assert len(names) + len(reasons) == 3 + 60 + 4
+    assert len(names) + len(reasons) == 3 + 60 + 4 + 1
     assert all(reasons.values())
+    assert reasons["S001C001P001R001A005.skeleton"].startswith("a folder, ")
     assert "the name is not of the form" in reasons["S001C001P001R001A121.skeleton"]
     assert list(reasons)[-1] == f"{listed}.skeleton"
     for row in range(len(opened)):

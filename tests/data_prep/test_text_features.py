@@ -195,6 +195,18 @@ def test_a_run_killed_while_joining_leaves_no_half_set(copied, stand_in, uninter
     assert contents(copied) == uninterrupted
 
 
+def test_a_join_killed_between_two_renames_loses_nothing(copied, stand_in, uninterrupted):
+    command(copied)
+    joining = copied / ".text_incomplete-0123abcd"
+    locks_and_scratch.leave_behind(joining)
+    (copied / "text/blip/holding/token_ids").rename(joining / "old")  # where the killed process had moved it
+    (joining / "text_set").write_text("blip/holding/token_ids")
+    (copied.parent / "records.text/blip/holding/token_ids/clips").rename(copied.parent / "lost")  # cannot be made anew
+    with pytest.raises(PreparationError, match="no feature of any"):
+        text_sets.join(copied, copied.parent / "records.text", ["blip/holding/token_ids"])
+    assert contents(copied) == uninterrupted
+
+
 def test_features_made_otherwise_are_not_mixed(copied, stand_in, capsys):
     command(copied)
     before = contents(copied)

@@ -184,6 +184,16 @@ def test_label_files_that_are_none_are_refused(tmp_path, contents, message):
     assert str(path) in str(refused.value)
 
 
+def test_a_label_map_of_many_pairs_is_read_and_refused_in_few_words(kinect_v1, tmp_path):
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({f"action {number} {'x' * 1000}": "hand waving" for number in range(20_000)}))
+    labels = zero_shot.read_labels(path)
+    assert len(labels) == 20_000
+    with pytest.raises(ValueError, match=r"and 19,990 more is not an action of the target") as refused:
+        _mapped(Records(kinect_v1), ntu.dataset_info(None), labels=labels)
+    assert len(str(refused.value)) < 3000
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

@@ -67,9 +67,10 @@ TEMPLATE = {
 
 def random_state_dict(shapes):
     rng = np.random.default_rng(0)
+    drawn = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
     return {
-        key: np.zeros((), np.int64) if key.endswith("tracked") else rng.standard_normal(shape).astype(np.float32)
-        for key, shape in shapes.items()
+        key: np.zeros((), np.int64) if key.endswith("tracked") else abs(value) if key.endswith("var") else value
+        for key, value in drawn.items()
     }
 
 

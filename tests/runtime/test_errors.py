@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import signal
 
 import pytest
 
@@ -11,6 +12,7 @@ from mmcl_jax import torch_weights
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
 from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, plain_errors
+from mmcl_jax.runtime.scratch import scratch_folder
 from tests.helpers.internal_error import broken
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -63,6 +65,16 @@ def test_ctrl_c_is_a_message():
         raise KeyboardInterrupt
     with pytest.raises(SystemExit, match=r"^stopped$"), plain_errors("stopped"):
         raise KeyboardInterrupt
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does_and_leaves_nothing(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    ended = pytest.raises(SystemExit, match=r"^interrupted; nothing was changed$")
+    with ended, plain_errors(), scratch_folder(tmp_path / "out.incomplete") as folder:
+        (folder / "begun").write_text("x")
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list(tmp_path.iterdir())
 
 
 # Commands of each package. For main, see tests/test_main.py.

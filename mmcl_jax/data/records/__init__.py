@@ -14,6 +14,7 @@ from mmcl_jax.data.records.schema import (
     DatasetInfo,
     Protocol,
     RecordsError,
+    name_fault,
 )
 from mmcl_jax.data.records.views import RecordsView
 from mmcl_jax.data.records.writing import (
@@ -44,6 +45,7 @@ __all__ = [
     "RecordsView",
     "SetAside",
     "check_destination",
+    "name_fault",
     "print_set_aside",
     "write_records",
 ]

@@ -5,10 +5,8 @@ A run on skeletons opens neither images nor text.
 
 import hashlib
 import io
-import json
 import pathlib
 import threading
-import zipfile
 from collections.abc import Collection
 from typing import Any
 
@@ -29,6 +27,8 @@ from mmcl_jax.data.records.schema import (
     Protocol,
     RecordsError,
 )
+from mmcl_jax.runtime.arrays import read_array, read_arrays
+from mmcl_jax.runtime.files import check_regular, read_json
 
 # The classes that TFDS writes into features.json for the features of `writing`.
 _CLASSES = frozenset(
@@ -38,7 +38,6 @@ _CLASSES = frozenset(
 # The keys whose value is a class ('type' in files of old versions), and those whose value is JSON within a string.
 _NAMES_A_CLASS = ("pythonClassName", "python_class_name", "type")
 _HIDES_CLASSES = ("jsonFeature", "json_feature")
-_LARGEST_INDEX = 1 << 31  # bytes; a few compressed bytes may declare any number
 
 
 class Records:
@@ -72,7 +71,9 @@ class Records:
         self.text_sets = _text_sets(self.root)
         self._lock = threading.Lock()
         self._joined: dict[str, _NamedDataset] = {}
-        self._skeletons = _NamedDataset(self.root / SKELETONS, self.index["name"], decoded=("name", "skeleton"))
+        self._skeletons = _NamedDataset(
+            self.root / SKELETONS, self.index["name"], "skeleton", decoded=("name", "skeleton")
+        )
 
     def __reduce__(self):
         return Records, (self.root,)
@@ -237,14 +238,14 @@ class Records:
             folder = self.root / TEXT / kind
         else:
             raise RecordsError(f"{self.root / TEXT}: no text set {kind!r}; known: {list(self.text_sets) or 'none'}")
-        return _NamedDataset(folder, _read_names(folder / "names.npy"))
+        return _NamedDataset(folder, _read_names(folder / "names.npy"), "image" if kind == IMAGES else "feature")
 
 
 class _NamedDataset:
     """One TFDS dataset with the clip name of each of its rows."""
 
-    def __init__(self, folder: pathlib.Path, names: np.ndarray, decoded: tuple[str, ...] | None = None):
-        """Opens `folder`; `read` decodes the features `decoded` (None: all).
+    def __init__(self, folder: pathlib.Path, names: np.ndarray, needed: str, decoded: tuple[str, ...] | None = None):
+        """Opens `folder`, which has the feature `needed`; `read` decodes the features `decoded` (None: all).
 
         Raises: RecordsError if it is missing, unreadable or not as long as `names`.
         """
@@ -252,6 +253,7 @@ class _NamedDataset:
 
         if not (folder / "dataset_info.json").is_file():
             raise RecordsError(f"{folder}: missing; expected a dataset of {len(names)} clips here. Prepare again")
+        _check_files(folder)
         _check_classes(folder)
         self.folder = folder
         self.names = names
@@ -264,6 +266,9 @@ class _NamedDataset:
             self._decoders = {"image": tfds.decode.SkipDecoding()} if "image" in self.features else None
             self._source = builder.as_data_source(SPLIT, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
             counted = count_rows(folder)
+            lacking = [name for name in ("name", needed) if name not in self.features]
+            if lacking:
+                raise ValueError(f"its features {', '.join(self.features)} lack {lacking[0]!r}")
         # TFDS and ArrayRecord raise anything from KeyError to RuntimeError on a damaged file.
         except Exception as error:
             raise RecordsError(f"{folder}: cannot be opened ({error}); prepare again") from error
@@ -307,9 +312,9 @@ def _read_info(root: pathlib.Path) -> dict:
             f"{root}: not a records folder (no info.json); prepare one with python -m data_prep.<dataset>"
         )
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         version = stored["records_version"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordsError(f"{path}: unreadable ({error!r}); prepare again") from error
     if version != RECORDS_VERSION:
         raise RecordsError(
@@ -328,19 +333,26 @@ def _read_info(root: pathlib.Path) -> dict:
 def _read_index(path: pathlib.Path, info: DatasetInfo) -> dict[str, np.ndarray]:
     """Contents of `index.npz`, checked."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-        if declared > _LARGEST_INDEX:
-            raise ValueError(f"{declared:,} bytes declared")
-        with np.load(path, allow_pickle=False) as stored:
-            index = {field: stored[field] for field in ("name", *INDEX_FIELDS) if field != "fold" or field in stored}
-    except Exception as error:  # numpy and zipfile raise anything from KeyError to NotImplementedError
+        index = read_arrays(path, ("name", *INDEX_FIELDS))
+        missing = [field for field in ("name", *INDEX_FIELDS) if field != "fold" and field not in index]
+        if missing:
+            raise ValueError(f"no {missing[0]}")
+    except (OSError, ValueError) as error:
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
     index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier version have none
     fault = checks.index_fault(index, info)
     if fault is not None:
         raise RecordsError(f"{path}: corrupt, {fault}; prepare again")
     return {field: values if field == "name" else values.astype(np.int64) for field, values in index.items()}
+
+
+def _check_files(folder: pathlib.Path) -> None:
+    """Raises RecordsError where something else than files, which might be waited for forever, is in a dataset."""
+    for path in sorted(folder.iterdir()):
+        try:
+            check_regular(path)
+        except (OSError, ValueError) as error:
+            raise RecordsError(f"{path}: cannot be read ({error}); prepare again") from error
 
 
 def _check_classes(folder: pathlib.Path) -> None:
@@ -352,8 +364,8 @@ def _check_classes(folder: pathlib.Path) -> None:
         if not path.exists():
             continue  # TFDS says what is missing
         try:
-            left = [json.loads(path.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, RecursionError) as error:
+            left = [read_json(path)]
+        except (OSError, ValueError) as error:
             raise RecordsError(f"{path}: unreadable ({error}); prepare again") from error
         while left:
             value = left.pop()
@@ -370,10 +382,10 @@ def _check_classes(folder: pathlib.Path) -> None:
 
 def _read_names(path: pathlib.Path) -> np.ndarray:
     try:
-        names = np.load(path, allow_pickle=False)
+        names = read_array(path)
         if names.ndim != 1 or names.dtype.kind != "U":
             raise ValueError(f"{names.dtype} of shape {names.shape}, expected a list of names")
-    except Exception as error:  # as above
+    except (OSError, ValueError) as error:
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
     return names
 

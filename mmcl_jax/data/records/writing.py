@@ -63,10 +63,11 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class SetAside:
-    """A source file or clip that was left out, and why."""
+    """A source file or clip that was left out, and why; with `keeps_clip`, only the image of a clip that is kept."""
 
     name: str
     reason: str
+    keeps_clip: bool = False
 
     def __post_init__(self):
         for field in ("name", "reason"):  # a file name that is not UTF-8 could not be stored
@@ -108,7 +109,7 @@ def write_records(
     with clear_disk_errors(_scratch(out)), lock, scratch_folder(_scratch(out)) as scratch:
         check_destination(out, overwrite)  # another process may have finished since
         (scratch / _NEW).mkdir()
-        summary = _write(scratch / _NEW, info, clips, total, set_aside)
+        summary = _write(scratch / _NEW, out, info, clips, total, set_aside)
         check_destination(out, overwrite)  # a program that knows no lock may have put something there
         _move_into_place(scratch, out)
     print(f"{out}: {summary}")
@@ -151,7 +152,10 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
     """Prints how many were set aside and the first few of them."""
     if not set_aside:
         return
-    print(f"set aside: {len(set_aside)}, listed in {path}")
+    kept = sum(item.keeps_clip for item in set_aside)
+    images = f"{kept} clips kept without an image" if kept else ""
+    left_out = f"set aside: {len(set_aside) - kept}" if kept < len(set_aside) else ""
+    print(f"{'; '.join(filter(None, (left_out, images)))}, listed in {path}")
     for item in set_aside[:10]:
         print(f"  {item.name}: {item.reason}")
     if len(set_aside) > 10:
@@ -231,27 +235,33 @@ def _repeatable_serializer(features):
 
 def _write(
     folder: pathlib.Path,
+    destination: pathlib.Path,
     info: DatasetInfo,
     clips: Iterable[Clip | SetAside],
     total: int | None,
     set_aside: list[SetAside],
 ) -> str:
-    """Writes all of the records folder `folder`; extends `set_aside`; returns a line that sums it up."""
+    """Writes all of the records folder `folder`, which will be `destination`, and extends `set_aside`.
+
+    Returns: a line that sums it up.
+    """
     writer = _RecordsWriter(folder, info)
-    for clip in tqdm(clips, total=total, unit="clip", desc=info.dataset):
-        reason = None if isinstance(clip, SetAside) else writer.fault(clip)
-        if isinstance(clip, SetAside):
-            set_aside.append(clip)
-        elif reason:
-            set_aside.append(SetAside(clip.name, reason))
-        else:
-            writer.add(clip)
+    with tqdm(total=total, unit="clip", desc=info.dataset) as bar:
+        for clip in clips:
+            reason = None if isinstance(clip, SetAside) else writer.fault(clip)
+            if isinstance(clip, SetAside):
+                set_aside.append(clip)
+            elif reason:
+                set_aside.append(SetAside(clip.name, reason))
+            else:
+                writer.add(clip)
+            bar.update(not (isinstance(clip, SetAside) and clip.keeps_clip))
     if not writer.names:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in set_aside[:3]) or "the source is empty"
         raise PreparationError(
-            f"no clip is left to write, {len(set_aside)} set aside ({reasons}); is the source right?"
+            f"{destination}: no clip is left to write, {len(set_aside)} set aside ({reasons}); is the source right?"
         )
-    _write_json(folder / "set_aside.json", [dataclasses.asdict(item) for item in set_aside])
+    _write_json(folder / "set_aside.json", [{"name": item.name, "reason": item.reason} for item in set_aside])
     writer.close()
     return ", ".join(f"{len(dataset.names)} {kind}" for kind, dataset in writer.datasets.items())
 

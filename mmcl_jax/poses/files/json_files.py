@@ -1,7 +1,6 @@
 """Poses in JSON: OpenPose, Kinetics-skeleton, COCO, AlphaPose, mmpose and MediaPipe."""
 
 import itertools
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 
 from mmcl_jax.poses.files.forms import Meaning, Seen, build
 from mmcl_jax.poses.types import PIXELS, SHARES, Poses, PosesError
+from mmcl_jax.runtime.files import read_json
 
 KINETICS_SIZE, KINETICS_RATE = (340, 256), 30.0  # of the pictures from which Kinetics-skeleton was made
 _BODY_KEYS = ("pose_keypoints_2d", "pose_keypoints", "joints")  # OpenPose, its first version, AlphaPose's "cmu" form
@@ -21,8 +21,8 @@ _NUM_LANDMARKS = 33
 def load(path: pathlib.Path) -> Any:
     """The contents of a JSON file. Raises: PosesError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(path)
+    except (OSError, ValueError) as error:
         raise PosesError(f"not a readable JSON file ({error})") from error
 
 

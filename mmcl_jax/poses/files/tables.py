@@ -11,6 +11,7 @@ from mmcl_jax.poses.files.arrays import from_array, from_rows
 from mmcl_jax.poses.files.forms import Meaning, Seen, build
 from mmcl_jax.poses.files.json_files import numbered
 from mmcl_jax.poses.types import SHARES, Poses, PosesError
+from mmcl_jax.runtime.files import read_text
 
 _CHANNELS = {
     **dict.fromkeys(("x", "y", "z"), ""),
@@ -46,10 +47,10 @@ def read_csv(path: pathlib.Path, meaning: Meaning) -> Poses:
 
 def _rows(path: pathlib.Path) -> list[list[str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         dialect = ";" if text.count(";") > text.count(",") else "\t" if text.count("\t") > text.count(",") else ","
         rows = [row for row in csv.reader(text.splitlines(), delimiter=dialect) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise PosesError(f"not a readable table ({error})") from error
     if not rows:
         raise PosesError("an empty file")
@@ -209,7 +210,7 @@ def _ultralytics_frame(path: pathlib.Path, meaning: Meaning) -> tuple[list[Seen]
     """The persons in a file, and how many detections of other classes it has."""
     persons, others = [], 0
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
         rows = [np.array([float(word) for word in line]) for line in lines]
     except (OSError, ValueError) as error:
         raise PosesError(f"not a text result of ultralytics ({error})") from error

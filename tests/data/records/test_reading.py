@@ -3,6 +3,7 @@
 import concurrent.futures
 import io
 import json
+import os
 import pickle
 import shutil
 
@@ -12,7 +13,8 @@ from PIL import Image
 
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import Layout
-from mmcl_jax.data.records import checks, reading
+from mmcl_jax.data.records import checks
+from mmcl_jax.runtime import arrays
 
 TEXT_SET = "blip/holding/token_ids"
 
@@ -348,7 +350,7 @@ def test_any_changed_bit_of_the_index_is_refused_or_changes_nothing(damaged):
 
 
 def test_an_index_that_declares_more_than_fits_into_memory(damaged, monkeypatch):
-    monkeypatch.setattr(reading, "_LARGEST_INDEX", 1000)
+    monkeypatch.setattr(arrays, "LARGEST", 1000)
     with pytest.raises(records.RecordsError, match="bytes declared"):
         records.Records(damaged)
 
@@ -372,6 +374,22 @@ def test_index_of_other_clips(damaged):
     np.savez(damaged / "index.npz", **{**columns, "name": columns["name"][::-1]})
     with pytest.raises(records.RecordsError, match=r"row 0 holds clip clip00, the index says clip11"):
         records.Records(damaged).skeleton(0)
+
+
+@pytest.mark.parametrize(("dataset", "feature"), [("skeletons", "skeleton"), ("images", "name")])
+def test_a_dataset_without_its_features(damaged, dataset, feature):
+    path = damaged / dataset / "features.json"
+    path.write_text(path.read_text().replace(f'"{feature}"', '"other"'))
+    with pytest.raises(records.RecordsError, match=rf"{dataset}: cannot be opened .*{feature}"):
+        records.Records(damaged).image_file(0)
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(damaged):
+    path = next((damaged / "skeletons").glob("*.array_record*"))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(records.RecordsError, match="not a regular file"):
+        records.Records(damaged)
 
 
 def test_missing_skeletons(damaged):

@@ -180,6 +180,7 @@ def test_a_video_whose_codec_is_unknown(tmp_path, monkeypatch):
         def __exit__(self, *_):
             pass
 
+    (tmp_path / "a.avi").touch()
     monkeypatch.setattr(av, "open", lambda path: Container())
     with pytest.raises(sources.SourceFileError, match="a codec that is unknown or damaged"):
         videos._in_video(tmp_path / "a.avi", videos._count)
