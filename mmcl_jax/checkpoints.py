@@ -27,6 +27,7 @@ from flax.traverse_util import flatten_dict
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import check_regular
 
 _ITEMS = ("skeleton", "auxiliary", "training")
 _DIGESTS = "digests"
@@ -211,6 +212,9 @@ def _newest_sound(manager: ocp.CheckpointManager, read: Callable[[int], Any]) ->
     for step in sorted(manager.all_steps(), reverse=True):
         path = folder_of(manager, step)
         try:
+            for file in path.rglob("*"):
+                if not file.is_dir():
+                    check_regular(file)
             result, failure = read(step), None
         # Orbax and the array files raise anything from KeyError to RuntimeError on a damaged checkpoint.
         except Exception as error:

@@ -7,6 +7,7 @@ import numpy as np
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.poses.files.forms import Meaning, Seen, build, split_channels
 from mmcl_jax.poses.types import METRES, Poses, PosesError
+from mmcl_jax.runtime.arrays import read_array, read_arrays
 
 _NAMES = ("keypoints", "keypoint", "joints", "skeleton", "skeletons", "poses", "pose", "data", "x", "arr_0")
 _SCORES = ("keypoint_score", "keypoint_scores", "scores", "confidence", "visibility")
@@ -22,17 +23,9 @@ def read(path: pathlib.Path, meaning: Meaning) -> Poses:
     """
     try:
         with path.open("rb") as opened:
-            loaded = np.load(opened, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                stored = {_NAMES[0]: loaded}
-            else:
-                size = sum(info.file_size for info in loaded.zip.infolist()) if loaded.zip else 0
-                if size > _LARGEST:
-                    raise PosesError(f"{size:,} bytes of arrays, more than a file of poses has")
-                stored = {name: loaded[name] for name in loaded.files}
-    except PosesError:
-        raise
-    except Exception as error:  # of a damaged file, NumPy raises anything from TokenError to BadZipFile
+            is_archive = opened.read(2) == b"PK"
+        stored = read_arrays(path, largest=_LARGEST) if is_archive else {_NAMES[0]: read_array(path)}
+    except (OSError, ValueError) as error:
         raise PosesError(
             f"not a readable NumPy file of numbers ({error}); objects are not loaded, save plain arrays"
         ) from error
