@@ -11,8 +11,9 @@ source's seed is 0. `--config.KEY=VALUE` changes a key of all runs, `--source.KE
 `--tuned.KEY=VALUE` of the fine-tuned runs, such as `--tuned.freeze=backbone`. The latter have folders of their own, so
 that several ways to fine-tune can be compared with the same runs from random weights.
 
-DIR/fine_tuned*.md has top-1 of the last epoch, mean and deviation over the seeds, and the difference of the pairs. The
-command can be started again; finished runs are not changed.
+DIR/fine_tuned*.md has top-1 of the last epoch, mean and deviation over the seeds, and the difference of the pairs; and
+the means after every evaluated epoch, which say how fast the two learn. The command can be started again; finished runs
+are not changed.
 """
 
 import argparse
@@ -76,6 +77,18 @@ def table(accuracies: dict[float, dict[str, list[float]]]) -> str:
     return markdown_table(columns, rows)
 
 
+def by_epoch(runs: dict[float, list[dict[str, Run]]]) -> str:
+    """Markdown: the mean top-1 of each fraction and start after each evaluated epoch. Raises: LaunchError."""
+    rows, epochs = [], list[str]()
+    for fraction, pairs in runs.items():
+        for start in pairs[0]:
+            curves = [pair[start].read_accuracies() for pair in pairs]
+            epochs = [str(epoch) for epoch in curves[0]]
+            means = (100 * statistics.mean(curve[int(epoch)] for curve in curves) for epoch in epochs)
+            rows.append((f"{100 * fraction:g} %", start, *(f"{mean:.1f}" for mean in means)))
+    return markdown_table(("training clips", "start", *(f"epoch {epoch}" for epoch in epochs)), rows)
+
+
 def _spread(values: Sequence[float]) -> str:
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"
@@ -126,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             fraction: {start: [top1(pair[start]) for pair in pairs] for start in pairs[0]}
             for fraction, pairs in runs.items()
         }
-        text = f"Source: top-1 {top1(source):.1f} % of its own test clips.\n\n{table(accuracies)}"
+        text = f"Source: top-1 {top1(source):.1f} % of its own test clips.\n\n{table(accuracies)}\n\n{by_epoch(runs)}"
         title = "# Fine-tuning, top-1 % at the last epoch" + "".join(f", {key}={value}" for key, value in tuned)
         page = options.workdir / f"{tuned_name(tuned)}.md"
         write_whole(page, f"{title}\n\n{text}\n")

@@ -71,6 +71,10 @@ class Run:
         rows = _epochs(self.workdir)
         return int(rows[-1]["epoch"]) if rows else 0
 
+    def read_accuracies(self) -> dict[int, float]:
+        """Top-1 on the test clips by evaluated epoch, 0 to 1. Raises: LaunchError if the log cannot be read."""
+        return {int(row["epoch"]): float(row["test_top1"]) for row in _epochs(self.workdir) if row.get("test_top1")}
+
     def is_finished(self) -> bool:
         """Whether the last epoch, or an earlier one at which it stopped, and its scores are present.
 

@@ -212,7 +212,7 @@ def _described(workdir: pathlib.Path, config: Config, folder: str | None) -> Tra
             raise RecordsError(
                 f"{error}. These records define joints and classes of the model; set --source to them"
             ) from error
-        bodies = count_bodies(described.backbone(), skeleton, described.clip_shape[2:])
+        bodies = count_bodies(described.backbone(), skeleton, described.clip_shape[2:]) or described.bodies
         return TrainedModel(dataclasses.replace(described, bodies=bodies), skeleton, step=step, path=str(workdir))
     sizes = read_workdir_config(imported)["sizes"]
     for info in _PREPARED:

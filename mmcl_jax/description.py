@@ -126,11 +126,13 @@ def variable_shapes(backbone: Any, clips: tuple[int, ...]) -> dict:
     return {"batch_stats": {}, **shapes}  # a backbone may keep no statistics
 
 
-def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, ...]) -> int:
+def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, ...]) -> int | None:
     """M of the clips that a backbone with these variables was trained on, from the width of its first batch norm.
 
-    `joint_shape` is (V, C) of the clips that reach it.
+    None for a backbone without `data_bn`, whose variables fit any M. `joint_shape` is (V, C) of the clips.
     """
+    if "data_bn" not in variables["params"]:
+        return None
     one = variable_shapes(backbone, (1, 1, 8, *joint_shape))["params"]["data_bn"]["bias"].shape[0]
     return variables["params"]["data_bn"]["bias"].shape[0] // one
 

@@ -249,7 +249,7 @@ def _evaluate(config: Config, workdir: pathlib.Path) -> tuple[int, dict[str, Eva
     mesh = sharding.data_mesh()
     shapes = checkpoints.skeleton_shapes(workdir)
     task = build_skeleton_task(config, train=False, records=records)
-    trained = count_bodies(task.backbone, shapes, task.clip_shape[2:])
+    trained = count_bodies(task.backbone, shapes, task.clip_shape[2:]) or records.max_bodies
     class_names = read_description(workdir).class_names if foreign and (workdir / DESCRIPTION).exists() else None
     view = RecordsView(records, config.data.protocol, class_names, trained)
     evaluator = Evaluator(config, mesh, view)

@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 from absl import logging
 
+from mmcl_jax.poses.cleaning import choose_persons
 from mmcl_jax.poses.files import read_clips as read_clips_of_poses
 from mmcl_jax.poses.types import UNITS, Poses, PosesError
 from mmcl_jax.recognition.events import Event, best
@@ -58,7 +59,7 @@ def _compiled_programs() -> pathlib.Path:
 
 def run(options: argparse.Namespace) -> int:
     """Classifies every input and writes what was asked for; returns how many inputs failed. Raises: MMCLError."""
-    windows = WindowOptions(options.window, options.stride, options.threshold, options.top)
+    windows = WindowOptions(options.window, options.stride, options.threshold, options.top, options.smooth)
     _check(options)
     models = load_models(options.model or None, options.weights)
     with contextlib.ExitStack() as stack:
@@ -129,11 +130,8 @@ def _read_poses(path: pathlib.Path, options: argparse.Namespace) -> Iterator[Pos
         if isinstance(poses, PosesError):
             faults.append(f"{name}: {poses}")
         else:
-            yield (
-                poses
-                if count == 1 and poses.source == str(path)
-                else dataclasses.replace(poses, source=f"{path}/{name}")
-            )
+            only = name in (path.stem, path.name)
+            yield dataclasses.replace(choose_persons(poses, None), source=str(path) if only else f"{path}/{name}")
     if faults:
         raise PosesError(f"{path}: {len(faults)} of {count} clips cannot be read: {'; '.join(faults[:5])}")
 
@@ -338,6 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stride", type=float, metavar="S", help="seconds between windows; default: a third of a window"
     )
+    parser.add_argument("--smooth", action="store_true", help="smooth the joints with the One Euro filter")
     parser.add_argument(
         "--threshold", type=float, metavar="P", help="less probable is unknown; default: the model's own"
     )

@@ -22,7 +22,9 @@ def test_a_path_stays_as_it_is():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'nw_ucl' is neither a \.py file, a run's config\.json nor one of demo"):
+    with pytest.raises(
+        ValueError, match=r"'nw_ucl' is neither a \.py file, a run's config\.json nor one of any_camera, demo"
+    ):
         config_files.locate("nw_ucl:bone")
 
 

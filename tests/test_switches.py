@@ -123,6 +123,9 @@ def test_the_average_follows_weights_and_statistics_and_changes_nothing_else():
         now = {"params": state.params["backbone"], "batch_stats": state.batch_stats["backbone"]}
         expected = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, expected, now)  # noqa: B023
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), state.average, expected)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), batch())  # two steps in one program
+    together = steps.train_steps(start, both, steps=2, recipe=made, key=jax.random.key(1))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), together.average, second.average)
     assert same(plain()[1].params, first.params)
     assert plain()[1].average is None
 

@@ -14,7 +14,7 @@ from mmcl_jax.trained_model import TrainedModel
 
 USUAL_WINDOW = 3.0  # seconds, for models that do not say what they were trained on
 _LEAST_SEEN = 0.5  # share of a window's frames in which a person must be seen
-_LEAST_FRAMES = 5  # in which a person must be seen to be classified at all
+_LEAST_TIME, _LEAST_FRAMES = 0.5, 5  # seconds, frames for which a person must be seen to be classified at all
 _PATIENCE = 2.0  # seconds after which a person who is no longer seen is summed up
 
 
@@ -27,12 +27,14 @@ class WindowOptions:
       stride: seconds from one window to the next; None: a third of the window.
       threshold: least probability of a known action; None: the model's own, 0 if it has none.
       count: how many actions an event lists.
+      smooth: whether the joints are smoothed with the One Euro filter.
     """
 
     window: float | None = None
     stride: float | None = None
     threshold: float | None = None
     count: int = 5
+    smooth: bool = False
 
     def __post_init__(self):
         for name, value in (("--window", self.window), ("--stride", self.stride)):
@@ -137,6 +139,7 @@ class Recognizer:
         stride = seconds / 3 if options.stride is None else options.stride
         self._stride = max(1, round(stride * frame_rate))
         self._threshold = models.threshold if options.threshold is None else options.threshold
+        self._least = max(_LEAST_FRAMES, round(_LEAST_TIME * frame_rate))
         self._people: dict[int, _Followed] = {}
         self._patience = round(_PATIENCE * frame_rate) if live else None
 
@@ -176,7 +179,7 @@ class Recognizer:
         followed = self._people.pop(number)
         events = []
         unseen = followed.last - followed.classified
-        if followed.count >= _LEAST_FRAMES and (not followed.windows or 2 * unseen >= self._stride):
+        if followed.count >= self._least and (not followed.windows or 2 * unseen >= self._stride):
             begin = max(followed.begin, followed.last - self._window + 1)
             events = self._classify([(number, followed, begin, followed.last)], always=not followed.windows)
         if followed.windows:

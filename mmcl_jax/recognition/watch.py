@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.poses.cleaning import smooth_frames, smoothed
 from mmcl_jax.poses.estimate import Estimator, frame_poses
 from mmcl_jax.poses.types import PIXELS, FramePoses, Poses, collect
 from mmcl_jax.poses.video import Video
@@ -29,6 +30,7 @@ def watch(
     threshold: float | None = None,
     fps: float | None = None,
     count: int = 5,
+    smooth: bool = False,
 ) -> Iterator[Event]:
     """Yields what each person does, one event for each window of time and one over the whole input.
 
@@ -41,11 +43,12 @@ def watch(
       threshold: least probability of a known action; None: the model's own.
       fps: frames a second that are looked at; None: the model's own, or all.
       count: how many actions an event lists.
+      smooth: whether the joints are smoothed with the One Euro filter.
 
     Raises: PosesError, BundleError and others of `load_model`, LayoutError: input and models do not fit.
     """
     voting = load_models(models)
-    options = WindowOptions(window, stride, threshold, count)
+    options = WindowOptions(window, stride, threshold, count, smooth)
     if isinstance(source, Poses):
         yield from recognize_poses(source, voting, options)
         return
@@ -86,6 +89,8 @@ def watch_video(
         frames = estimator.track(estimator.stages.each("wait", video.frames()), float(video.frame_rate))
     else:
         frames = frame_poses(video, estimator)
+    if options.smooth:
+        frames = smooth_frames(frames)
     # The models compile while the first window's frames are looked at. What goes wrong there goes wrong again below.
     threading.Thread(target=_quietly(recognizer.warm_up), name="warm up", daemon=True).start()
     for frame in frames:
@@ -107,6 +112,8 @@ def _quietly(action: Callable[[], None]) -> Callable[[], None]:
 
 def recognize_poses(poses: Poses, models: Models, options: WindowOptions) -> Iterator[Event]:
     """Yields the events of poses."""
+    if options.smooth:
+        poses = smoothed(poses)
     recognizer = Recognizer(
         models,
         poses.skeleton_layout,

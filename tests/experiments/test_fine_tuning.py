@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from experiments import fine_tuning
+from experiments.launch import Run
 
 
 def test_a_pair_differs_in_its_start_only_and_sees_the_same_clips_as_often():
@@ -34,6 +35,21 @@ def test_the_table_has_mean_deviation_and_the_difference_of_pairs():
     assert text.splitlines()[2:] == [
         "| 5 % | 55.0 ± 7.1 | 62.0 ± 1.4 | 7.0 ± 5.7 | +11.0, +3.0 |",
         "| 100 % | 9.0 | 8.0 | -1.0 | -1.0 |",
+    ]
+
+
+def test_the_means_by_epoch(tmp_path):
+    starts = {}
+    for start, values in (("fine-tuned", (0.25, 0.5)), ("random", (0.125, 0.75))):
+        starts[start] = Run("configs/nw_ucla.py", tmp_path / start)
+        starts[start].workdir.mkdir()
+        lines = ["epoch,step,test_top1", f"1,10,{values[0]}", "2,20,", f"3,30,{values[1]}"]
+        (starts[start].workdir / "metrics.csv").write_text("\n".join(lines) + "\n")
+    assert fine_tuning.by_epoch({0.2: [starts, starts]}).splitlines() == [
+        "| training clips | start | epoch 1 | epoch 3 |",
+        "| --- | --- | --- | --- |",
+        "| 20 % | fine-tuned | 25.0 | 50.0 |",
+        "| 20 % | random | 12.5 | 75.0 |",
     ]
 
 

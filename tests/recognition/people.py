@@ -23,9 +23,21 @@ def tiny_model(seed: int = 0, classes=CLASSES, **described) -> TrainedModel:
     description = Description(Config.of(config), info, 1, centered=False, **described)
     rng = np.random.default_rng(seed)
     shapes = description.template()
+    wide = {"mean": 0.0, "var": 1.0, "data_bn": {"mean": 200.0, "var": 1e4}}  # statistics of pixels
+
+    def statistics(path, leaf):
+        names = [key.key for key in path]
+        kind = wide["data_bn"] if "data_bn" in names else wide
+        return np.full(leaf.shape, kind[names[-1]], np.float32)
+
+    def draw(path, leaf):
+        names = [key.key for key in path]
+        size = 0.02 if names[0] == "fc" else 0.5 if names[-1] in ("scale", "bias") else 1.0
+        return rng.normal(0, size, leaf.shape).astype(np.float32)
+
     variables = {
-        "params": jax.tree.map(lambda leaf: rng.normal(0, 0.2, leaf.shape).astype(np.float32), shapes["params"]),
-        "batch_stats": jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes["batch_stats"]),
+        "params": jax.tree_util.tree_map_with_path(draw, shapes["params"]),
+        "batch_stats": jax.tree_util.tree_map_with_path(statistics, shapes["batch_stats"]),
     }
     return TrainedModel(description, variables, path=f"tiny{seed}")
 

@@ -78,6 +78,12 @@ def test_gaps_are_filled_evenly_and_a_window_that_is_mostly_gap_is_left_out(mode
     assert (0, 0.0, 2.0, False) in spans and (0, 2.0, 4.0, False) not in spans
 
 
+def test_smoothing_changes_little_of_who_moves_evenly(model):
+    plain, smooth = (list(watch(people.poses((0, 29)), model, smooth=choice))[-1] for choice in (False, True))
+    assert plain.probabilities.tolist() != smooth.probabilities.tolist()
+    np.testing.assert_allclose(plain.probabilities, smooth.probabilities, atol=0.1)
+
+
 def test_models_vote_with_their_weights(model):
     other = people.tiny_model(1)
     poses = people.poses((0, 19))
