@@ -187,8 +187,8 @@ def test_a_folder_where_another_process_trains_or_imports_is_left_alone(publishe
 
 def test_the_printed_command_can_be_pasted(published, tmp_path, capsys):
     command("import", save(published["ctrgcn"], tmp_path / "a.npz"), tmp_path / "my run")
-    last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert shlex.split(last)[-1] == f"--workdir={tmp_path / 'my run'}"
+    (printed,) = [line for line in capsys.readouterr().out.splitlines() if "--mode=eval" in line]
+    assert shlex.split(printed)[-1] == f"--workdir={tmp_path / 'my run'}"
 
 
 @pytest.fixture(scope="module")

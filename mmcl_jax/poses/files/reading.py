@@ -80,7 +80,8 @@ def find_pose_files(folder: pathlib.Path) -> list[pathlib.Path]:
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_dir():
-            if is_folder_of_frames(path) or path.suffix.lower() in SUFFIXES:  # the latter is refused when it is read
+            is_named_as_a_file = path != folder and path.suffix.lower() in SUFFIXES  # it is refused when it is read
+            if is_named_as_a_file or is_folder_of_frames(path):
                 found.append(path)
         elif path.suffix.lower() in SUFFIXES and path.parent not in found:
             found.append(path)
