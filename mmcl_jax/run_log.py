@@ -146,6 +146,8 @@ class RunLog:
             if lacking:
                 logging.warning("%s: the rows of %d epochs before step %d are missing", path, lacking, step)
             self._write_rows()
+        elif step:
+            logging.warning("%s: missing; there are no rows of the epochs before step %d", path, step)
         self._note_start(step)
         from tensorboardX import SummaryWriter
 

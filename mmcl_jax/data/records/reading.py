@@ -339,7 +339,7 @@ def _read_index(path: pathlib.Path, info: DatasetInfo) -> dict[str, np.ndarray]:
             raise ValueError(f"no {missing[0]}")
     except (OSError, ValueError) as error:
         raise RecordsError(f"{path}: missing or corrupt ({error!r}); prepare again") from error
-    index.setdefault("fold", np.zeros(len(index["name"]), np.int64))  # records of an earlier version have none
+    index.setdefault("fold", np.zeros(index["name"].shape, np.int64))  # records of an earlier version have none
     fault = checks.index_fault(index, info)
     if fault is not None:
         raise RecordsError(f"{path}: corrupt, {fault}; prepare again")

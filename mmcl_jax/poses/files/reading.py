@@ -80,7 +80,7 @@ def find_pose_files(folder: pathlib.Path) -> list[pathlib.Path]:
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_dir():
-            if is_folder_of_frames(path):
+            if is_folder_of_frames(path) or path.suffix.lower() in SUFFIXES:  # the latter is refused when it is read
                 found.append(path)
         elif path.suffix.lower() in SUFFIXES and path.parent not in found:
             found.append(path)
