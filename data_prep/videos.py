@@ -107,10 +107,13 @@ def prepare(
     Raises: PreparationError, PosesError, LayoutError, RecordsError.
     """
     root, settings, divide = pathlib.Path(videos), settings or Settings(), divide or Divide()
-    out = records.check_destination(out, overwrite) if shard is None else None
+    if work is None and (out is None or shard is not None):
+        raise PreparationError("no folder to work in; set --out or, with --shard, --work")
+    out = records.check_destination(out, overwrite) if out is not None and shard is None else None
     listing = video_lists.in_folders(root, named_subjects) if labels is None else video_lists.in_table(labels, root)
     _check_division(listing, divide)
-    folder = WorkFolder(pathlib.Path(work) if work is not None else out.with_name(f"{out.name}.work"), settings)
+    place = pathlib.Path(work) if out is None or work is not None else out.with_name(f"{out.name}.work")
+    folder = WorkFolder(place, settings)
     folder.claim()
     estimate(shard_of(listing.clips, shard or (0, 1)), folder, images, workers)
     if out is None:

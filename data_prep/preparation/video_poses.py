@@ -238,11 +238,11 @@ def _mosaic(clip: ListedClip, settings: Settings, poses: Poses) -> bytes:
     tracks = choose_persons(poses, settings.persons).tracks
     places = [dict(zip(track.frames.tolist(), _found_joints(track), strict=True)) for track in tracks]
     assert poses.size is not None  # of a video
-    size = poses.size[::-1]
+    width, height = poses.size
 
     def box_in(frame: int) -> person_crops.Box | None:
         seen = [found[frame] for found in places if frame in found]
-        return person_crops.persons_to_box(seen, size, mosaics.MARGIN)
+        return person_crops.persons_to_box(seen, (height, width), mosaics.MARGIN)
 
     moments = person_crops.sampled_frames(poses.num_frames, box_in)
     if moments is None:
