@@ -49,7 +49,8 @@ def export_bundle(
     folder = bundle.locate(model)
     if bundle.is_bundle(folder):
         description, variables, step = bundle.read_all(folder)
-        accuracy = bundle.read_accuracy(folder)
+        stored = bundle.read_provenance(folder)
+        accuracy, license = stored.accuracy, license or stored.license
     else:
         description = read_description(folder)
         step, variables = checkpoints.read_variables(folder)

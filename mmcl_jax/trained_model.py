@@ -32,6 +32,7 @@ from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
 LENGTHS = tuple(64 * 2**power for power in range(9))
 # Clips that reach the model at once; the rest of a list is filled up to one of these.
 BATCHES = (1, 8, 32)
+_SINGLY = 3  # clips that are classified one by one, with the program that a single clip has compiled
 _UNUSED_KEY = functools.partial(jax.random.key, 0)  # test transforms draw nothing
 
 
@@ -163,7 +164,8 @@ class TrainedModel:
     def logits(self, clips: Iterable[np.ndarray], names: Sequence[str] | None = None) -> np.ndarray:
         """The logits of a list of clips: float32 `[N, K]`. Arguments and errors are those of `predict`."""
         predictions = self._predict_list(clips, names)
-        return np.stack([prediction.logits for prediction in predictions])
+        width = len(self.class_names)
+        return np.array([prediction.logits for prediction in predictions], np.float32).reshape(-1, width)
 
     def _predict_list(self, clips: Iterable[np.ndarray], names: Sequence[str] | None) -> list[Prediction]:
         clips = list(clips)
@@ -200,6 +202,11 @@ class TrainedModel:
         fault = skeleton_fault(clip, self.description.info)
         if fault is not None:
             raise PredictionError(f"{name}: {fault}")
+        largest = float(np.finfo(self._storage).max)
+        if np.abs(clip).max() > largest:
+            raise PredictionError(
+                f"{name}: a value of {np.abs(clip).max():g}; clips of this model are {self._storage}, up to {largest:g}"
+            )
         present = np.flatnonzero(clip.any(axis=(0, 2, 3)))
         return clip[:, present].transpose(1, 0, 2, 3).astype(self._storage)
 
@@ -292,6 +299,8 @@ def load_model(path: str | pathlib.Path) -> TrainedModel:
 
 
 def _batches(numbers: list[int]) -> list[list[int]]:
+    if len(numbers) <= _SINGLY:
+        return [[number] for number in numbers]
     largest = BATCHES[-1]
     return [numbers[begin : begin + largest] for begin in range(0, len(numbers), largest)]
 
