@@ -8,6 +8,7 @@ Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to k
 
 import argparse
 import csv
+import dataclasses
 import datetime
 import pathlib
 import sys
@@ -56,6 +57,7 @@ def export_bundle(
         step, variables = checkpoints.read_variables(folder)
         accuracy = _measured(folder, description, step)
     check_classes(description, variables["params"][BACKBONE], model)
+    description = without_paths(description)
     names = {BACKBONE, *(("alignment", "refinement") if modules == "all" else ())}
     variables = {kind: {name: tree for name, tree in part.items() if name in names} for kind, part in variables.items()}
     bundle.write_bundle(out, description, variables, bundle.Provenance(step, accuracy, license), dtype)
@@ -63,6 +65,14 @@ def export_bundle(
     classes = len(description.class_names)
     print(f"{out}: {description.config.model.backbone}, {classes} classes, step {step}, {size:.1f} MB")
     print(f'load it with mmcl_jax.load_model("{out}")')
+
+
+def without_paths(description: Description) -> Description:
+    """The description without the folders of this machine, which nobody else needs to know."""
+    config = description.config
+    data = dataclasses.replace(config.data, records="")
+    model = dataclasses.replace(config.model, image_encoder_weights="")
+    return dataclasses.replace(description, config=dataclasses.replace(config, data=data, model=model, init_from=""))
 
 
 def _measured(workdir: pathlib.Path, description: Description, step: int) -> tuple[str, ...]:
@@ -79,7 +89,7 @@ def _measured(workdir: pathlib.Path, description: Description, step: int) -> tup
     return (
         f"top-1 {top1:.2f} %, mean class {mean_class:.2f} % "
         f"on the test clips of {description.info.dataset}, protocol {description.protocol}, last epoch, not the best "
-        f"(python -m mmcl_jax.main --mode=eval --workdir={workdir}; {when.isoformat()})",
+        f"(python -m mmcl_jax.main --mode=eval --workdir={workdir.name}; {when.isoformat()})",
     )
 
 
