@@ -5,8 +5,8 @@
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_onnx --format=onnx
 
 MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, or a name on the Hugging Face
-Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card. StableHLO and ONNX
-files hold the whole program, from raw clips to probabilities, and run without this package's models.
+Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card. StableHLO and
+ONNX files hold the whole program, from raw clips to probabilities, and run without this package's models.
 """
 
 import argparse

@@ -340,7 +340,7 @@ def random_frames(key: jax.Array, frames: jax.Array, window: int) -> jax.Array:
 def even_frames(frames: jax.Array, max_frames: Any, window: int) -> jax.Array:
     """The test frames of a clip of `frames` frames, as the NW-UCLA recipe spaces them. int32 `[window]`.
 
-    They are `linspace(0, frames - 1, window)` in float64, truncated. `max_frames` is the largest number of frames; where
+    They are `linspace(0, frames - 1, window)` in float64, truncated. `max_frames` is the most frames of a clip; where
     it is unknown when the program is traced, a symbolic dimension, no table of all lengths can be made. Then whole
     numbers are divided, and the few results that float64 rounds to less are corrected, in clips of up to 16,384 frames.
     """
