@@ -177,7 +177,7 @@ def _motion(graph: Graph, x: str, coordinates: int, clip_shape: tuple[int, ...])
 
 
 def _take(graph: Graph, clips: _Clips, frames: str, origin: str | None, only_first: bool = False) -> str:
-    """The frames `[N, W]` of every body, moved to the origin: `[N, M, W, V, C]`, or of the first body, `[N, 1, ...]`."""
+    """The frames `[N, W]` of every body, moved to the origin: `[N, M, W, V, C]`; or those of the first body."""
     places = clips.places
     if only_first:
         places = graph.add("Gather", places, np.zeros(1, np.int64), axis=1)

@@ -106,7 +106,7 @@ def hdgcn(graph: Graph, x: str, params: Mapping, members: np.ndarray) -> str:
     adjacency, kernel, bias = (np.asarray(params[name]) for name in ("PA", "kernel", "bias"))
     layers, subsets, joints = adjacency.shape[:3]
     width = kernel.shape[1]
-    linked_width, channels = subsets * width, (subsets + 1) * width
+    linked_width = subsets * width
     reduced = graph.add("Relu", conv(graph, x, params["reduce"]["kernel"], params["reduce"]["bias"]))
     mean = graph.add("ReduceMean", reduced, axes=[2], keepdims=0)
     similar = _edge_conv(
@@ -140,7 +140,6 @@ def hdgcn(graph: Graph, x: str, params: Mapping, members: np.ndarray) -> str:
     similar = graph.add("Add", similar, graph.weights(offset[linked_width:])[:, None])  # [B, width, V]
     frames = graph.add("Concat", np.array([1, 1], np.int64), graph.size(x, 2), np.array([1], np.int64), axis=0)
     similar = graph.add("Expand", graph.axes("Unsqueeze", similar, 2), frames)
-    del channels
     return add_residual(graph, graph.add("Concat", linked, similar, axis=1), x, params, None)
 
 
@@ -169,7 +168,9 @@ def _edge_conv(graph: Graph, x: str, params: Mapping, neighbors: int) -> str:
     exact = x if graph.dtype == np.float32 else graph.cast(x, np.float32)
     products = graph.add("MatMul", graph.transpose(exact, 0, 1, 3, 2), exact)
     squares = graph.add("ReduceSum", graph.add("Mul", exact, exact), np.array([2], np.int64), keepdims=1)  # [B,S,1,V]
-    nearness = graph.add("Sub", graph.add("Mul", products, np.float32(2)[None]), graph.transpose(squares, 0, 1, 3, 2))
+    nearness = graph.add(
+        "Sub", graph.add("Mul", products, np.array([2], np.float32)), graph.transpose(squares, 0, 1, 3, 2)
+    )
     nearness = graph.add("Sub", nearness, squares)
     _, index = graph.add("TopK", nearness, np.array([neighbors], np.int64), outputs=2, axis=-1)
     index = graph.reshape(index, 0, sets, 1, -1)

@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.predictor import Predictor
+from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.trained_model import TrainedModel, test_transform
 
 
 def features_program(model: TrainedModel) -> Callable[[jax.Array], jax.Array]:
     """The function of transformed clips `[N, M, window, V, C]` that returns probabilities, float32 `[N, K]`."""
-    description, data = model.description, model.description.config.data
-    predictor = Predictor(description.backbone(), absent_stays_zero(data.absent_body, data.sampling))
-    prepared = jax.jit(predictor.prepare, static_argnums=1)(model.variables, description.clip_shape)
+    description = model.description
+    predictor = Predictor(description.backbone(), skips_absent=False)
+    prepare = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
+    prepared = prepare(model.variables, description.clip_shape)
 
     def probabilities(clips: jax.Array) -> jax.Array:
         logits = predictor.all_logits(prepared, clips)
@@ -27,8 +28,8 @@ def features_program(model: TrainedModel) -> Callable[[jax.Array], jax.Array]:
 def raw_program(model: TrainedModel) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """The function of raw clips `[N, T, M, V, C]` and their numbers of frames `[N]` that returns probabilities.
 
-    Frames and bodies that do not exist may hold anything finite in frames beyond a clip's end; absent bodies are zero.
-    The bodies that are present come first, as in `TrainedModel.predict`.
+    Absent bodies are zero in every frame of a clip; beyond its end it may hold any finite numbers. Bodies that are
+    present are moved before absent ones, as `TrainedModel.predict` does.
     """
     description = model.description
     storage = np.dtype(description.config.data.storage)
