@@ -22,7 +22,7 @@ from absl import logging
 from mmcl_jax import bundle, checkpoints
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.data.records.checks import skeleton_fault
-from mmcl_jax.data.transforms import absent_stays_zero, make_transform
+from mmcl_jax.data.transforms import Transform, TransformOptions, absent_stays_zero, make_transform
 from mmcl_jax.description import Description, check_classes, read_description, transform_options
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import PredictionError, Predictor
@@ -234,13 +234,7 @@ class TrainedModel:
         return np.asarray(transform(padded, np.int32(frames), np.int32(present), _UNUSED_KEY()))
 
     def _compile_transform(self, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
-        info = self.description.info
-        options = transform_options(self.description.config)
-        if self.description.centered:
-            options = dataclasses.replace(options, centre=True)
-        transform = make_transform(
-            options, info.skeleton_layout, shape[1], train=False, coordinates=info.num_coordinates
-        )
+        transform = test_transform(self.description, shape[1])
         clip, count = jax.ShapeDtypeStruct(shape, self._storage), jax.ShapeDtypeStruct((), np.int32)
         compiled = jax.jit(transform, compiler_options={**HASTY, **gpu_compiler_options()})
         return compiled.lower(clip, count, count, _UNUSED_KEY()).compile()
@@ -296,6 +290,19 @@ def load_model(path: str | pathlib.Path) -> TrainedModel:
     description = read_description(folder)
     step, variables = checkpoints.restore_skeleton(folder, description.template())
     return TrainedModel(description, jax.tree.map(np.asarray, variables), step=step, path=str(path))
+
+
+def test_options(description: Description) -> TransformOptions:
+    """What happens to a raw clip before a model of this description sees it."""
+    options = transform_options(description.config)
+    return dataclasses.replace(options, centre=True) if description.centered else options
+
+
+def test_transform(description: Description, max_frames: Any) -> Transform:
+    """The test transform of a model's raw clips, of at most `max_frames` frames (see `transforms.make_transform`)."""
+    info = description.info
+    options = test_options(description)
+    return make_transform(options, info.skeleton_layout, max_frames, train=False, coordinates=info.num_coordinates)
 
 
 def _batches(numbers: list[int]) -> list[list[int]]:
