@@ -84,26 +84,18 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     """absl's parser; values that ml_collections refuses end with a message and no traceback."""
     try:
         rest = flags.FLAGS(_with_own_config(arguments))
-        if _CONFIG.value is None:
-            raise flags.Error(
-                "--config is missing"
-                + (f", and {_WORKDIR.value} holds no config.json" if _WORKDIR.value else "")
-                + "; for example --config=demo, --config=configs/nw_ucla.py:joint or a file of your own"
-            )
-        if _WORKDIR.value is None:
-            raise flags.Error("--workdir is missing; name the folder of the run, for example --workdir=workdir/demo")
+        for flag in (_CONFIG, _WORKDIR):
+            if flag.value is None:
+                example = "python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
+                sys.exit(f"error: --{flag.name} is missing; for example: {example}")
         return rest
-    except SystemExit:
-        sys.exit(0)  # --help and the like, which absl calls a failure
+    except SystemExit as error:
+        sys.exit(error.code if isinstance(error.code, str) else 0)  # --help and the like, which absl calls a failure
     except AttributeError as error:
         if not isinstance(error.args[0], KeyError):
             raise
         sys.exit(f"error: no such config key: {' '.join(error.args[0].args[0].split())}")
     except (flags.Error, OSError) as error:
-        lacking = [flag for flag in ("--config", "--workdir") if f"Flag {flag} must have a value" in str(error)]
-        if lacking:
-            example = "python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
-            sys.exit(f"error: {lacking[0]} is missing; for example: {example}")
         # The message about a config file may hold a whole traceback, whose last line says what happened.
         sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
 

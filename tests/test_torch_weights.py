@@ -254,7 +254,7 @@ def test_evaluation_with_other_records_or_another_config_is_refused(imported, pu
 
 
 def test_training_does_not_go_on_in_an_imported_workdir(imported, tiny_records):
-    with pytest.raises(WorkdirError, match=r"holds checkpoints but no config\.json; use another --workdir"):
+    with pytest.raises(WorkdirError, match=r"holds imported weights.* --config\.init_from=.* --workdir=NEW"):
         RunLog(imported, runs.tiny_config(tiny_records), "clips")
 
 

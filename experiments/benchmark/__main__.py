@@ -5,7 +5,6 @@ import importlib
 import os
 import pathlib
 import shlex
-import signal
 import sys
 
 from experiments.benchmark.harness import READY_WITHIN
@@ -71,10 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     # Several contenders share a GPU: none may take all of its memory in advance.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     tune_gpu_compiler()  # for every process that is started from here
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # ends the contenders' processes and prints the rest
     report = Report("python -m experiments.benchmark " + shlex.join(arguments), options.json)
     try:
-        with plain_errors("interrupted"):
+        with plain_errors("stopped"):
             modules[options.benchmark].run(options, report)
     finally:
         report.close()

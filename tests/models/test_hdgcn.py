@@ -55,7 +55,7 @@ def test_other_layouts(layout, center):
     assert features.shape == (2, 1, 13, 20, model.feature_width)
     entries = hdgcn_entries(base_channels=4, num_layers=len(adjacency))
     rng = np.random.default_rng(0)
-    filled = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), variables)
+    filled = jax.tree.map(lambda leaf: rng.uniform(size=leaf.shape).astype(np.float32), variables)
     back = to_flax(to_torch(filled, entries), entries, variables)
     jax.tree.map(np.testing.assert_array_equal, back, filled)
 

@@ -31,6 +31,6 @@ def test_stages(backbone):
 
     entries = getattr(names, f"{backbone}_entries")(base_channels=8, stages=STAGES)
     rng = np.random.default_rng(0)
-    filled = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    filled = jax.tree.map(lambda leaf: rng.uniform(size=leaf.shape).astype(np.float32), shapes)
     back = to_flax(to_torch(filled, entries), entries, filled)
     jax.tree.map(np.testing.assert_array_equal, back, filled)

@@ -278,7 +278,7 @@ def test_crafted_memory_bombs_take_no_memory():
         "grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024\n"
         "assert grown < 50, f'{grown} MB'\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[3], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[2], check=True)
 
 
 @pytest.mark.parametrize("protocol", range(6))
