@@ -20,8 +20,8 @@ from mmcl_jax.data.layouts.layout import plain_name
 from mmcl_jax.runtime.errors import ConfigError
 
 VIEWS = ("none", "random")
-_TRUNK = 0.5  # meters from the middle of the hips to the middle of the shoulders, to which every body is scaled
-_NEAREST = 1.0  # meters that a person comes to the camera at most
+TRUNK = 0.5  # meters from the middle of the hips to the middle of the shoulders, to which every body is scaled
+NEAREST = 1.0  # meters that a person comes to the camera at most
 _CHANNELS = 3  # x, y, confidence
 
 
@@ -71,13 +71,13 @@ class CameraOptions:
             ("moves", self.moves, 0, 1),
             ("follow", self.follow, 0, 1),
             ("test_pitch", self.test_pitch, -90, 90),
-            ("test_distance", self.test_distance, _NEAREST, 1000),
+            ("test_distance", self.test_distance, NEAREST, 1000),
         ):
             if not least <= value <= largest:
                 raise ConfigError(f"camera.{name} {value} is not within {least} and {largest}")
         for name, (low, high), least, largest in (
             ("pitch", self.pitch, -90, 90),
-            ("distance", self.distance, _NEAREST, 1000),
+            ("distance", self.distance, NEAREST, 1000),
         ):
             if not least <= low <= high <= largest:
                 raise ConfigError(
@@ -182,7 +182,7 @@ def middle(clip: jax.Array, joints: tuple[int, int]) -> jax.Array:
 def metric(clip: jax.Array, body: Body) -> jax.Array:
     """Scales a 3-D clip so that the first body's trunk has its usual length (median over the frames)."""
     trunk = jnp.linalg.norm((middle(clip, body.shoulders) - middle(clip, body.hips))[0], axis=-1)
-    return clip * (_TRUNK / jnp.maximum(jnp.median(trunk), 1e-6))
+    return clip * (TRUNK / jnp.maximum(jnp.median(trunk), 1e-6))
 
 
 def mirror(clip: jax.Array, body: Body) -> jax.Array:
@@ -219,7 +219,7 @@ def _random_view(clip: jax.Array, body: Body, key: jax.Array, options: CameraOpt
     # A camera that pans after the person, more or less, and shakes a little.
     track = middle(picture, body.hips)[0]
     share = between(draws[10], 0.5, 1.0) * (jnp.abs(draws[9]) < options.follow)
-    shake = 0.05 * options.noise * _smooth_noise(shake_key, frames, (2,), 12) * (_TRUNK / hips.mean())
+    shake = 0.05 * options.noise * _smooth_noise(shake_key, frames, (2,), 12) * (TRUNK / hips.mean())
     picture = picture - (share * (track - track.mean(axis=0)) + shake)[:, None]
     return picture, scene[..., 2], hips
 
@@ -230,13 +230,17 @@ def turn(clip: jax.Array, body: Body, yaw: jax.Array, pitch: jax.Array, roll: ja
     Angles are in radians: `yaw` about the vertical, `pitch` downwards, `roll` about the line of sight.
     """
     clip = (clip - middle(clip, body.hips)[0].mean(axis=0)) * jnp.array([-1.0, -1.0, 1.0])
+    return jnp.einsum("ij,mtvj->mtvi", rotation(yaw, pitch, roll), clip, precision="highest")
+
+
+def rotation(yaw: jax.Array, pitch: jax.Array, roll: jax.Array) -> jax.Array:
+    """The rotation `[3, 3]` of `turn`, which acts on column vectors."""
     (cy, sy), (cp, sp), (cr, sr) = ((jnp.cos(angle), jnp.sin(angle)) for angle in (yaw, pitch, roll))
     zero, one = jnp.zeros_like(cy), jnp.ones_like(cy)
     about_y = jnp.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
     about_x = jnp.array([[one, zero, zero], [zero, cp, -sp], [zero, sp, cp]])
     about_z = jnp.array([[cr, -sr, zero], [sr, cr, zero], [zero, zero, one]])
-    product = jnp.matmul(jnp.matmul(about_z, about_x, precision="highest"), about_y, precision="highest")
-    return jnp.einsum("ij,mtvj->mtvi", product, clip, precision="highest")
+    return jnp.matmul(jnp.matmul(about_z, about_x, precision="highest"), about_y, precision="highest")
 
 
 def project(scene: jax.Array, body: Body, distance: jax.Array, offset: jax.Array):
@@ -246,9 +250,9 @@ def project(scene: jax.Array, body: Body, distance: jax.Array, offset: jax.Array
     of the first body's hips `[T]`.
     """
     hips = middle(scene, body.hips)[0, :, 2]
-    distance = jnp.maximum(distance, _NEAREST - hips.min())
+    distance = jnp.maximum(distance, NEAREST - hips.min())
     placed = scene[..., :2] + offset * distance
-    depth = jnp.maximum(scene[..., 2:] + distance, _NEAREST / 2)
+    depth = jnp.maximum(scene[..., 2:] + distance, NEAREST / 2)
     return placed / depth, hips + distance
 
 
@@ -280,7 +284,7 @@ def estimator_errors(
     hide_key, level_key, jitter_key, drift_key = jax.random.split(key, 4)
     picture, confidence = _hide(picture, depths, body, hide_key, options)
     _, frames, joints, _ = picture.shape
-    size = (_TRUNK / hips)[:, None, None]  # of the trunk, in the picture
+    size = (TRUNK / hips)[:, None, None]  # of the trunk, in the picture
     ends = jnp.where(body.arms | body.legs, 1.5, 1.0)[:, None]  # limbs are harder to find than the trunk
     level = jnp.exp(jax.random.uniform(level_key, minval=np.log(0.3), maxval=np.log(1.5)))
     noise = jax.random.normal(jitter_key, (frames + 1, joints, 2))

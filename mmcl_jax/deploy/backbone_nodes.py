@@ -16,6 +16,8 @@ from mmcl_jax.models.ctrsgcn import CTRSGCN
 from mmcl_jax.models.hdgcn import HDGCN
 from mmcl_jax.models.infogcn import InfoGCN
 
+BLOCKS = "blocks"  # what the names of their nodes begin with
+
 
 def check_backbone(backbone: Any) -> None:
     """Raises ExportError for a backbone without nodes."""
@@ -76,8 +78,10 @@ def _trunk(graph: Graph, x: str, nodes: "BackboneNodes", backbone: Any, params: 
     graph_conv, half = nodes.graph_conv(backbone), graph.dtype != np.float32
     x = graph.cast(x, graph.dtype) if half else x
     for number, (_, stride) in enumerate(backbone.stages):
+        graph.part = f"{BLOCKS}_{number}"
         residual = nodes.first_residual or number > 0
         x = layer_nodes.block(graph, x, params[f"blocks_{number}"], stride, residual, graph_conv, nodes.temporal_conv)
+    graph.part = "head"
     x = graph.cast(x, np.float32) if half else x
     return graph.add("ReduceMean", x, axes=[2, 3], keepdims=0)
 

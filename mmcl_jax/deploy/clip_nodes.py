@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.data.transforms import TransformOptions
+from mmcl_jax.deploy.camera_nodes import add_picture
 from mmcl_jax.deploy.graph import Graph
 
 _FIRST = np.array([1], np.int64)
@@ -46,7 +47,7 @@ def add_test_transform(
     options: TransformOptions,
     layout: Layout,
     coordinates: int,
-    clip_shape: tuple[int, int, int, int],
+    shape: tuple[int, int, int, int],
     half_storage: bool,
 ) -> tuple[str, str]:
     """Adds the test transform.
@@ -58,29 +59,42 @@ def add_test_transform(
       options: of the transform.
       layout: of the joints.
       coordinates: how many channels are coordinates.
-      clip_shape: `[M, window, V, C]`.
+      shape: `[M, window, V, C]` of the raw clips after sampling.
       half_storage: whether clips are rounded to float16 first, as a run does that stores them so.
 
-    Returns: clips, float32 `[N, M, window, V, C]`, and which bodies are present, bool `[N, M]`, the first ones.
+    Returns: clips, float32 `[N, M, window, V, C']`, and which bodies are present, bool `[N, M]`, the first ones.
     """
-    clips = _read(graph, skeleton, frames, clip_shape, options.absent_body, half_storage)
-    origin = _origin(graph, clips, options, layout, coordinates, clip_shape)
-    if options.sampling == "crop_resize":
-        x = _crop_resize(graph, clips, origin, options)
+    clips = _read(graph, skeleton, frames, shape, options.absent_body, half_storage)
+    origin = _origin(graph, clips, options, layout, coordinates, shape[3])
+    if options.sampling == "view_normalised":
+        x = _view_normalised(graph, clips, origin, options, shape[3])
     else:
-        x = _view_normalised(graph, clips, origin, options, clip_shape[-1])
-    if options.stream in ("bone", "bone_motion"):
+        x = _crop_resize(graph, clips, origin, options)
+    channels = shape[3]
+    if options.camera.views != "none":
+        x = add_picture(graph, x, clips.present, options.camera, layout, coordinates, shape)
+        coordinates, channels = 2, 3
+    return _stream(graph, x, options, layout, coordinates, channels), clips.present
+
+
+def _stream(graph: Graph, x: str, options: TransformOptions, layout: Layout, coordinates: int, channels: int) -> str:
+    """`transforms._stream`."""
+    if options.stream in ("joint_bone", "bone", "bone_motion"):
         parents = graph.add("Gather", x, layout.parents.astype(np.int64), axis=3)
-        x = graph.add("Sub", x, _coordinates_only(graph, parents, coordinates, clip_shape))
+        vectors = graph.add("Sub", x, _coordinates_only(graph, parents, coordinates, channels))
+        if options.stream == "joint_bone":
+            positions = graph.add("Slice", x, np.array([0]), np.array([coordinates]), np.array([4]))
+            return graph.add("Concat", positions, vectors, axis=4)
+        x = vectors
     if options.stream in ("joint_motion", "bone_motion"):
-        x = _motion(graph, x, coordinates, clip_shape)
-    return x, clips.present
+        x = _motion(graph, x, coordinates, options.window, channels)
+    return x
 
 
 def _read(
-    graph: Graph, skeleton: str, frames: str, clip_shape: tuple[int, ...], absent_body: str, half_storage: bool
+    graph: Graph, skeleton: str, frames: str, shape: tuple[int, ...], absent_body: str, half_storage: bool
 ) -> _Clips:
-    bodies, _, joints, channels = clip_shape
+    bodies, _, joints, channels = shape
     length = graph.size(skeleton, 1)
     frames = graph.add("Min", graph.cast(frames, np.int64), length)
     frames = graph.axes("Unsqueeze", graph.add("Max", frames, _FIRST), 1)
@@ -110,7 +124,7 @@ def _origin(
     options: TransformOptions,
     layout: Layout,
     coordinates: int,
-    clip_shape: tuple[int, ...],
+    channels: int,
 ) -> str | None:
     """The center joint of the first body in the first frame, where a body has one: `[N, M, 1, 1, C]`."""
     if not options.centre and options.sampling != "view_normalised":
@@ -118,7 +132,7 @@ def _origin(
     first = graph.add("Gather", clips.places, np.zeros(1, np.int64), axis=1)
     frame = _gather(graph, clips.rows, graph.add("Add", clips.begins, first))  # [N, 1, V, C]
     joint = graph.add("Gather", frame, np.array([layout.centre]), axis=2)
-    joint = graph.axes("Unsqueeze", _coordinates_only(graph, joint, coordinates, clip_shape), 1)
+    joint = graph.axes("Unsqueeze", _coordinates_only(graph, joint, coordinates, channels), 1)
     if options.absent_body == "copy":
         return joint
     return graph.add("Mul", joint, graph.axes("Unsqueeze", graph.cast(clips.present, np.float32), 2, 3, 4))
@@ -166,9 +180,8 @@ def _view_normalised(graph: Graph, clips: _Clips, origin: str | None, options: T
     return scaled if channels == 3 else graph.add("Where", np.arange(channels) < 3, scaled, x)
 
 
-def _motion(graph: Graph, x: str, coordinates: int, clip_shape: tuple[int, ...]) -> str:
+def _motion(graph: Graph, x: str, coordinates: int, window: int, channels: int) -> str:
     """`transforms.motion`."""
-    _, window, _, channels = clip_shape
     following = graph.add("Gather", x, np.minimum(np.arange(window) + 1, window - 1), axis=2)
     moved = graph.add("Sub", following, x)
     if coordinates == channels:
@@ -195,9 +208,8 @@ def _gather(graph: Graph, rows: str, index: str) -> str:
     return graph.cast(graph.add("Gather", rows, index, axis=0), np.float32)
 
 
-def _coordinates_only(graph: Graph, x: str, coordinates: int, clip_shape: tuple[int, ...]) -> str:
+def _coordinates_only(graph: Graph, x: str, coordinates: int, channels: int) -> str:
     """`x` with zeros in the channels `[..., C]` that are no coordinates."""
-    channels = clip_shape[-1]
     return x if coordinates == channels else graph.add("Mul", x, (np.arange(channels) < coordinates).astype(np.float32))
 
 

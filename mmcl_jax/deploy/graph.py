@@ -14,10 +14,12 @@ class Graph:
 
     Attributes:
       dtype: type of the constants that layers add, float32 or float16.
+      part: of the program, which the names of its nodes begin with.
     """
 
     def __init__(self, dtype: Any = np.float32):
         self.dtype = np.dtype(dtype)
+        self.part = "transform"
         self._nodes: list[Any] = []
         self._constants: dict[tuple, tuple[str, np.ndarray]] = {}
         self._count = 0
@@ -36,7 +38,8 @@ class Graph:
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         made = [f"v{self._count + number}" for number in range(outputs)]
         self._count += outputs
-        self._nodes.append(helper.make_node(operator, names, made, **attributes))
+        name = f"{self.part}/{operator}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, names, made, name, **attributes))
         return made[0] if outputs == 1 else made
 
     def constant(self, array: np.ndarray) -> str:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mmcl_jax.data.transforms import absent_stays_zero
-from mmcl_jax.deploy.backbone_nodes import add_backbone, check_backbone
+from mmcl_jax.deploy.backbone_nodes import BLOCKS, add_backbone, check_backbone
 from mmcl_jax.deploy.clip_nodes import add_test_transform
 from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.deploy.graph import Graph
@@ -61,7 +61,7 @@ def to_onnx(model: TrainedModel, features: bool = False, dtype: str = "float32")
             test_options(description),
             info.skeleton_layout,
             info.num_coordinates,
-            clip_shape,
+            (description.bodies, data.window, *info.joint_shape),
             half_storage=data.storage == "float16",
         )
         shape = ["N", "T", description.bodies, *info.joint_shape]
@@ -89,7 +89,7 @@ def _present(graph: Graph, clips: str) -> str:
 
 
 def _quantize(model: Any) -> Any:
-    """Dynamic quantization: 8-bit weights, and activations that are quantized as they come."""
+    """Dynamic quantization of the blocks: 8-bit weights, and activations that are quantized as they come."""
     try:
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -97,7 +97,13 @@ def _quantize(model: Any) -> Any:
         raise ExportError("--dtype=int8 needs the package onnxruntime; pip install 'mmcl_jax[onnx]'") from error
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / FILE
-        quantize_dynamic(model, path, op_types_to_quantize=["Conv", "MatMul"], weight_type=QuantType.QUInt8)
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["Conv", "MatMul"],
+            nodes_to_quantize=[node.name for node in model.graph.node if node.name.startswith(BLOCKS)],
+            weight_type=QuantType.QUInt8,
+        )
         quantized = onnx.load(path)
     onnx.checker.check_model(quantized)
     return quantized
