@@ -13,6 +13,7 @@ COMMANDS = {
     "sysu": "SYSU 3D HOI",
     "ctrgcn_arrays": "CTR-GCN's arrays of NTU RGB+D",
     "pyskl": "annotation files of pyskl and mmaction2",
+    "videos": "your own videos, in folders by class or listed in a table",
     "merge": "several records as one",
     "synthetic": "the demo's dataset, drawn in seconds",
     "text_features": "text features of records that have images",

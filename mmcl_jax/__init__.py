@@ -5,10 +5,11 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmcl_jax.deploy.exported import load_exported
     from mmcl_jax.recognition.watch import watch
     from mmcl_jax.trained_model import Prediction, TrainedModel, load_model
 
-__all__ = ["Prediction", "TrainedModel", "__version__", "load_model", "watch"]
+__all__ = ["Prediction", "TrainedModel", "__version__", "load_exported", "load_model", "watch"]
 
 try:
     __version__ = importlib.metadata.version("mmcl_jax")
@@ -18,9 +19,11 @@ except importlib.metadata.PackageNotFoundError:  # a checkout that is not instal
 
 def __getattr__(name: str) -> Any:
     """Imports what needs JAX at its first use, so that importing the package takes no time."""
-    modules = {"watch": "mmcl_jax.recognition.watch"} | dict.fromkeys(
-        ("Prediction", "TrainedModel", "load_model"), "mmcl_jax.trained_model"
-    )
+    modules = {
+        "load_exported": "mmcl_jax.deploy.exported",
+        "watch": "mmcl_jax.recognition.watch",
+        **dict.fromkeys(("Prediction", "TrainedModel", "load_model"), "mmcl_jax.trained_model"),
+    }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(modules[name]), name)

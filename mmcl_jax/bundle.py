@@ -142,9 +142,10 @@ def read_all(folder: pathlib.Path) -> tuple[Description, dict, int]:
     return description, variables, config["step"]
 
 
-def read_accuracy(folder: pathlib.Path) -> tuple[str, ...]:
-    """The measured accuracy that a bundle states, as `Provenance.accuracy`. Raises: BundleError."""
-    return tuple(map(str, _read_config(folder / CONFIG)["accuracy"]))
+def read_provenance(folder: pathlib.Path) -> Provenance:
+    """What a bundle states about its weights. Raises: BundleError."""
+    config = _read_config(folder / CONFIG)
+    return Provenance(config["step"], tuple(map(str, config["accuracy"])), str(config["license"]))
 
 
 def locate(path: str | pathlib.Path) -> pathlib.Path:
@@ -241,9 +242,9 @@ prediction.top(3)
 ## Training
 
 - Data: {_inline(info.dataset)}, {clips}protocol {_inline(description.protocol) or "unknown"}.
-- Before: {_inline(info.preprocessing)}.
+- Preprocessing: {_inline(info.preprocessing)}.
 - {provenance.step} training steps; written by mmcl_jax {mmcl_jax.__version__} on {datetime.date.today().isoformat()}.
-- Modules beside the skeleton model: {", ".join(modules) or "none"}.
+- Other modules: {", ".join(modules) or "none"}.
 
 ## Accuracy
 

@@ -126,7 +126,7 @@ class Config:
     # average <- decay average + (1 - decay) new, with decay = min(this, (1 + step) / (10 + step)). 0: off.
     ema_decay: float = 0.0
 
-    # Fine-tuning. The classifier is new where the classes differ; docs/training.md says what else is taken.
+    # Fine-tuning. The classifier is new where the classes differ; docs/fine-tuning.md says what else is taken.
     init_from: str = ""  # folder of a trained model whose weights training starts from; empty: random ones
     freeze: str = "none"  # none | backbone: only the classifier trains, and FAM and FRM if there are any
     backbone_learning_rate_scale: float = 1.0  # times the learning rate: that of the backbone without its classifier

@@ -108,7 +108,9 @@ class Description:
                 **{name: float(stored[name]) for name in _NUMBERS if name in stored},  # which later versions added
             )
         except (AttributeError, IndexError, KeyError, MMCLError, RecursionError, TypeError, ValueError) as error:
-            raise DescriptionError(f"{where}: incomplete or wrong ({error!r}); restore it from a copy") from error
+            raise DescriptionError(
+                f"{where}: incomplete, wrong or of a newer version ({error}); restore a copy, or update mmcl_jax"
+            ) from error
         kinds = {"bodies": int, "centered": bool, "protocol": str, "training_clips": int}
         wrong = [name for name, kind in kinds.items() if type(getattr(description, name)) is not kind]
         wrong += [name for name in _NUMBERS if not 0 <= getattr(description, name) < np.inf]
@@ -140,7 +142,7 @@ def count_bodies(backbone: Any, variables: Mapping, joint_shape: tuple[int, ...]
 def describe(config: Config, records: Records) -> Description:
     """The description of a model that `config` trains on `records`. Raises: RecordsError.
 
-    A model that random cameras train takes joints of a picture, whatever its records hold.
+    A model that random cameras train takes joints of a picture, even if its records hold joints in space.
     """
     protocol, data = config.data.protocol, config.data
     info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={})

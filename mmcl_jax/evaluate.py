@@ -17,7 +17,7 @@ from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Batch, Batches, Fields
 from mmcl_jax.data.records import Records, RecordsError, RecordsView
 from mmcl_jax.data.resident import load
-from mmcl_jax.description import DESCRIPTION, count_bodies, read_description, variable_shapes
+from mmcl_jax.description import DESCRIPTION, Description, count_bodies, read_description, variable_shapes
 from mmcl_jax.metrics import Metrics, classification_metrics
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import Predictor, predictor_of
@@ -250,7 +250,11 @@ def _evaluate(config: Config, workdir: pathlib.Path) -> tuple[int, dict[str, Eva
     shapes = checkpoints.skeleton_shapes(workdir)
     task = build_skeleton_task(config, train=False, records=records)
     trained = count_bodies(task.backbone, shapes, task.clip_shape[2:]) or records.max_bodies
-    class_names = read_description(workdir).class_names if foreign and (workdir / DESCRIPTION).exists() else None
+    class_names = None
+    if foreign and (workdir / DESCRIPTION).exists():
+        described = read_description(workdir)
+        class_names = described.class_names
+        _check_kind(records, described)
     view = RecordsView(records, config.data.protocol, class_names, trained)
     evaluator = Evaluator(config, mesh, view)
     step, variables = checkpoints.restore_skeleton(workdir, evaluator.template(trained))
@@ -265,6 +269,19 @@ def _evaluate(config: Config, workdir: pathlib.Path) -> tuple[int, dict[str, Eva
     with contextlib.closing(evaluator):
         evaluations = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
     return step, evaluations, _suffix(records) if foreign else ""
+
+
+def _check_kind(records: Records, described: Description) -> None:
+    """Raises RecordsError if other records than the run's hold joints of another kind than its model takes."""
+    seen, wanted = records.info, described.info
+    if described.config.data.camera.views != "none":
+        return  # joints in space are looked at by a camera
+    if (seen.skeleton_layout, seen.channels, seen.units) != (wanted.skeleton_layout, wanted.channels, wanted.units):
+        raise RecordsError(
+            f"{records.root}: {seen.skeleton_layout.num_joints} joints of {', '.join(seen.channels)} in {seen.units}; "
+            f"the model takes {wanted.skeleton_layout.num_joints} joints of {wanted.dataset or 'its own data'}: "
+            f"{', '.join(wanted.channels)} in {wanted.units}. experiments.zero_shot maps joints"
+        )
 
 
 def _is_foreign(workdir: pathlib.Path, records: Records, config: Config) -> bool:

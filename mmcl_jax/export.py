@@ -1,13 +1,17 @@
 """Writes a trained model in a form that others can use: python -m mmcl_jax.export MODEL OUT [--format=bundle].
 
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_bundle
+    python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_stablehlo --format=stablehlo
+    python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_onnx --format=onnx
 
 MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, or a name on the Hugging Face
-Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card.
+Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card. StableHLO and
+ONNX files hold the whole program, from raw clips to probabilities, and run without this package's models.
 """
 
 import argparse
 import csv
+import dataclasses
 import datetime
 import pathlib
 import sys
@@ -16,11 +20,14 @@ from collections.abc import Sequence
 from absl import logging
 
 from mmcl_jax import bundle, checkpoints
+from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.description import Description, check_classes, read_description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.trained_model import load_model
 
-FORMATS = ("bundle",)
+FORMATS = ("bundle", "stablehlo", "onnx")
+_DTYPES = ("float32", "float16", "int8")
 _MODULES = ("skeleton", "all")
 
 
@@ -29,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.set_verbosity(logging.ERROR)  # Orbax warns although nothing is wrong
     with plain_errors("interrupted; nothing was written"):
-        export_bundle(options.model, options.out, options.modules, options.dtype, options.license)
+        _check_options(options)
+        if options.format == "bundle":
+            export_bundle(options.model, options.out, options.modules, options.dtype, options.license)
+        else:
+            export_program(options.model, options.out, options.format, options.features, options.dtype)
 
 
 def export_bundle(
@@ -49,12 +60,14 @@ def export_bundle(
     folder = bundle.locate(model)
     if bundle.is_bundle(folder):
         description, variables, step = bundle.read_all(folder)
-        accuracy = bundle.read_accuracy(folder)
+        stored = bundle.read_provenance(folder)
+        accuracy, license = stored.accuracy, license or stored.license
     else:
         description = read_description(folder)
         step, variables = checkpoints.read_variables(folder)
         accuracy = _measured(folder, description, step)
     check_classes(description, variables["params"][BACKBONE], model)
+    description = without_paths(description)
     names = {BACKBONE, *(("alignment", "refinement") if modules == "all" else ())}
     variables = {kind: {name: tree for name, tree in part.items() if name in names} for kind, part in variables.items()}
     bundle.write_bundle(out, description, variables, bundle.Provenance(step, accuracy, license), dtype)
@@ -62,6 +75,52 @@ def export_bundle(
     classes = len(description.class_names)
     print(f"{out}: {description.config.model.backbone}, {classes} classes, step {step}, {size:.1f} MB")
     print(f'load it with mmcl_jax.load_model("{out}")')
+
+
+def without_paths(description: Description) -> Description:
+    """The description without the folders of this machine, which nobody else needs to know."""
+    config = description.config
+    data = dataclasses.replace(config.data, records="")
+    model = dataclasses.replace(config.model, image_encoder_weights="")
+    return dataclasses.replace(description, config=dataclasses.replace(config, data=data, model=model, init_from=""))
+
+
+def export_program(model: str, out: pathlib.Path, format: str, features: bool = False, dtype: str = "float32") -> None:
+    """Writes a model as a program: a file that takes raw clips and returns probabilities, and `model.json`.
+
+    Args:
+      model: what `load_model` takes.
+      out: a new folder.
+      format: 'stablehlo' or 'onnx'.
+      features: whether the input is transformed clips; otherwise the test transform is inside.
+      dtype: of the weights and products in an ONNX file, one of `deploy.onnx_model.DTYPES`.
+
+    Raises: ExportError and what `load_model` raises.
+    """
+    trained = load_model(model)
+    if format == "stablehlo":
+        from mmcl_jax.deploy.stablehlo import export_stablehlo
+
+        export_stablehlo(trained, out, features)
+        hint = f'run it with mmcl_jax.load_exported("{out}")'
+    else:
+        from mmcl_jax.deploy.onnx_model import export_onnx
+
+        export_onnx(trained, out, features, dtype)
+        hint = f'run it with onnxruntime.InferenceSession("{out}/model.onnx")'
+    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    classes, backbone = len(trained.class_names), trained.description.config.model.backbone
+    print(f"{out}: {backbone}, {classes} classes, step {trained.step}, {size:.1f} MB\n{hint}")
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Raises ExportError for an option that the format does not have."""
+    known = {"bundle": ("modules", "dtype", "license"), "stablehlo": ("features",), "onnx": ("features", "dtype")}
+    for name, default in (("modules", "skeleton"), ("dtype", "float32"), ("license", ""), ("features", False)):
+        if getattr(options, name) != default and name not in known[options.format]:
+            raise ExportError(f"--{name} has no effect on --format={options.format}; leave it out")
+    if options.format == "bundle" and options.dtype not in bundle.DTYPES:
+        raise ExportError(f"--dtype={options.dtype}: a bundle's weights are {' or '.join(bundle.DTYPES)}")
 
 
 def _measured(workdir: pathlib.Path, description: Description, step: int) -> tuple[str, ...]:
@@ -78,7 +137,7 @@ def _measured(workdir: pathlib.Path, description: Description, step: int) -> tup
     return (
         f"top-1 {top1:.2f} %, mean class {mean_class:.2f} % "
         f"on the test clips of {description.info.dataset}, protocol {description.protocol}, last epoch, not the best "
-        f"(python -m mmcl_jax.main --mode=eval --workdir={workdir}; {when.isoformat()})",
+        f"(python -m mmcl_jax.main --mode=eval --workdir={workdir.name}; {when.isoformat()})",
     )
 
 
@@ -93,7 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=pathlib.Path, help="a new folder")
     parser.add_argument("--format", choices=FORMATS, default="bundle", help="default: bundle")
     parser.add_argument("--modules", choices=_MODULES, default="skeleton", help="all: FAM and FRM too")
-    parser.add_argument("--dtype", choices=bundle.DTYPES, default="float32", help="of the stored weights")
+    parser.add_argument(
+        "--dtype", choices=_DTYPES, default="float32", help="of the weights in a bundle (not int8) or an ONNX file"
+    )
+    parser.add_argument(
+        "--features", action="store_true", help="stablehlo, onnx: the input is clips that were transformed already"
+    )
     parser.add_argument("--license", default="", metavar="TEXT", help="of weights and training data, for the card")
     return parser
 

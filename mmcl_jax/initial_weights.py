@@ -165,7 +165,7 @@ def fit(
             value, how = joints.per_joint(value)
         if value is None or value.shape != shape:
             there = tuple(np.shape(found[path]))
-            report.new[name] = how if value is None else f"{there} there, {shape} here"
+            report.new[name] = how if value is None else f"{there} in the source, {shape} in this model"
             continue
         fitted[path] = value.astype(leaf.dtype)
         if how:
@@ -199,7 +199,7 @@ def _class_order(source: Source, names: tuple[str, ...], report: Report) -> _Cla
     theirs, count = source.class_names, _count_classes(source)
     if theirs is None:
         if count != len(names):
-            return _Classes(None, f"{count} classes there, {len(names)} here")
+            return _Classes(None, f"{count} classes in the source, {len(names)} in this model")
         report.notes.append(
             f"the source does not name its {count} classes; this model has as many, and they are taken to be the same"
         )
@@ -208,7 +208,10 @@ def _class_order(source: Source, names: tuple[str, ...], report: Report) -> _Cla
         return _Classes(tuple(range(count)), "")
     if sorted(theirs) == sorted(names) and len(set(names)) == len(names):
         return _Classes(tuple(theirs.index(name) for name in names), "the same classes in another order")
-    return _Classes(None, f"other classes: {len(theirs)} there, {len(names)} here, {_common(theirs, names)} in both")
+    return _Classes(
+        None,
+        f"other classes: {len(theirs)} in the source, {len(names)} in this model, {_common(theirs, names)} in both",
+    )
 
 
 def _common(theirs: Collection[str], names: Collection[str]) -> int:
@@ -305,7 +308,7 @@ class _JointMap:
         if trained != bodies:
             value = np.asarray(fit_array(value, bodies, trained))
             kept = "those of the first are kept" if bodies < trained else "further bodies get the first one's"
-            how = f"statistics of {trained} bodies there, {bodies} here: {kept}"
+            how = f"statistics of {trained} bodies in the source, {bodies} in this model: {kept}"
         if self.places is None:
             return value, how
         if value.size % (bodies * self.joints):

@@ -24,17 +24,21 @@ from typing import Any, TextIO
 import numpy as np
 from absl import logging
 
-from mmcl_jax.poses.cleaning import choose_persons
+from mmcl_jax.poses.cleaning import choose_persons, fill_gaps
 from mmcl_jax.poses.files import read_clips as read_clips_of_poses
 from mmcl_jax.poses.types import UNITS, Poses, PosesError
 from mmcl_jax.recognition.events import Event, best
-from mmcl_jax.recognition.inputs import CLIP, POSES, RECORDS, Input, find_inputs, read_clips
+from mmcl_jax.recognition.frames import USUAL_FRAME_RATE
+from mmcl_jax.recognition.inputs import CLIP, POSES, RECORDS, VIDEO, Input, find_inputs, read_clips
 from mmcl_jax.recognition.models import load_models
+from mmcl_jax.recognition.page import COMMAND as PAGE_COMMAND
+from mmcl_jax.recognition.page import write_page
 from mmcl_jax.recognition.recognizer import Models, WindowOptions
 from mmcl_jax.recognition.watch import collect_poses, recognize_poses, usual_estimator, watch_video
 from mmcl_jax.runtime.backend import keep_compiled_programs, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import user_cache
+from mmcl_jax.viewers import html_page
 
 _CLIPS_AT_ONCE = 256
 
@@ -62,25 +66,33 @@ def run(options: argparse.Namespace) -> int:
     windows = WindowOptions(options.window, options.stride, options.threshold, options.top, options.smooth)
     _check(options)
     models = load_models(options.model or None, options.weights)
+    if options.camera is not None:
+        from mmcl_jax.recognition.live import watch_camera
+
+        with contextlib.ExitStack() as stack:
+            watch_camera(options, models, windows, [stack.enter_context(sink) for sink in _sinks(options)])
+        return 0
+    items, faults = find_inputs(options.inputs, models.models[0])
+    if len(options.inputs) == 1 and faults:
+        raise PosesError(faults[0])
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    if items:
+        _check_outputs(options, items)
+    failed = len(faults)
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(options)]
-        if options.camera is not None:
-            from mmcl_jax.recognition.live import watch_camera
-
-            watch_camera(options, models, windows, sinks)
-            return 0
-        items = find_inputs(options.inputs, models.models[0])
-        failed = 0
         for item in items:
             try:
                 _classify(item, options, models, windows, sinks)
             except (MMCLError, OSError) as error:
-                if len(items) == 1:
+                if len(items) + len(faults) == 1:
                     raise
                 failed += 1
                 print(f"error: {error}", file=sys.stderr)
     if failed:
-        print(f"{failed} of {len(items)} inputs could not be classified; the messages are above", file=sys.stderr)
+        count = len(items) + len(faults)
+        print(f"{failed} of {count} inputs could not be classified; the messages are above", file=sys.stderr)
     return failed
 
 
@@ -88,28 +100,45 @@ def _check(options: argparse.Namespace) -> None:
     """Raises PosesError for options that do not go together, before anything starts."""
     if (options.camera is None) == (not options.inputs):
         raise PosesError("give inputs or --camera=0, one of the two; for example python -m mmcl_jax.predict video.mp4")
-    if options.out and len(options.inputs) > 1:
-        raise PosesError(f"--out={options.out} is one video, but {len(options.inputs)} inputs are given; give one")
-    if options.html and len(options.inputs) > 1:
-        raise PosesError(f"--html={options.html} is one page, but {len(options.inputs)} inputs are given; give one")
+    if options.camera is not None and options.html:
+        raise PosesError("--html is a page about a video or poses, not about a camera; use --out")
+    if options.fps is not None and not 0 < options.fps <= 1000:
+        raise PosesError(f"--fps={options.fps:g}: expected frames a second, more than 0")
     for name in ("out", "html", "json", "csv"):
         path = getattr(options, name)
         if path is not None and str(path) != "-" and not path.parent.is_dir():
             raise PosesError(f"--{name}={path}: the folder {path.parent} does not exist")
+    if options.out and options.out.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise PosesError(f"--out={options.out}: expected a name that ends in .mp4")
+    if options.html and options.html.exists():
+        html_page.check_replaceable(options.html, PAGE_COMMAND)
+    options.quiet = options.quiet or str(options.json) == "-" or str(options.csv) == "-"
+
+
+def _check_outputs(options: argparse.Namespace, items: Sequence[Input]) -> None:
+    """Raises PosesError where an output would overwrite an input, or one file would hold what several inputs give."""
+    for name in ("out", "html", "json", "csv"):
+        path = getattr(options, name)
+        if path is None or str(path) == "-":
+            continue
+        if any(path.exists() and path.samefile(item.path) for item in items):
+            raise PosesError(f"--{name}={path}: is an input, which it would overwrite; choose another name")
+        if name in ("out", "html") and len(items) != 1:
+            raise PosesError(f"--{name}={path}: holds one input, but there are {len(items)}; give one")
+        if name == "out" and items[0].kind != VIDEO:
+            raise PosesError(f"--out={path}: draws on a video, {items[0].path} is a {items[0].kind}")
+        if name == "html" and items[0].kind not in (VIDEO, POSES):
+            raise PosesError(f"--html={path}: shows a video or poses, {items[0].path} is a {items[0].kind}")
 
 
 def _classify(
     item: Input, options: argparse.Namespace, models: Models, windows: WindowOptions, sinks: "Sequence[_Sink]"
 ) -> None:
     if item.kind in (CLIP, RECORDS):
-        if options.out or options.html:
-            raise PosesError(f"{item.path}: --out and --html need a video or poses, this is a {item.kind}")
         for event in _clip_events(item, models, windows):
             _emit(event, sinks, options)
         return
     if item.kind == POSES:
-        if options.out:
-            raise PosesError(f"{item.path}: --out draws on a video, these are poses; use --html")
         for poses in _read_poses(item.path, options):
             _finish(
                 poses, list(_each(recognize_poses(poses, models, windows), sinks, options)), options, models, windows
@@ -130,8 +159,13 @@ def _read_poses(path: pathlib.Path, options: argparse.Namespace) -> Iterator[Pos
         if isinstance(poses, PosesError):
             faults.append(f"{name}: {poses}")
         else:
+            if poses.frame_rate is None:
+                poses = poses.with_notes(f"no frame rate is stated, {USUAL_FRAME_RATE:g} is taken; --fps sets it")
+            if count == 2 and options.html:
+                raise PosesError(f"{path}: --html={options.html} holds one clip, but there are several in this file")
             only = name in (path.stem, path.name)
-            yield dataclasses.replace(choose_persons(poses, None), source=str(path) if only else f"{path}/{name}")
+            cleaned = fill_gaps(choose_persons(poses, None))
+            yield dataclasses.replace(cleaned, source=str(path) if only else f"{path}/{name}")
     if faults:
         raise PosesError(f"{path}: {len(faults)} of {count} clips cannot be read: {'; '.join(faults[:5])}")
 
@@ -152,8 +186,6 @@ def _finish(
         write_labelled(options.out, pathlib.Path(poses.source), _fps(options, models), poses, labels)
         print(f"{options.out}: written", file=sys.stderr)
     if options.html:
-        from mmcl_jax.recognition.page import write_page
-
         write_page(options.html, poses, events, models.class_names, threshold)
         print(f"{options.html}: written", file=sys.stderr)
 
@@ -213,7 +245,7 @@ def _clip_events(item: Input, models: Models, windows: WindowOptions) -> Iterato
                 name, 0, 0.0, len(clip) / rate, True, best(values, models.class_names, windows.count, threshold), values
             )
 
-    for named in read_clips(item):
+    for named in read_clips(item, models.models[0]):
         batch.append(named)
         if len(batch) == _CLIPS_AT_ONCE:
             yield from classified()

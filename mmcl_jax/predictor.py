@@ -107,6 +107,11 @@ class Predictor:
         logits, _ = self._twin.apply(variables, features, False, method="head")
         return logits
 
+    def all_logits(self, prepared: Mapping, clips: jax.Array) -> jax.Array:
+        """As `logits`, but every body is computed, absent ones too: N may be a symbolic dimension of `jax.export`."""
+        module = self._twin if self._by_bodies else self.backbone
+        return module.apply(prepared["variables"], clips, train=False)[0]
+
     @property
     def _by_bodies(self) -> bool:
         return folded.has_twin(self.backbone)

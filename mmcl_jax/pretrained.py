@@ -97,7 +97,8 @@ def start_from(path: str | pathlib.Path, task: TrainingTask, initial: Any) -> tu
     ):
         if theirs != ours:
             raise ConfigError(
-                f"init_from {path}: model.{key} is {theirs!r} there, {ours!r} here; set --config.model.{key}={theirs}"
+                f"init_from {path}: model.{key} is {theirs!r} in the source, {ours!r} in this run; "
+                f"set --config.model.{key}={theirs}"
             )
     layout = records.info.skeleton_layout
     variables, report = fit(
@@ -119,7 +120,7 @@ def _differences(source: Source, config: Config) -> list[str]:
     """What the model was trained on that the shapes of its arrays do not show."""
     theirs, ours = source.config or {}, config.to_json()
     return [
-        f"{part}.{key} was {theirs[part][key]!r} there, is {ours[part][key]!r} here"
+        f"{part}.{key} was {theirs[part][key]!r} in the source, is {ours[part][key]!r} in this run"
         for part, key in _MEANING
         if theirs.get(part, {}).get(key, ours[part][key]) != ours[part][key]
     ]

@@ -57,6 +57,10 @@ _EVALUATED = (
     "data.centre",
     "data.absent_body",
     "data.storage",
+    "data.camera.views",
+    "data.camera.test_yaw",
+    "data.camera.test_pitch",
+    "data.camera.test_distance",
     "model.backbone",
     "model.base_channels",
     "model.graph",
@@ -102,7 +106,7 @@ class RunLog:
         self._workdir.mkdir(parents=True, exist_ok=True)
         resolved = {**Config.of(config).to_json(), "clips": clips}
         path = self._workdir / "config.json"
-        if not path.exists() and (self._workdir / IMPORTED).exists():
+        if (self._workdir / IMPORTED).exists():
             raise WorkdirError(
                 f"{self._workdir}: holds imported weights, which stay as they are; train from them in another folder, "
                 f"with --config.init_from={self._workdir} --workdir=NEW"

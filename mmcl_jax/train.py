@@ -27,7 +27,7 @@ from orbax.checkpoint import CheckpointManager
 
 from mmcl_jax import best, checkpoints, steps
 from mmcl_jax.config import AnyConfig, Config
-from mmcl_jax.description import describe, write_description
+from mmcl_jax.description import DESCRIPTION, describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
@@ -134,7 +134,9 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     evaluator = Evaluator(task.config, mesh, resident=task.config.data.device_resident)
     check_room(task, evaluator.rows, mesh)
     log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
-    if jax.process_index() == 0:
+    # A finished run keeps its description, to which a calibration may have been added.
+    finished = checkpoints.latest_step(workdir) == task.num_steps and (workdir / DESCRIPTION).exists()
+    if jax.process_index() == 0 and not finished:
         described = describe(task.config, task.skeleton.records)
         write_description(workdir, dataclasses.replace(described, training_clips=len(task.rows)))
     best.recover(workdir)

@@ -22,7 +22,7 @@ from absl import logging
 from mmcl_jax import bundle, checkpoints
 from mmcl_jax.data.layouts import Layout
 from mmcl_jax.data.records.checks import skeleton_fault
-from mmcl_jax.data.transforms import absent_stays_zero, make_transform
+from mmcl_jax.data.transforms import Transform, TransformOptions, absent_stays_zero, make_transform
 from mmcl_jax.description import Description, check_classes, read_description, transform_options
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import PredictionError, Predictor
@@ -32,6 +32,7 @@ from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
 LENGTHS = tuple(64 * 2**power for power in range(9))
 # Clips that reach the model at once; the rest of a list is filled up to one of these.
 BATCHES = (1, 8, 32)
+_SINGLY = 3  # clips that are classified one by one, with the program that a single clip has compiled
 _UNUSED_KEY = functools.partial(jax.random.key, 0)  # test transforms draw nothing
 
 
@@ -163,7 +164,8 @@ class TrainedModel:
     def logits(self, clips: Iterable[np.ndarray], names: Sequence[str] | None = None) -> np.ndarray:
         """The logits of a list of clips: float32 `[N, K]`. Arguments and errors are those of `predict`."""
         predictions = self._predict_list(clips, names)
-        return np.stack([prediction.logits for prediction in predictions])
+        width = len(self.class_names)
+        return np.array([prediction.logits for prediction in predictions], np.float32).reshape(-1, width)
 
     def _predict_list(self, clips: Iterable[np.ndarray], names: Sequence[str] | None) -> list[Prediction]:
         clips = list(clips)
@@ -200,6 +202,11 @@ class TrainedModel:
         fault = skeleton_fault(clip, self.description.info)
         if fault is not None:
             raise PredictionError(f"{name}: {fault}")
+        largest = float(np.finfo(self._storage).max)
+        if np.abs(clip).max() > largest:
+            raise PredictionError(
+                f"{name}: a value of {np.abs(clip).max():g}; clips of this model are {self._storage}, up to {largest:g}"
+            )
         present = np.flatnonzero(clip.any(axis=(0, 2, 3)))
         return clip[:, present].transpose(1, 0, 2, 3).astype(self._storage)
 
@@ -227,13 +234,7 @@ class TrainedModel:
         return np.asarray(transform(padded, np.int32(frames), np.int32(present), _UNUSED_KEY()))
 
     def _compile_transform(self, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
-        info = self.description.info
-        options = transform_options(self.description.config)
-        if self.description.centered:
-            options = dataclasses.replace(options, centre=True)
-        transform = make_transform(
-            options, info.skeleton_layout, shape[1], train=False, coordinates=info.num_coordinates
-        )
+        transform = test_transform(self.description, shape[1])
         clip, count = jax.ShapeDtypeStruct(shape, self._storage), jax.ShapeDtypeStruct((), np.int32)
         compiled = jax.jit(transform, compiler_options={**HASTY, **gpu_compiler_options()})
         return compiled.lower(clip, count, count, _UNUSED_KEY()).compile()
@@ -291,7 +292,22 @@ def load_model(path: str | pathlib.Path) -> TrainedModel:
     return TrainedModel(description, jax.tree.map(np.asarray, variables), step=step, path=str(path))
 
 
+def test_options(description: Description) -> TransformOptions:
+    """What happens to a raw clip before a model of this description sees it."""
+    options = transform_options(description.config)
+    return dataclasses.replace(options, centre=True) if description.centered else options
+
+
+def test_transform(description: Description, max_frames: Any) -> Transform:
+    """The test transform of a model's raw clips, of at most `max_frames` frames (see `transforms.make_transform`)."""
+    info = description.info
+    options = test_options(description)
+    return make_transform(options, info.skeleton_layout, max_frames, train=False, coordinates=info.num_coordinates)
+
+
 def _batches(numbers: list[int]) -> list[list[int]]:
+    if len(numbers) <= _SINGLY:
+        return [[number] for number in numbers]
     largest = BATCHES[-1]
     return [numbers[begin : begin + largest] for begin in range(0, len(numbers), largest)]
 

@@ -98,7 +98,7 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
 
     task = train.build_training_task(config(init_from=str(source), seed=3))
     other = train.build_training_task(config(init_from=str(source), model__base_channels=8))
-    with pytest.raises(ConfigError, match=r"base_channels is 4 there, 8 here; set --config\.model\.base_channels=4"):
+    with pytest.raises(ConfigError, match=r"4 in the source, 8 in this run; set --config\.model\.base_channels=4"):
         train.start_from(source, other, {})
 
     # A bundle of it is the same source.

@@ -130,7 +130,7 @@ def test_classes_by_name(backbone, classifier):
     if backbone == "infogcn":
         new.add("batch_stats/backbone/z_prior")
         assert same(variables["params"]["backbone"]["fc"], given["fc"])  # a hidden layer there
-    assert report.new == dict.fromkeys(new, "other classes: 3 there, 3 here, 2 in both")
+    assert report.new == dict.fromkeys(new, "other classes: 3 in the source, 3 in this model, 2 in both")
     assert not same(variables["params"]["backbone"][classifier], given[classifier])
 
     unnamed = dataclasses.replace(source, class_names=None)
@@ -139,7 +139,7 @@ def test_classes_by_name(backbone, classifier):
     assert report.notes == [
         "the source does not name its 3 classes; this model has as many, and they are taken to be the same"
     ]
-    assert "3 classes there, 2 here" in take(unnamed, layout, classes=other[:2])[1].new.values()
+    assert "3 classes in the source, 2 in this model" in take(unnamed, layout, classes=other[:2])[1].new.values()
 
 
 def test_fam_and_frm_are_taken_where_they_fit_and_skipped_where_asked():
@@ -153,7 +153,7 @@ def test_fam_and_frm_are_taken_where_they_fit_and_skipped_where_asked():
     variables, report = fit(source, initial, layout=layout, class_names=CLASSES, bodies=1, skip=("image_encoder",))
     assert variables["params"]["refinement"]["matrices"].max() == 2
     assert report.new == {
-        "params/refinement/phi": "(4,) there, (6,) here",
+        "params/refinement/phi": "(4,) in the source, (6,) in this model",
         "params/image_encoder/kernel": "comes from elsewhere",
     }
     assert report.unused == ["params/alignment/kernel"]
@@ -168,7 +168,7 @@ def test_bodies_are_kept_or_repeated():
         one, report = take(known, layout)
         np.testing.assert_array_equal(one["batch_stats"]["backbone"]["data_bn"]["var"], stored[:60])
         how = report.mapped["batch_stats/backbone/data_bn/var"]
-        assert how == "statistics of 2 bodies there, 1 here: those of the first are kept"
+        assert how == "statistics of 2 bodies in the source, 1 in this model: those of the first are kept"
     back, report = take(dataclasses.replace(two, variables=one, bodies=1), layout, bodies=2)
     np.testing.assert_array_equal(back["batch_stats"]["backbone"]["data_bn"]["var"], np.tile(stored[:60], 2))
     mapped, _ = take(two, LAYOUTS["utd_mhad"])

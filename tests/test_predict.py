@@ -1,6 +1,7 @@
 """The command: clips, records, poses and folders of them in; lines, files and clear errors out."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmcl_jax import bundle, predict
+from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import Clip, DatasetInfo, write_records
 from tests.helpers import documents
 from tests.recognition import people
@@ -86,7 +88,8 @@ def test_a_high_threshold_makes_every_action_unknown(inputs, model, capsys):
         (["a.mp4", "--camera=0"], "one of the two"),
         (["nowhere.mp4"], "nowhere.mp4: no such file or folder"),
         (["README.md"], "README.md: neither a video"),
-        (["a.mp4", "b.mp4", "--out=c.mp4"], "is one video, but 2 inputs"),
+        (["CHANGELOG.md", "--fps=-1"], "--fps=-1: expected frames a second"),
+        (["CHANGELOG.md", "--out=c.avi"], "expected a name that ends in .mp4"),
         (["a.mp4", "--json=no/folder/x.json"], "the folder no/folder does not exist"),
         (["a.mp4", "--window=0"], "--window=0: expected seconds"),
     ],
@@ -97,6 +100,46 @@ def test_what_does_not_fit_is_refused(model, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match=message):
         predict.main([f"--model={model}", *arguments])
+
+
+def test_outputs_that_would_overwrite_or_mix_inputs_are_refused_before_anything_is_written(inputs, model, tmp_path):
+    clip = shutil.copy(inputs / "clip.npy", tmp_path / "clip.npy")
+    before = clip.read_bytes()
+    with pytest.raises(SystemExit, match=r"is an input, which it would overwrite"):
+        predict.main([f"--model={model}", str(clip), f"--json={clip}"])
+    assert clip.read_bytes() == before
+    kept = tmp_path / "events.json"
+    kept.write_text("earlier")
+    for arguments in (["nowhere.mp4"], [str(clip), "--html=page.html"], [str(inputs), f"--html={tmp_path / 'p.html'}"]):
+        with pytest.raises(SystemExit, match=r"no such file|shows a video or poses|holds one input, but there are 2"):
+            predict.main([f"--model={model}", *arguments, f"--json={kept}"])
+    assert kept.read_text() == "earlier"
+
+
+def test_records_of_another_layout_are_mapped_and_of_another_kind_refused(model, tmp_path, capsys):
+    joints, confidence, _ = people.poses((0, 19)).dense()
+    clip = np.concatenate([joints, confidence[..., None]], -1)
+    order = np.arange(16, -1, -1)
+    layout = dataclasses.replace(
+        LAYOUTS["coco"],
+        joints=LAYOUTS["coco"].joints[::-1],
+        bones=tuple((16 - joint, 16 - parent) for joint, parent in LAYOUTS["coco"].bones),
+        centre=16 - LAYOUTS["coco"].centre,
+    )
+    channels = ("x", "y", "confidence")
+    for name, info, values in (
+        ("coco", DatasetInfo("own", "coco", "pixels", people.CLASSES, channels=channels), clip),
+        ("back", DatasetInfo("own", layout, "pixels", people.CLASSES, channels=channels), clip[:, :, order]),
+        ("flat", DatasetInfo("own", "coco", "pixels", people.CLASSES, channels=channels[:2]), clip[..., :2]),
+    ):
+        write_records(tmp_path / name, info, iter([Clip("c", 0, 1, 1, 1, 1, skeleton=values)]))
+    capsys.readouterr()
+    for name in ("coco", "back"):
+        predict.main([f"--model={model}", str(tmp_path / name), "--json=-"])
+    one, other = (json.loads(line)["top"] for line in capsys.readouterr().out.splitlines())
+    assert one == other
+    with pytest.raises(SystemExit, match=r"joints of x, y in pixels, the model takes x, y, confidence"):
+        predict.main([f"--model={model}", str(tmp_path / "flat")])
 
 
 def test_a_model_that_is_none(inputs, tmp_path):

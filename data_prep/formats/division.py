@@ -23,7 +23,7 @@ def divide(source: Source, split: str) -> None:
     try:
         share = float(split)
     except ValueError:
-        source.splits = _read_splits(pathlib.Path(split))
+        source.splits = read_splits(pathlib.Path(split))
         return
     if not 0 < share < 1:
         raise PreparationError(f"--split {split}: expected a share between 0 and 1, as 0.25, or a JSON file")
@@ -43,7 +43,7 @@ def divide(source: Source, split: str) -> None:
     source.splits = {"train": everything - test, "test": test}
 
 
-def _read_splits(path: pathlib.Path) -> dict[str, set[str]]:
+def read_splits(path: pathlib.Path) -> dict[str, set[str]]:
     """Reads lists of clip names by split. Raises: PreparationError."""
     try:
         stored = read_json(path)

@@ -9,7 +9,7 @@ from mmcl_jax.data.layouts import Layout
 
 _ON_THE_SPOT = 0.6  # trunk lengths that the hips of a clip move at most for `travelling` to apply
 _LEGS = ("hip", "knee", "ankle")
-_LARGEST_LEAN = 1.3  # radians for hips lowered by the length of the legs; a deep squat lowers them by half of it
+_LARGEST_LEAN = 1.6  # radians for hips lowered by the length of the legs; a deep squat lowers them by half of it
 # Where elbow and wrist may be held: outwards, ahead and up from the shoulder, in trunk lengths.
 _HOLDS = (
     ((0.05, 0.10, -0.40), (-0.15, 0.35, -0.15)),  # hands before the chest

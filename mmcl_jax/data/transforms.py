@@ -7,6 +7,7 @@ confidence may follow: it is cropped and resized in time, but never moved, rotat
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ SAMPLING = ("crop_resize", "view_normalised", "paced")
 _REPEATS = 100
 # A 'paced' clip whose last pose is its first, to within this share of the body's size, may be repeated.
 _SAME_POSE = 0.2
+_CORRECTED_FRAMES = 1 << 14
 
 Transform = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -101,12 +103,12 @@ def output_channels(stream: str, views: str, channels: int, coordinates: int) ->
 
 
 def make_transform(
-    options: TransformOptions, layout: Layout, max_frames: int, train: bool, *, coordinates: int
+    options: TransformOptions, layout: Layout, max_frames: Any, train: bool, *, coordinates: int
 ) -> Transform:
     """Returns the function (clip, frames, bodies, key) -> transformed clip that `options` describe.
 
-    The key is used in training only. `max_frames` is T of the padded clips; `coordinates` is how many of the channels
-    are coordinates, 2 (x, y) or 3.
+    The key is used in training only. `max_frames` is T of the padded clips, which may be a symbolic dimension of
+    `jax.export` in evaluation; `coordinates` is how many of the channels are coordinates, 2 (x, y) or 3.
 
     Raises: ConfigError for a recipe that needs 3-D joints, if these are 2-D, or to mirror a layout without sides.
     """
@@ -215,11 +217,10 @@ def _crop_resize_recipe(
 
 
 def _view_normalised_recipe(
-    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, max_frames: int, train: bool
+    clip: jax.Array, frames: jax.Array, key: jax.Array, options: TransformOptions, max_frames: Any, train: bool
 ) -> jax.Array:
     if not train:
-        indices = jnp.asarray(_even_frames_table(max_frames, options.window))[frames]
-        return normalise_range(clip, frames)[:, indices]
+        return normalise_range(clip, frames)[:, even_frames(frames, max_frames, options.window)]
     view_key, sample_key = jax.random.split(key)
     bound = round(options.rotation)
     degrees = jax.random.randint(view_key, (2,), -bound, bound + 1)
@@ -334,6 +335,33 @@ def random_frames(key: jax.Array, frames: jax.Array, window: int) -> jax.Array:
 
     chosen = jax.lax.fori_loop(0, window, choose, jnp.full((window,), -1, jnp.int32))
     return jnp.sort(chosen // _REPEATS)
+
+
+def even_frames(frames: jax.Array, max_frames: Any, window: int) -> jax.Array:
+    """The test frames of a clip of `frames` frames, as the NW-UCLA recipe spaces them. int32 `[window]`.
+
+    They are `linspace(0, frames - 1, window)` in float64, truncated. `max_frames` is the most frames of a clip; where
+    it is unknown when the program is traced, a symbolic dimension, no table of all lengths can be made. Then whole
+    numbers are divided, and the few results that float64 rounds to less are corrected, in clips of up to 16,384 frames.
+    """
+    if isinstance(max_frames, int):
+        return jnp.asarray(_even_frames_table(max_frames, window))[frames]
+    positions = jnp.arange(window)
+    indices = positions * (frames - 1) // max(window - 1, 1)
+    rounded_down = _rounded_down(_CORRECTED_FRAMES, window)
+    if rounded_down.size:
+        codes = frames * window + positions
+        place = jnp.minimum(jnp.searchsorted(rounded_down, codes), rounded_down.size - 1)
+        indices = indices - (jnp.asarray(rounded_down)[place] == codes)
+    return indices.astype(jnp.int32)
+
+
+def _rounded_down(max_frames: int, window: int) -> np.ndarray:
+    """Where float64 gives one frame less than whole numbers do: sorted int32, `frames * window + position`."""
+    last = np.arange(1, max_frames)  # not 0: linspace computes in another order if a step of an array is zero
+    exact = np.arange(window) * last[:, None] // max(window - 1, 1)
+    rows, positions = np.nonzero(exact != np.linspace(0, last, window, axis=1).astype(np.int64))
+    return ((last[rows] + 1) * window + positions).astype(np.int32)
 
 
 def _even_frames_table(max_frames: int, window: int) -> np.ndarray:

@@ -14,6 +14,7 @@ class Estimator(Protocol):
     """What finds and follows persons, such as `mmcl_jax.poses.blazepose.BlazePose`."""
 
     layout: str
+    has_world: bool  # whether persons have coordinates in meters
     stages: Stages
 
     def track(self, frames: Iterator[Frame], frame_rate: float) -> Iterator[FramePoses]:

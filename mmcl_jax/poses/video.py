@@ -52,14 +52,16 @@ class Video:
       notes: what is wrong with the file, filled while it is read.
     """
 
-    def __init__(self, path: str | os.PathLike, fps: float | None = None):
-        """Opens the file and decodes its first frame.
+    def __init__(self, path: str | os.PathLike, fps: float | None = None, start: float = 0.0, end: float | None = None):
+        """Opens the file and decodes the first frame that is wanted.
 
         Args:
           path: a video file in any format that FFmpeg reads.
           fps: at most this number of frames a second, evenly spaced; None: all frames.
+          start: seconds from the first frame of the file to the first frame that is wanted.
+          end: seconds at which the wanted part ends; None: with the file.
 
-        Raises: PosesError, saying what is wrong with the file or fps.
+        Raises: PosesError, saying what is wrong with the file, fps, start or end.
         """
         if fps is not None and not _SLOWEST / 60 <= fps <= _FASTEST:
             raise PosesError(f"--fps={fps:g}: expected frames a second, up to {_FASTEST}")
@@ -76,10 +78,15 @@ class Video:
             own = _rate(stream)
             self.frame_rate = own if fps is None else min(own, fractions.Fraction(fps).limit_denominator(1000))
             self.duration = _duration(self._container, stream)
+            self._length = None if end is None else end - start
             self._decoded = self._decode(stream)
             self._first = next(self._decoded, None)
             if self._first is None:
                 raise PosesError(f"{self.path}: no frame can be decoded; the file is damaged or cut short")
+            if start > 0:
+                self._first = self._seek(stream, self._first, start)
+            if self.duration is not None:
+                self.duration = min(self.duration, math.inf if end is None else end) - start
         except BaseException:
             self.close()
             raise
@@ -109,6 +116,8 @@ class Video:
             own = 0 if own is None else own + 1
             time = (frame.time - start if frame.time is not None and start is not None else own / rate) + shift
             number = math.floor(time * rate + _TOLERANCE)
+            if self._length is not None and number >= self._length * rate - _TOLERANCE:
+                break
             if abs(number - next_number) > _LONGEST_PAUSE * rate:  # broken time stamps: go on from here
                 shift += next_number / rate - time
                 number = next_number
@@ -121,6 +130,29 @@ class Video:
             yield Frame(number, number / rate, picture)
             next_number = number + 1
         self._note_end(next_number / rate)
+
+    def _seek(self, stream, first: Any, start: float) -> Any:
+        """The first frame from `start` seconds after the frame `first`, which is the file's own first one.
+
+        Raises: PosesError if the file ends before that.
+        """
+        origin = first.time or 0.0
+        wanted = origin + start - _TOLERANCE / float(_rate(stream))
+        try:
+            self._container.seek(int((origin + start) / stream.time_base), stream=stream)
+            self._decoded = self._decode(stream)
+            frame = next(self._decoded, None)
+        except self._av.FFmpegError:
+            frame = None
+        if frame is None or frame.time is None or frame.time > wanted + 1 / float(_rate(stream)):
+            self._container.seek(0)  # the file has no index, or a wrong one: from the beginning
+            self._decoded = self._decode(stream)
+            frame = next(self._decoded, None)
+        while frame is not None and frame.time is not None and frame.time < wanted:
+            frame = next(self._decoded, None)
+        if frame is None:
+            raise PosesError(f"{self.path}: it ends before {start:g} s, where the clip should start")
+        return frame
 
     def _open(self):
         try:

@@ -33,6 +33,8 @@ class YoloPose:
       stages: seconds of `poses`.
     """
 
+    has_world = False
+
     def __init__(
         self,
         weights: str | os.PathLike,

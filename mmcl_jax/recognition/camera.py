@@ -11,6 +11,7 @@ from mmcl_jax.poses.types import PosesError
 from mmcl_jax.poses.video import Frame, Video, import_av
 
 _USUAL_RATE = 15.0  # frames a second that are looked at
+_GLANCE = 0.2  # seconds
 _WAIT = 10.0  # seconds without a frame after which a camera counts as gone
 
 
@@ -29,7 +30,7 @@ class Camera:
 
     duration = None
 
-    def __init__(self, source: str | os.PathLike, fps: float | None = None):
+    def __init__(self, source: str | int | os.PathLike, fps: float | None = None):
         """Opens the source and starts to read it.
 
         Args:
@@ -38,7 +39,8 @@ class Camera:
 
         Raises: PosesError if it cannot be opened.
         """
-        self.path = pathlib.Path(f"camera {source}" if str(source).isdigit() else str(source))
+        source = os.fspath(source) if isinstance(source, os.PathLike) else str(source)
+        self.path = pathlib.Path(f"camera {source}" if source.isdigit() else source)
         self.frame_rate = float(fps or _USUAL_RATE)
         self.notes: list[str] = []
         self.dropped, self.arrived = 0, time.perf_counter()
@@ -46,7 +48,7 @@ class Camera:
         self._error: Exception | None = None
         self._ended = self._stopped = False
         self._change = threading.Condition()
-        self._pictures = _file(source) if pathlib.Path(source).is_file() else _device(str(source))
+        self._pictures = _file(source) if pathlib.Path(source).is_file() else _device(source)
         self._first = next(self._pictures, None)
         if self._first is None:
             raise PosesError(f"{self.path}: gives no frame")
@@ -61,9 +63,13 @@ class Camera:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Lets `frames` end; a signal handler may call it."""
+        self._stopped = True
+
     def close(self) -> None:
         """Stops reading."""
-        self._stopped = True
+        self.stop()
         with self._change:
             self._change.notify_all()
         if self._thread.is_alive():
@@ -73,8 +79,8 @@ class Camera:
         """Yields the newest frame each time that it is asked; ends with the source. Raises: PosesError."""
         while True:
             with self._change:
-                ready = self._change.wait_for(lambda: self._newest or self._ended or self._stopped, timeout=_WAIT)
-                if self._newest is None:
+                ready = self._wait()
+                if self._newest is None or self._stopped:
                     if self._error is not None:
                         raise self._error
                     if not ready:
@@ -83,6 +89,13 @@ class Camera:
                 (frame, arrived), self._newest = self._newest, None
             self.arrived = arrived
             yield frame
+
+    def _wait(self) -> bool:
+        """Waits for a frame or the end; False if neither came."""
+        for _ in range(round(_WAIT / _GLANCE)):  # in between, a signal handler may have stopped the camera
+            if self._change.wait_for(lambda: self._newest or self._ended or self._stopped, timeout=_GLANCE):
+                return True
+        return False
 
     def _read(self) -> None:
         began, last = time.perf_counter(), -1
@@ -113,7 +126,7 @@ class Camera:
             self._change.notify_all()
 
 
-def _file(source: str | os.PathLike) -> Iterator[tuple[float | None, Any]]:
+def _file(source: str) -> Iterator[tuple[float | None, Any]]:
     """Time and picture of each frame of a video file."""
     with Video(source) as video:
         for frame in video.frames():

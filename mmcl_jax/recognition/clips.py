@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmcl_jax.data.layouts import Layout, joint_mapping, map_joints
+from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.data.records import CONFIDENCE
 from mmcl_jax.poses.types import METRES, PIXELS, SHARES, PosesError
 from mmcl_jax.trained_model import TrainedModel
@@ -34,6 +34,8 @@ class ClipMaker:
         self._with_confidence = CONFIDENCE in model.channels
         self._coordinates = info.num_coordinates
         self.uses_world = info.num_coordinates == 3 and units != METRES
+        # The world of BlazePose and MediaPipe has y downwards; a Kinect's records have it upwards, x the other way.
+        self._turn = np.array([-1, -1, 1] if self.uses_world or layout == LAYOUTS["blazepose33"] else [1, 1, 1])
         self._scale, self._shift = np.ones(2, np.float32), np.zeros(2, np.float32)
         if self._coordinates == 3:
             if self.uses_world and not has_world:
@@ -67,7 +69,9 @@ class ClipMaker:
         """The clip `[T, V, C]` of a model from joints `[T, V', C']`, confidence `[T, V']` and meters `[T, V', 3]`."""
         if self.uses_world:
             assert world is not None
-            joints = world * np.array([-1, -1, 1], np.float32)
+            joints = world
+        if self._coordinates == 3:
+            joints = joints * self._turn.astype(np.float32)
         elif self._coordinates == 2:
             joints = joints[..., :2] * self._scale + self._shift
         clip = map_joints(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mmcl_jax.data.layouts import joint_mapping, map_joints
 from mmcl_jax.data.records import Records
 from mmcl_jax.poses import files
 from mmcl_jax.poses.types import PosesError
@@ -23,27 +24,29 @@ class Input:
     kind: str
 
 
-def find_inputs(paths: Sequence[pathlib.Path], model: TrainedModel) -> list[Input]:
+def find_inputs(paths: Sequence[pathlib.Path], model: TrainedModel) -> tuple[list[Input], list[str]]:
     """What the paths are; of a folder that is none of these, the files in it that are.
 
-    Raises: PosesError if a path does not exist, or is nothing that can be classified.
+    Returns: the inputs, and why each other path is none.
     """
-    found = []
+    found, faults = [], []
     for path in paths:
         kind = _kind(path, model)
+        inside = list(_in_folder(path, model)) if kind is None and path.is_dir() else []
         if kind is not None:
             found.append(Input(path, kind))
-            continue
-        if not path.is_dir():
-            raise PosesError(
+        elif inside:
+            found += inside
+        elif not path.exists():
+            faults.append(f"{path}: no such file or folder")
+        elif path.is_dir():
+            faults.append(f"{path}: no video, pose file or clip in this folder")
+        else:
+            faults.append(
                 f"{path}: neither a video ({', '.join(SUFFIXES)}), a pose file ({', '.join(files.SUFFIXES)}), a clip "
                 "(.npy) nor records"
             )
-        inside = list(_in_folder(path, model))
-        if not inside:
-            raise PosesError(f"{path}: no video, pose file or clip in this folder")
-        found += inside
-    return found
+    return found, faults
 
 
 def _in_folder(folder: pathlib.Path, model: TrainedModel) -> Iterator[Input]:
@@ -59,7 +62,7 @@ def _in_folder(folder: pathlib.Path, model: TrainedModel) -> Iterator[Input]:
 
 def _kind(path: pathlib.Path, model: TrainedModel) -> str | None:
     if not path.exists():
-        raise PosesError(f"{path}: no such file or folder")
+        return None
     if path.is_dir():
         if (path / "info.json").is_file():
             return RECORDS
@@ -81,14 +84,29 @@ def _is_clip(path: pathlib.Path, model: TrainedModel) -> bool:
     return len(shape) in (3, 4) and shape[-2:] == model.description.info.joint_shape
 
 
-def read_clips(item: Input) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and array `[T, M, V, C]` of the clip, or of each clip of records. Raises: RecordsError, PosesError."""
+def read_clips(item: Input, model: TrainedModel) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and array `[T, M, V, C]` of the clip, or of each clip of records, on the model's joints.
+
+    Raises: RecordsError, PosesError, LayoutError if they cannot be read, or are not of the model's kind.
+    """
     if item.kind == CLIP:
         try:
             yield str(item.path), np.load(item.path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise PosesError(f"{item.path}: no array that can be read ({error})") from error
         return
-    records = Records(item.path)
+    records, wanted = Records(item.path), model.description.info
+    own = records.info
+    if own.channels != wanted.channels or own.units != wanted.units:
+        raise PosesError(
+            f"{item.path}: joints of {', '.join(own.channels)} in {own.units}, the model takes "
+            f"{', '.join(wanted.channels)} in {wanted.units}"
+        )
+    mapping = None
+    if own.skeleton_layout != model.layout:
+        mapping = joint_mapping(own.skeleton_layout, model.layout)
     for row in range(len(records)):
-        yield f"{item.path}/{records.index['name'][row]}", records.skeleton(row).transpose(1, 0, 2, 3)
+        clip = records.skeleton(row).transpose(1, 0, 2, 3)
+        if mapping is not None:
+            clip = map_joints(clip, mapping, own.num_coordinates)
+        yield f"{item.path}/{records.index['name'][row]}", clip

@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import os
 import select
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmcl_jax.data.layouts import LAYOUTS
@@ -24,7 +26,7 @@ def watch_camera(options: argparse.Namespace, models: Models, windows: WindowOpt
     """Watches `options.camera` until it ends, or somebody presses q or Ctrl-C. Raises: PosesError."""
     estimator = usual_estimator(options.pose_model)
     with Camera(options.camera, options.fps or models.frame_rate or None) as camera, contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        stack.enter_context(_interrupts(camera.stop))
         pressed = stack.enter_context(_keys())
         writer = stack.enter_context(VideoWriter(options.out, camera.frame_rate, camera.size)) if options.out else None
         screen = _Screen(camera)
@@ -34,7 +36,7 @@ def watch_camera(options: argparse.Namespace, models: Models, windows: WindowOpt
             if writer is not None:
                 writer.write(frame.number, draw(frame.picture, frame.persons, LAYOUTS[estimator.layout], screen.labels))
             if pressed() == "q":
-                camera.close()
+                camera.stop()
 
         for event in watch_video(camera, models, windows, estimator, see):
             for sink in sinks:
@@ -87,6 +89,21 @@ class _Screen:
 
 
 @contextlib.contextmanager
+def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C calls `stop`, so that what was recorded and recognized is kept; a second one ends at once."""
+
+    def once(*_) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def _keys() -> Iterator[Any]:
     """A function that returns the key pressed since the last call, or ''. Without a terminal there are no keys."""
     if not sys.stdin.isatty():
@@ -99,8 +116,8 @@ def _keys() -> Iterator[Any]:
     before = termios.tcgetattr(descriptor)
 
     def pressed() -> str:
-        ready, _, _ = select.select([sys.stdin], [], [], 0)
-        return sys.stdin.read(1) if ready else ""
+        ready, _, _ = select.select([descriptor], [], [], 0)
+        return os.read(descriptor, 1).decode(errors="replace") if ready else ""
 
     try:
         tty.setcbreak(descriptor)

@@ -23,6 +23,8 @@ def load_models(models: _Model | Sequence[_Model] | None, weights: Sequence[floa
         models = [str(path) for path in found]
     elif isinstance(models, str | os.PathLike | TrainedModel):
         models = [models]
+    elif not models:
+        raise PosesError("no model is named; leave the models out for the one that comes with the package")
     loaded = [
         model
         if isinstance(model, TrainedModel)

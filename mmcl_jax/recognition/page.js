@@ -17,13 +17,14 @@ let moment = 0, last = null;
 
 const seen = data.people.map((person) => new Map(person.frames.map((frame, place) => [frame, person.joints[place]])));
 
+// The window around a moment whose middle is nearest to it.
 function around(person, time) {
   const windows = person.windows.filter((each) => each.start <= time && time <= each.end);
-  if (!windows.length) return null;
-  const means = person.actions.map((_, action) => windows.reduce((sum, each) => sum + each.values[action], 0) / windows.length);
-  const best = means.indexOf(Math.max(...means));
-  return { action: means[best] < data.threshold ? null : person.actions[best], share: means[best] };
+  const far = (each) => Math.abs((each.start + each.end) / 2 - time);
+  return windows.length ? windows.reduce((near, each) => (far(each) < far(near) ? each : near)) : null;
 }
+
+const spoken = (now) => (now.top === null ? named(null) : `${now.top} ${(100 * now.share).toFixed(0)} %`);
 
 function draw() {
   const frame = Math.min(Math.floor(moment), data.frames - 1), time = frame / data.rate;
@@ -33,7 +34,7 @@ function draw() {
   context.lineCap = "round";
   data.people.forEach((person, place) => {
     const joints = seen[place].get(frame), now = around(person, time);
-    person.label.textContent = now ? `${named(now.action)} ${(100 * now.share).toFixed(0)} %` : "";
+    person.label.textContent = now ? spoken(now) : "";
     person.cursor.setAttribute("x1", across(time));
     person.cursor.setAttribute("x2", across(time));
     if (!joints) return;
@@ -51,7 +52,7 @@ function draw() {
     if (!shown.length || !now) return;
     const size = Math.max(14, canvas.width / 22);
     context.font = `600 ${size}px system-ui, sans-serif`;
-    const text = named(now.action), width = context.measureText(text).width;
+    const text = named(now.top), width = context.measureText(text).width;
     const left = Math.min(...shown.map((joint) => joint[0])) * scale, top = Math.min(...shown.map((joint) => joint[1])) * scale;
     context.fillText(text, Math.max(2, Math.min(left, canvas.width - width - 2)), Math.max(size, top - size / 2));
   });

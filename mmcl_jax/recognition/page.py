@@ -55,6 +55,7 @@ def page_data(poses: Poses, events: Sequence[Event], class_names: Sequence[str],
                         "start": round(event.start, 3),
                         "end": round(event.end, 3),
                         "top": event.top[0][0],
+                        "share": round(event.top[0][1], 4),
                         "values": [round(float(event.probabilities[label]), 4) for label in shown],
                     }
                     for event in own

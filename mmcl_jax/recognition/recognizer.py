@@ -139,7 +139,7 @@ class Recognizer:
         stride = seconds / 3 if options.stride is None else options.stride
         self._stride = max(1, round(stride * frame_rate))
         self._threshold = models.threshold if options.threshold is None else options.threshold
-        self._least = max(_LEAST_FRAMES, round(_LEAST_TIME * frame_rate))
+        self._handled: collections.deque[int] = collections.deque()  # numbers of the frames that a window may cover
         self._people: dict[int, _Followed] = {}
         self._patience = round(_PATIENCE * frame_rate) if live else None
 
@@ -151,6 +151,9 @@ class Recognizer:
     def add(self, frame: FramePoses) -> list[Event]:
         """The windows that are complete with this frame, and the sums of those who left long ago."""
         due = []
+        self._handled.append(frame.number)
+        while self._handled[0] <= frame.number - 2 * self._window:
+            self._handled.popleft()
         for person in frame.persons:
             followed = self._people.get(person.number)
             if followed is None:
@@ -179,7 +182,7 @@ class Recognizer:
         followed = self._people.pop(number)
         events = []
         unseen = followed.last - followed.classified
-        if followed.count >= self._least and (not followed.windows or 2 * unseen >= self._stride):
+        if self._is_seen_long(followed) and (not followed.windows or 2 * unseen >= self._stride):
             begin = max(followed.begin, followed.last - self._window + 1)
             events = self._classify([(number, followed, begin, followed.last)], always=not followed.windows)
         if followed.windows:
@@ -187,12 +190,18 @@ class Recognizer:
             events.append(self._event(number, followed.begin, followed.last, mean, whole=True))
         return events
 
+    def _is_seen_long(self, followed: _Followed) -> bool:
+        seconds = (followed.last - followed.begin + 1) / self._rate
+        return followed.count >= _LEAST_FRAMES and seconds >= _LEAST_TIME
+
     def _classify(self, due: list[tuple[int, _Followed, int, int]], *, always: bool = False) -> list[Event]:
         """The events of windows (person, its frames, first and last frame). One of a person hardly seen has none."""
         found = []
         for number, followed, begin, end in due:
             frames = [frame for frame in followed.seen if begin <= frame <= end]
-            if always or len(frames) >= _LEAST_SEEN * (end - begin + 1):
+            # Of a camera, frames may have been left out: nobody could be seen in those.
+            handled = sum(begin <= number <= end for number in self._handled)
+            if always or len(frames) >= _LEAST_SEEN * handled:
                 found.append((number, followed, begin, end, _window(followed.seen, begin, end)))
             for frame in [frame for frame in followed.seen if frame <= end - self._window]:
                 del followed.seen[frame]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.poses.cleaning import smooth_frames, smoothed
+from mmcl_jax.poses.cleaning import fill_gaps, smooth_frames, smoothed
 from mmcl_jax.poses.estimate import Estimator, frame_poses
 from mmcl_jax.poses.types import PIXELS, FramePoses, Poses, collect
 from mmcl_jax.poses.video import Video
@@ -20,7 +20,7 @@ from mmcl_jax.trained_model import TrainedModel
 
 
 def watch(
-    source: str | os.PathLike | Poses,
+    source: str | int | os.PathLike | Poses,
     models: str | os.PathLike | TrainedModel | Sequence[str | os.PathLike | TrainedModel] | None = None,
     *,
     camera: bool = False,
@@ -50,12 +50,11 @@ def watch(
     voting = load_models(models)
     options = WindowOptions(window, stride, threshold, count, smooth)
     if isinstance(source, Poses):
-        yield from recognize_poses(source, voting, options)
+        yield from recognize_poses(fill_gaps(source), voting, options)
         return
-    video = (
-        Camera(source, fps or voting.frame_rate or None) if camera else Video(source, fps or voting.frame_rate or None)
-    )
-    with video:
+    rate = fps or voting.frame_rate or None
+    opened = Camera(source, rate) if camera else Video(str(source), rate)
+    with opened as video:
         yield from watch_video(video, voting, options, estimator or usual_estimator())
 
 
@@ -82,7 +81,7 @@ def watch_video(
         video.size,
         options,
         source=str(video.path),
-        has_world=True,
+        has_world=estimator.has_world,
         live=isinstance(video, Camera),
     )
     if isinstance(video, Camera):  # read ahead, a camera's frames would be old when they are looked at

@@ -65,6 +65,28 @@ def test_fewer_frames_a_second(steady, fps, rate, expected):
     assert [gray(frame) for frame in frames] == list(expected)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("start", "end", "fps", "expected"),
+    [
+        (0.5, 1.0, None, range(15, 30)),
+        (1.5, None, 15, range(45, 60, 2)),
+        (0.0, 0.2, 10, (0, 3)),
+        (0.1, 9, 15, range(3, 60, 2)),
+    ],
+)
+def test_a_part_of_a_video(tmp_path, suffix, start, end, fps, expected):
+    with Video(write(tmp_path / f"long{suffix}", range(60)), fps, start, end) as opened:
+        frames = list(opened.frames())
+    assert [gray(frame) for frame in frames] == list(expected) and opened.notes == []
+    assert [frame.number for frame in frames] == list(range(len(frames)))
+
+
+def test_a_part_beyond_the_end_is_refused(steady):
+    with pytest.raises(PosesError, match=r"it ends before 2\.5 s"):
+        Video(steady, start=2.5)
+
+
 def test_a_pause_repeats_the_picture_before_it(tmp_path):
     _, frames = read(write(tmp_path / "pause.mkv", [0, 1, 2, 12, 13, 14]), fps=30)
     numbers = [gray(frame) for frame in frames]

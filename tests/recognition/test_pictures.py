@@ -106,13 +106,18 @@ def test_a_camera_leaves_frames_out_rather_than_fall_behind(video):
     numbers = [frame.number for frame in seen]
     assert numbers == sorted(set(numbers)) and camera.dropped > 10
     assert len(seen) < 60 and numbers[-1] >= 50
+    with Camera(video, 30.0) as camera:
+        frames = camera.frames()
+        next(frames)
+        camera.stop()
+        assert len(list(frames)) == 0
     assert all(abs(frame.picture.mean() - 40 - 3 * frame.number) < 8 for frame in seen)
     del behind
 
 
 def test_a_camera_that_is_none():
     with pytest.raises(PosesError, match="cannot be opened"):
-        Camera("99")
+        Camera(99)
 
 
 def test_the_page_holds_poses_and_probabilities(tmp_path):

@@ -10,7 +10,7 @@ from mmcl_jax.data.layouts import LAYOUTS, joint_mapping
 from mmcl_jax.poses.types import METRES, SHARES, PosesError
 from mmcl_jax.recognition.events import best
 from mmcl_jax.recognition.frames import frames_of
-from mmcl_jax.recognition.recognizer import Models, WindowOptions, _window
+from mmcl_jax.recognition.recognizer import Models, Recognizer, WindowOptions, _window
 from mmcl_jax.recognition.watch import recognize_poses, watch
 from tests.recognition import people
 
@@ -76,6 +76,15 @@ def test_gaps_are_filled_evenly_and_a_window_that_is_mostly_gap_is_left_out(mode
     missing = people.poses((0, 59), without=tuple(range(12, 45)))
     spans = _spans(recognize_poses(missing, Models([model]), OPTIONS))
     assert (0, 0.0, 2.0, False) in spans and (0, 2.0, 4.0, False) not in spans
+
+
+def test_frames_that_a_camera_left_out_are_no_absence(model):
+    recognizer = Recognizer(
+        Models([model]), LAYOUTS["coco"], "pixels", people.RATE, (640, 480), OPTIONS, source="camera", has_world=False
+    )
+    seen = [frame for frame in frames_of(people.poses((0, 59))) if frame.number % 3 == 0]
+    spans = _spans([event for frame in seen for event in recognizer.add(frame)])
+    assert (0, 0.0, 2.0, False) in spans and (0, 3.0, 5.0, False) in spans
 
 
 def test_smoothing_changes_little_of_who_moves_evenly(model):

@@ -54,6 +54,7 @@ class BlazePose:
     """
 
     layout = LAYOUT
+    has_world = True
 
     def __init__(
         self,
