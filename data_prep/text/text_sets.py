@@ -25,6 +25,7 @@ from mmcl_jax.runtime.scratch import remove_leftovers, scratch_folder
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
 _JOINING_LOCK = ".text_lock"
+_WIDEST = 1_000_000  # numbers of a feature
 _OLD, _NAME = "old", "text_set"  # beneath that folder: the set that is replaced, and its name
 
 
@@ -101,8 +102,9 @@ def _read_about(path: pathlib.Path) -> dict | None:
         return None
     try:
         about = read_json(path)
-        if not isinstance(about["width"], int) or about["width"] < 1:
-            raise ValueError(f"width {about['width']!r}")
+        width = about["width"]
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= _WIDEST:
+            raise ValueError(f"width {str(width)[:40]}, expected 1 to {_WIDEST}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreparationError(f"{path}: damaged ({error!r}); remove the folder {path.parent}") from error
     return about

@@ -483,7 +483,7 @@ def _frames(path: pathlib.Path) -> Outcome:
         frames = videos.read_frames(path, range(min(count, 5)))
     except SourceFileError as error:
         return Outcome({}, (f"{path.name}: {error}",) * 10)
-    return Outcome({str(number): digest(frame) for number, frame in frames.items()}, about=digest(count))
+    return Outcome({"count": str(count), **{str(number): digest(frame) for number, frame in frames.items()}})
 
 
 def _make_video(folder: pathlib.Path) -> None:
