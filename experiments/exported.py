@@ -40,7 +40,7 @@ def compare(model: TrainedModel, records: Records, options: argparse.Namespace, 
     protocol = model.description.protocol
     rows = [int(row) for row in records.select(protocol, "test")][: options.clips]
     clips = [records.skeleton(row).transpose(1, 0, 2, 3) for row in rows]
-    labels = records.index["label"][rows]
+    labels = _labels(model, records, rows)
     padded, frames = _pad(clips, model.description.bodies)
     expected = np.stack([prediction.probabilities for prediction in model.predict(clips)])
     programs: dict[str, Callable[[int], object]] = {"predict": lambda clip: model.predict(clips[clip])}
@@ -71,6 +71,13 @@ def _export(model: TrainedModel, name: str, out: pathlib.Path) -> tuple[Classify
     file = out / "model.onnx"
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda skeleton, frames: session.run(None, {"skeleton": skeleton, "frames": frames})[0], file.stat().st_size
+
+
+def _labels(model: TrainedModel, records: Records, rows: list[int]) -> np.ndarray:
+    """The model's labels of some clips, whose classes are matched by name; -1 for a class that it does not know."""
+    names, known = records.class_names(model.description.protocol), model.class_names
+    numbers = np.array([known.index(name) if name in known else -1 for name in names])
+    return numbers[records.index["label"][rows]]
 
 
 def _pad(clips: list[np.ndarray], bodies: int) -> tuple[np.ndarray, np.ndarray]:

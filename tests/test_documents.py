@@ -202,6 +202,8 @@ def test_python_blocks_are_files_that_tests_run():
         "classify.py",
         "classify_folder.py",
         "watch_poses.py",
+        "deploy_jax.py",
+        "deploy_onnx.py",
         "own_data.py",
         "my_run.py",
         "my_records.py",

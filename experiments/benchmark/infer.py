@@ -2,7 +2,8 @@
 
 All have the same random weights, and their logits are compared before anything is timed. 'As released' is the order in
 which the published code computes; 'mean first' the same function in the order that is faster, which this library has
-too. PyTorch and ONNX Runtime always compute both bodies; the predictor those that are there (absent_body='zeros').
+too. PyTorch and its exports always compute both bodies; the predictor and our own export (`mmcl_jax.export
+--format=onnx`) those that are there (absent_body='zeros').
 On a GPU there are three precisions: 'float32', whose products are exact to float32's 23 bits in every contender,
 'TF32', whose operands are rounded to 10 bits (JAX's default), and 'bfloat16', PyTorch's autocast.
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
@@ -93,6 +94,8 @@ def _cases(backend: str, cases: Sequence[str], precisions: Sequence[str]) -> lis
 
 def _contenders(shared: dict[str, Any], precision: str, backend: str, *, compiled: bool) -> list[Contender]:
     contenders = [Contender("this library", jax_program, {**shared, "precision": precision})]
+    if backend == "cpu":
+        contenders.append(Contender("ONNX Runtime, this library", exported_program, shared))
     for order, released in (("as released", True), ("mean first", False)):
         ordered = {**shared, "released": released}
         torch_options = {**ordered, "precision": precision}
@@ -161,6 +164,33 @@ def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, pr
         np.asarray(predict(prepared, clips, there)),
         {"flops": one_body * sum(bodies)},
     )
+
+
+def exported_program(bodies: tuple[int, ...], base_channels: int, variables: dict) -> Program:
+    """ONNX Runtime on the file that this library exports, for transformed clips, on the CPU."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+    except ImportError as error:
+        raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
+    try:
+        from mmcl_jax.config import Config, ModelConfig
+        from mmcl_jax.data.records import DatasetInfo
+        from mmcl_jax.deploy.onnx_model import to_onnx
+        from mmcl_jax.description import Description
+        from mmcl_jax.trained_model import TrainedModel
+    except ImportError as error:
+        raise UnavailableError(f"no {error.name}; pip install '.'") from error
+
+    info = DatasetInfo("random", "ntu", "meters", tuple(f"class {label}" for label in range(CLASSES)))
+    description = Description(Config(model=ModelConfig(base_channels=base_channels)), info, BODIES, centered=True)
+    model = to_onnx(TrainedModel(description, variables), features=True)
+    last = model.graph.node[-1]  # the softmax: the other contenders end with logits
+    last.op_type = "Identity"
+    del last.attribute[:]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = {"skeleton": random_clips(bodies)}
+    return Program(lambda: session.run(None, inputs), session.run(None, inputs)[0])
 
 
 def _torch_model(bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool):

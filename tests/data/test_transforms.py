@@ -302,6 +302,13 @@ def many_random_frames(frames, window: int, keys):
     return jax.vmap(lambda key: transforms.random_frames(key, frames, window))(keys)
 
 
+@pytest.mark.parametrize("window", [1, 8, 52, 64])  # of 52 and 64, float64 rounds some frames down
+def test_test_frames_without_a_table_of_lengths(window):
+    frames = np.arange(1, 2000, dtype=np.int32)
+    found = jax.jit(jax.vmap(lambda count: transforms.even_frames(count, None, window)))(frames)
+    np.testing.assert_array_equal(found, [np.linspace(0, count - 1, window).astype(np.int32) for count in frames])
+
+
 @pytest.mark.parametrize("frames", [1, 7, 52, 201])
 def test_random_frames_are_sorted_in_range_and_uniform(frames):
     draws = 4000

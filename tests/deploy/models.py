@@ -1,4 +1,4 @@
-"""Four small models with random weights: every backbone, both recipes, every kind of stream, one and two bodies."""
+"""Four small models with random weights: every backbone and recipe, several streams, one and two bodies."""
 
 import dataclasses
 import pathlib
@@ -29,13 +29,16 @@ class Case:
     centered: bool = False
     absent_body: str = "zeros"
     storage: str = "float32"
+    views: str = "none"
     temperature: float = 1.0
 
 
 CASES = (
     Case("ctrgcn", "crop_resize", "joint", 2, centered=True, temperature=50.0),
     Case("ctrsgcn", "view_normalised", "bone", 2, ("x", "y", "z", "confidence"), temperature=2.0),
-    Case("hdgcn", "crop_resize", "joint_motion", 1, ("x", "y", "confidence"), storage="float16", temperature=0.2),
+    Case(
+        "hdgcn", "paced", "joint_bone", 1, ("x", "y", "confidence"), storage="float16", views="random", temperature=0.2
+    ),
     Case("infogcn", "crop_resize", "bone_motion", 2, ("x", "y", "z", "confidence"), absent_body="copy"),
 )
 
@@ -49,6 +52,7 @@ def make_model(case: Case) -> TrainedModel:
         data__window=52,  # for which linspace is inexact
         data__absent_body=case.absent_body,
         data__storage=case.storage,
+        data__camera__views=case.views,
         model__backbone=case.backbone,
         model__base_channels=8,
     )

@@ -9,6 +9,7 @@ from mmcl_jax.deploy import onnx_model
 from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.deploy.manifest import describe_export
 from tests.deploy import models
+from tests.helpers import documents
 
 onnx = pytest.importorskip("onnx", reason="no onnx; pip install '.[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install '.[onnx]'")
@@ -37,6 +38,17 @@ def test_probabilities_are_those_of_predict(case, predicted):
     assert json.loads(told["class_names"]) == list(models.CLASSES)
     assert json.loads(told["inputs"]) == describe_export(model, False, "float32")["inputs"]
     assert told["backbone"] == case.backbone
+
+
+def test_the_lines_of_the_page(predicted, tmp_path, monkeypatch, capsys):
+    model, clips, expected = predicted(models.CASES[0])
+    onnx_model.export_onnx(model, tmp_path / "nw_ucla_onnx")
+    np.save(tmp_path / "clip.npy", clips[2])
+    monkeypatch.chdir(tmp_path)
+    exec(documents.code_blocks()["deploy_onnx.py"], {})
+    action, probability = capsys.readouterr().out.rsplit(maxsplit=1)
+    assert action == models.CLASSES[expected[2].argmax()]
+    assert float(probability) == pytest.approx(expected[2].max(), abs=1e-5)
 
 
 def test_transformed_clips_can_be_the_input(predicted):

@@ -15,6 +15,7 @@ from mmcl_jax.deploy import stablehlo
 from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.runtime.backend import HASTY
 from tests.deploy import models
+from tests.helpers import documents
 from tests.helpers.shallow import make_shallow
 
 _ALONE = """
@@ -60,6 +61,17 @@ def test_a_file_runs_with_jax_alone(folder, predicted):
     np.savez(folder / "clips.npz", skeleton=skeleton, frames=frames)
     subprocess.run([sys.executable, "-c", _ALONE], cwd=folder, check=True)
     np.testing.assert_allclose(np.load(folder / "found.npy"), expected, rtol=0, atol=1e-5)
+
+
+def test_the_lines_of_the_page(folder, predicted, tmp_path, monkeypatch, capsys):
+    _, clips, expected = predicted(models.CASES[1])
+    (tmp_path / "nw_ucla_stablehlo").symlink_to(folder / "out")
+    np.save(tmp_path / "clip.npy", clips[2])
+    monkeypatch.chdir(tmp_path)
+    exec(documents.code_blocks()["deploy_jax.py"], {})
+    action, probability = capsys.readouterr().out.rsplit(maxsplit=1)
+    assert action == models.CLASSES[expected[2].argmax()]
+    assert float(probability) == pytest.approx(expected[2].max(), abs=1e-5)
 
 
 def test_what_does_not_fit_is_refused(folder, tmp_path):
