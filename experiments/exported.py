@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments.markdown import markdown_table
-from mmcl_jax.data.records import Records
+from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.deploy import onnx_model, stablehlo
 from mmcl_jax.deploy.exported import load_exported
 from mmcl_jax.runtime.errors import plain_errors
@@ -36,8 +36,13 @@ def main() -> None:
 
 
 def compare(model: TrainedModel, records: Records, options: argparse.Namespace, folder: pathlib.Path) -> str:
-    """The table of all formats; their files are written into `folder`."""
-    protocol = model.description.protocol
+    """The table of all formats; their files are written into `folder`. Raises: RecordsError for clips of others."""
+    protocol, info = model.description.protocol, records.info
+    if (info.layout, info.channels) != (model.description.info.layout, model.channels):
+        raise RecordsError(
+            f"{records.root}: joints of {info.layout} with {', '.join(info.channels)}; the model takes "
+            f"{model.description.info.layout} with {', '.join(model.channels)}"
+        )
     rows = [int(row) for row in records.select(protocol, "test")][: options.clips]
     clips = [records.skeleton(row).transpose(1, 0, 2, 3) for row in rows]
     labels = _labels(model, records, rows)

@@ -62,7 +62,10 @@ def add_backbone(
     if present is not None:
         rows = graph.add("NonZero", graph.reshape(present, -1))  # [1, B]
         x = graph.add("Gather", x, graph.axes("Squeeze", rows, 0), axis=0)
-    features = _trunk(graph, graph.transpose(x, 0, 3, 1, 2), nodes, backbone, params)  # [B, C']
+    x = graph.transpose(x, 0, 3, 1, 2)
+    x = graph.cast(x, graph.dtype) if graph.dtype != np.float32 else x
+    graph.state_shape(x, "B", scale.shape[-1], frames, joints)
+    features = _trunk(graph, x, nodes, backbone, params)  # [B, C']
     if present is not None:
         absent = np.asarray(prepared["absent"], np.float32)[None]
         every = graph.add("Expand", absent, graph.add("Concat", graph.size(clips, 0), np.array([1, 1]), axis=0))
@@ -74,15 +77,14 @@ def add_backbone(
 
 
 def _trunk(graph: Graph, x: str, nodes: "BackboneNodes", backbone: Any, params: Mapping) -> str:
-    """Embedded bodies `[B, C, T, V]`, float32 -> the mean of their features, float32 `[B, C']`."""
-    graph_conv, half = nodes.graph_conv(backbone), graph.dtype != np.float32
-    x = graph.cast(x, graph.dtype) if half else x
+    """Embedded bodies `[B, C, T, V]` in the graph's type -> the mean of their features, float32 `[B, C']`."""
+    graph_conv = nodes.graph_conv(backbone)
     for number, (_, stride) in enumerate(backbone.stages):
         graph.part = f"{BLOCKS}_{number}"
         residual = nodes.first_residual or number > 0
         x = layer_nodes.block(graph, x, params[f"blocks_{number}"], stride, residual, graph_conv, nodes.temporal_conv)
     graph.part = "head"
-    x = graph.cast(x, np.float32) if half else x
+    x = graph.cast(x, np.float32) if graph.dtype != np.float32 else x
     return graph.add("ReduceMean", x, axes=[2, 3], keepdims=0)
 
 

@@ -22,6 +22,7 @@ class Graph:
         self.part = "transform"
         self._nodes: list[Any] = []
         self._constants: dict[tuple, tuple[str, np.ndarray]] = {}
+        self._shapes: list[Any] = []
         self._count = 0
 
     def add(self, operator: str, *inputs: str | np.ndarray, outputs: int = 1, **attributes: Any) -> Any:
@@ -74,6 +75,15 @@ class Graph:
         """The size of one axis, int64 `[1]`."""
         return self.add("Shape", x, start=axis, end=axis + 1)
 
+    def state_shape(self, x: str, *shape: int | str) -> None:
+        """States the shape of features; sizes that are free have names.
+
+        ONNX Runtime adds a residual within the convolution before it only where it can tell that the shapes are equal.
+        """
+        from onnx import helper
+
+        self._shapes.append(helper.make_tensor_value_info(x, helper.np_dtype_to_tensor_dtype(self.dtype), shape))
+
     def rename(self, x: str, name: str) -> None:
         """Gives the last node's output a name of its own."""
         self._nodes[-1].output[list(self._nodes[-1].output).index(x)] = name
@@ -93,7 +103,12 @@ class Graph:
 
         constants = [numpy_helper.from_array(array, name) for name, array in self._constants.values()]
         graph = helper.make_graph(
-            self._nodes, "mmcl_jax", [value(*each) for each in inputs], [value(*each) for each in outputs], constants
+            self._nodes,
+            "mmcl_jax",
+            [value(*each) for each in inputs],
+            [value(*each) for each in outputs],
+            constants,
+            value_info=self._shapes,
         )
         model = helper.make_model(
             graph,

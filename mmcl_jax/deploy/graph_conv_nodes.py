@@ -52,21 +52,16 @@ def _topologies(graph: Graph, x: str, params: Mapping) -> list[str]:
 
 
 def ctrsgcn(graph: Graph, x: str, params: Mapping) -> str:
-    """`ctrsgcn.GraphConv` with folded norms.
-
-    The adjacency matrices stand side by side in one product; the convolution over the channels takes its values of a
-    joint from the three parts of the last axis.
-    """
-    adjacency = np.asarray(params["PA"])
+    """`ctrsgcn.GraphConv` with folded norms. Each subset is a convolution, which adds those before it."""
+    adjacency, kernels = np.asarray(params["PA"]), np.asarray(params["kernel"])
     adjacency = adjacency / (np.linalg.norm(adjacency, axis=1, keepdims=True) + 1e-4)
-    subsets, joints = adjacency.shape[:2]
-    received = graph.add("MatMul", x, graph.weights(np.concatenate(list(adjacency), axis=1)))
-    kernel = graph.weights(np.asarray(params["kernel"]).transpose(2, 1, 0)[:, :, None])  # [O, I, 1, K]
     bias = np.asarray(params["bias"]).sum(axis=0) + params["bn"]["bias"]
-    z = graph.add(
-        "Conv", received, kernel, graph.weights(bias), kernel_shape=[1, subsets], dilations=[1, joints], pads=[0] * 4
-    )
-    return add_residual(graph, z, x, params, None)
+    biases = [bias, *[None] * (len(kernels) - 1)]
+    subsets = [
+        conv(graph, graph.add("MatMul", x, graph.weights(matrix)), kernel, offset)
+        for matrix, kernel, offset in zip(adjacency, kernels, biases, strict=True)
+    ]
+    return add_residual(graph, _sum(graph, subsets), x, params, None)
 
 
 def infogcn(graph: Graph, x: str, params: Mapping) -> str:
