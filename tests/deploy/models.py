@@ -37,7 +37,7 @@ CASES = (
     Case("ctrgcn", "crop_resize", "joint", 2, centered=True, temperature=50.0),
     Case("ctrsgcn", "view_normalised", "bone", 2, ("x", "y", "z", "confidence"), temperature=2.0),
     Case(
-        "hdgcn", "paced", "joint_bone", 1, ("x", "y", "confidence"), storage="float16", views="random", temperature=0.2
+        "hdgcn", "paced", "joint_bone", 1, ("x", "y", "confidence"), storage="float16", views="random", temperature=0.1
     ),
     Case("infogcn", "crop_resize", "bone_motion", 2, ("x", "y", "z", "confidence"), absent_body="copy"),
 )
