@@ -24,13 +24,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from data_prep.images import person_crops
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import read_json
 from mmcl_jax.runtime.options import positive
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.viewers import html_page, skeleton_player
 
 CLIPS = 60  # shown at most without --clips, one of each class
@@ -214,7 +214,7 @@ def _text_set(opened: records.Records, text_set: str) -> dict:
     rows = rows[_spread(len(rows), min(len(rows), _COUNTED_ANSWERS))]
     answers: collections.Counter = collections.Counter()
     damaged = 0
-    for row in tqdm(rows, unit="clip", desc=text_set):
+    for row in progress_bar(rows, unit="clip", desc=text_set):
         try:
             answer = opened.answer(row, text_set)
         except records.RecordsError:
@@ -242,7 +242,7 @@ def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
     """The clips shown, and the layout that the player needs for all of them."""
     sets = [(kind, _about(opened, kind)) for kind in kinds if kind != records.IMAGES]
     skeletons, clips = [], []
-    for row in tqdm(rows, unit="clip", desc="clips"):
+    for row in progress_bar(rows, unit="clip", desc="clips"):
         fields = {field: int(opened.index[field][row]) for field in records.INDEX_FIELDS}
         clip = {"name": str(opened.index["name"][row]), "class": opened.info.class_names[fields["label"]], **fields}
         try:

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.formats import sources
 from data_prep.images import pictures
@@ -35,6 +34,7 @@ from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 from mmcl_jax.runtime.options import positive
+from mmcl_jax.runtime.progress import progress_bar
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
@@ -130,7 +130,7 @@ class Answering:
         size = self.request.batch_size
         batches = [self.mosaics.names[first : first + size] for first in range(0, len(self.mosaics.names), size)]
         batches = batches[shard[0] :: shard[1]]
-        bar = tqdm(total=sum(map(len, batches)), unit="clip", desc=self.request.name)
+        bar = progress_bar(total=sum(map(len, batches)), unit="clip", desc=self.request.name)
         with bar:
             for batch, loaded in sources.read_ahead(self._load, batches, _LOADING_THREADS):
                 started = time.perf_counter()

@@ -42,7 +42,7 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
             "minutes": f"{sum(float(row['seconds']) for row in rows) / 60:.0f}",
             "last top-1": f"{100 * float(last['test_top1']):.2f}",
             "best top-1 (not used)": f"{100 * max(float(row['test_top1']) for row in evaluated):.2f}",
-            "top-5": f"{100 * float(last['test_top5']):.2f}",
+            "top-5": f"{100 * float(last['test_top5']):.2f}" if last.get("test_top5") else "-",  # not of five classes
         }
     except WorkdirError:
         raise

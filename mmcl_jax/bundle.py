@@ -30,6 +30,8 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 DTYPES = ("float32", "float16")
 _FORMAT = "mmcl_jax bundle 1"
 _LARGEST_CONFIG = 1 << 26  # bytes
+# Bundles that come with the package.
+BOX = pathlib.Path(__file__).parent / "box"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -148,8 +150,14 @@ def read_provenance(folder: pathlib.Path) -> Provenance:
     return Provenance(config["step"], tuple(map(str, config["accuracy"])), str(config["license"]))
 
 
+def boxed() -> list[str]:
+    """The names of the bundles that come with the package."""
+    return sorted(path.name for path in BOX.glob("*") if path.is_dir())
+
+
 def locate(path: str | pathlib.Path) -> pathlib.Path:
-    """The folder of a model: `path` or, for the name 'user/name', the bundle of that name from the Hugging Face Hub.
+    """The folder of a model: `path`; the bundle of that name that comes with the package; or, for the name 'user/name',
+    the bundle of that name from the Hugging Face Hub.
 
     Raises: BundleError if there is no such folder and no such bundle.
     """
@@ -158,8 +166,14 @@ def locate(path: str | pathlib.Path) -> pathlib.Path:
         return folder
     if folder.exists():
         raise BundleError(f"{folder}: a file; name the folder of a bundle, a run or an import")
+    names = boxed()
+    if isinstance(path, str) and path in names:
+        return BOX / path
     if not isinstance(path, str) or not _HUB_NAME.fullmatch(path):
-        raise BundleError(f"{folder}: no such folder; name that of a bundle, a run or an import")
+        raise BundleError(
+            f"{folder}: no such folder; name that of a bundle, a run or an import, or a model that comes with the "
+            f"package ({', '.join(names)})"
+        )
     try:
         import huggingface_hub
     except ImportError as error:

@@ -28,10 +28,12 @@ def names() -> list[str]:
 def locate(argument: str) -> str:
     """The path of a config file, with its arguments: `ntu120:xsub,joint` becomes `.../ntu120.py:xsub,joint`.
 
-    A path (it ends in `.py` or `.json`) stays as it is. Raises: ValueError for an unknown name.
+    A path (it ends in `.py` or `.json`) stays as it is. Raises: ValueError for an unknown name and a missing file.
     """
     name, colon, arguments = argument.partition(":")
     if name.endswith((".py", ".json")):
+        if not pathlib.Path(name).is_file():
+            raise ValueError(f"{name}: no such file; those that come with the package are {', '.join(names())}")
         return argument
     if name not in names():
         raise ValueError(f"{name!r} is neither a .py file, a run's config.json nor one of {', '.join(names())}")

@@ -80,7 +80,7 @@ def _stored_features(path: pathlib.Path, names: np.ndarray) -> np.ndarray | None
 
 
 def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
-    from tqdm import tqdm
+    from mmcl_jax.runtime.progress import progress_bar
 
     config, statistics = task.config, task.recipe.image_statistics
     assert statistics is not None
@@ -101,7 +101,9 @@ def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
     total = -(-len(task.rows) // config.eval_batch_size)
     features = [
         sharding.real_rows(np.asarray(encode(variables, batch["image"])), batch["mask"])
-        for batch in tqdm(batches, total=total, desc="image features", unit="batch", disable=jax.process_index() > 0)
+        for batch in progress_bar(
+            batches, total=total, desc="image features", unit="batch", disable=jax.process_index() > 0
+        )
     ]
     return np.concatenate(features)
 

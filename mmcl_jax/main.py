@@ -7,7 +7,6 @@ import itertools
 import os
 import pathlib
 import sys
-from logging import LogRecord
 
 import jax
 from absl import app, flags, logging
@@ -18,6 +17,7 @@ from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import is_disk_full
+from mmcl_jax.runtime.messages import is_ours
 
 _CONFIG = config_files.define_flag("config")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, scores, logs.")
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     keep_memory()
     tune_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
-    logging.get_absl_handler().addFilter(_is_ours)
+    logging.get_absl_handler().addFilter(is_ours)
     try:
         distributed.join(_COORDINATOR.value, _PROCESS.value, _PROCESSES.value)
         with distributed.shared_fate():
@@ -120,11 +120,6 @@ def _given(arguments: list[str], name: str) -> str | None:
         if flag in (f"-{name}", f"--{name}"):
             value = given if equals else following
     return value
-
-
-def _is_ours(entry: LogRecord) -> bool:
-    """Whether a log entry is not a library's: those log each step of a save or a read, and a failure many times."""
-    return not any(library in entry.pathname for library in ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge"))
 
 
 def train_command() -> None:

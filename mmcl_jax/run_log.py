@@ -1,4 +1,4 @@
-"""A run's log in its workdir: config, versions, metrics.csv (a row per epoch), TensorBoard.
+"""A run's log in its workdir: config, versions, metrics.csv (a row per epoch), log.txt (all messages), TensorBoard.
 
 It also checks whether a workdir belongs to a config.
 """
@@ -27,6 +27,7 @@ from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.runtime.distributed import check_same
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.files import check_regular, read_json, whole_file, write_whole
+from mmcl_jax.runtime.messages import MessageFile
 from mmcl_jax.runtime.version import commit
 
 # Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
@@ -103,6 +104,7 @@ class RunLog:
         self._rows: list[dict[str, str]] = []
         self._writer: Any = None  # TensorBoard's
         self._wandb: Any = None  # the run of Weights & Biases
+        self._messages: MessageFile | None = None
         self._workdir.mkdir(parents=True, exist_ok=True)
         resolved = {**Config.of(config).to_json(), "clips": clips}
         path = self._workdir / "config.json"
@@ -129,6 +131,9 @@ class RunLog:
         """Starts logging after `step` steps. Rows of epochs that a killed run logged but did not save are dropped."""
         if not self._first:
             return
+        self._messages = MessageFile(self._workdir / "log.txt")
+        version = _version()
+        self._messages.say(f"start at step {step}: " + ", ".join(f"{name} {value}" for name, value in version.items()))
         path = self._workdir / "metrics.csv"
         if path.exists():
             rows, damage = _read_rows(path)
@@ -148,7 +153,7 @@ class RunLog:
             self._write_rows()
         elif step:
             logging.warning("%s: missing; there are no rows of the epochs before step %d", path, step)
-        self._note_start(step)
+        self._note_start(step, version)
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=step + 1 if step else None)
@@ -169,7 +174,10 @@ class RunLog:
             self._writer.add_scalar("step/learning_rate", learning_rate, step)
         if self._wandb is not None:
             self._wandb.log({"step/epoch_mean_loss": loss, "step/learning_rate": learning_rate}, step=step)
-        return f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, lr {learning_rate:g}"
+        shown = f"loss {loss:.3f}, top-1 {100 * correct:.1f} %, lr {learning_rate:g}"
+        if self._messages is not None:
+            self._messages.say(f"step {step}: {shown}")
+        return shown
 
     def epoch(self, epoch: int, step: int, row: dict[str, float]) -> None:
         """Logs one epoch, the row of metrics.csv. The best test accuracy so far has a name that says it is never used.
@@ -192,11 +200,16 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.log({f"epoch/{name}": value for name, value in row.items()}, step=step)
         terms = {name: value for name, value in row.items() if value and not name.startswith(_BEST)}
+        if terms.get("train_classification") == terms.get("train_loss"):
+            terms.pop("train_classification", None)  # the only term of the loss
         shown = ", ".join(
             f"{name} {100 * value:.2f} %" if name.endswith(_SHARES) else f"{name} {value:.4g}"
             for name, value in terms.items()
         )
-        print(f"\nepoch {epoch} step {step}: {shown}", flush=True)
+        line = f"epoch {epoch} step {step}: {shown}"
+        print(f"\n{line}", flush=True)
+        if self._messages is not None:
+            self._messages.say(line)
 
     def image(self, name: str, path: pathlib.Path, step: int) -> None:
         """Adds a PNG to TensorBoard."""
@@ -205,8 +218,20 @@ class RunLog:
 
             self._writer.add_image(name, np.array(Image.open(path).convert("RGB")), step, dataformats="HWC")
 
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: Any) -> None:
+        """Keeps the message of an error and closes the log."""
+        if self._messages is not None and error is not None and not isinstance(error, SystemExit):
+            self._messages.say(f"ended by {kind.__name__ if kind else ''}: {error}")
+        self.close()
+
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Flushes TensorBoard and ends `log.txt`."""
+        if self._messages is not None:
+            self._messages.close()
+            self._messages = None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -239,7 +264,7 @@ class RunLog:
                 "`wandb login`, or log to the workdir only with WANDB_MODE=offline"
             ) from error
 
-    def _note_start(self, step: int) -> None:
+    def _note_start(self, step: int, version: dict[str, str]) -> None:
         """Adds this start to version.json: several versions may have contributed to a resumed run."""
         path = self._workdir / "version.json"
         try:
@@ -249,7 +274,7 @@ class RunLog:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WorkdirError(f"{path}: unreadable ({error!r}); restore or remove it") from error
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        starts.append({"step": step, "time": now, **_version()})
+        starts.append({"step": step, "time": now, **version})
         write_whole(path, json.dumps({"starts": starts}, indent=2) + "\n")
 
     def _write_rows(self) -> None:

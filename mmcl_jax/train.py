@@ -100,9 +100,9 @@ def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
 
 def _train(run: Run) -> None:
     state = restore_or_create_state(run)
-    run.log.resume(int(state.step))
-    _announce(run, state)
-    with contextlib.closing(run.log), contextlib.closing(run.evaluator):
+    with run.log, contextlib.closing(run.evaluator):
+        run.log.resume(int(state.step))
+        _announce(run, state)
         with contextlib.closing(Stepper(run, int(state.step))) as stepper:
             state = _take_steps(run, state, stepper)
         checkpoints.finish(run.manager)
@@ -336,11 +336,11 @@ class _Progress:
     """The progress bar, and the times of an epoch. A context: leaving it closes the bar."""
 
     def __init__(self, run: Run, start: int):
-        from tqdm import tqdm
+        from mmcl_jax.runtime.progress import progress_bar
 
         self._run, self._done = run, start
         self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
         )
         self.begin_epoch()
@@ -414,7 +414,8 @@ def _evaluate(run: Run, state: TrainState, part: str) -> dict[str, float]:
         metrics = run.evaluator.evaluate(backbone_variables(state), part).metrics
     except NonFiniteScoresError as error:
         raise _non_finite(run, f"{part} after step {int(state.step) - 1}: {error}") from error
-    return {f"{part}_{name}": getattr(metrics, name) for name in ("loss", "top1", "top5", "mean_class")}
+    names = ("loss", "top1", "top5", "mean_class") if len(metrics.confusion) > 5 else ("loss", "top1", "mean_class")
+    return {f"{part}_{name}": getattr(metrics, name) for name in names}
 
 
 def _save(run: Run, state: TrainState) -> None:

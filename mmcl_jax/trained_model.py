@@ -277,7 +277,8 @@ def load_model(path: str | pathlib.Path) -> TrainedModel:
 
     Args:
       path: the workdir of a run, which may still train; the workdir of an import (`mmcl_jax.torch_weights import`); a
-        bundle (`mmcl_jax.export`); or 'user/name', a bundle on the Hugging Face Hub, if `huggingface_hub` is installed.
+        bundle (`mmcl_jax.export`); "any_camera", the model that comes with the package; or "user/name", a bundle on the
+        Hugging Face Hub, if `huggingface_hub` is installed.
 
     Raises:
       BundleError, CheckpointError, DescriptionError, WorkdirError, RecordsError, ConfigError, LayoutError: the folder

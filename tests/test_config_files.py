@@ -17,8 +17,14 @@ def test_a_name_becomes_the_path_of_a_file_of_the_package():
     assert config_files.locate("demo").endswith("configs/demo.py")
 
 
-def test_a_path_stays_as_it_is():
-    assert config_files.locate("my/own.py:bone") == "my/own.py:bone"
+def test_a_path_stays_as_it_is(tmp_path):
+    (tmp_path / "own.py").touch()
+    assert config_files.locate(f"{tmp_path}/own.py:bone") == f"{tmp_path}/own.py:bone"
+
+
+def test_a_missing_file_is_refused_in_one_sentence():
+    with pytest.raises(ConfigError, match=r"my/own\.py: no such file; those that come with the package are any_camera"):
+        config_files.load("my/own.py:bone")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from absl import logging
 
 from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation
 from tests.helpers.runs import tiny_config
@@ -47,6 +48,30 @@ def test_every_start_is_noted_with_its_step(tmp_path):
     starts = json.loads((tmp_path / "version.json").read_text())["starts"]
     assert [start["step"] for start in starts] == [0, 10]
     assert all(start["commit"] and start["jax"] for start in starts)
+
+
+def test_a_text_file_keeps_what_is_said(tmp_path):
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    with pytest.raises(RuntimeError), log:
+        log.resume(0)
+        log.steps(7, {"loss": 3.0, "correct": 1.0, "steps": 2}, 0.1)
+        log.epoch(1, 10, {"train_loss": 1.5, "train_classification": 1.5, "train_refinement": 0.0, "test_top1": 0.25})
+        logging.warning("a warning of %s", "a file")
+        raise RuntimeError("no more clips")
+    logging.warning("after the run")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert "start at step 0: mmcl_jax" in lines[0] and ", jax " in lines[0]
+    said = [line.partition(" INFO ")[2] or line.partition(" WARNING ")[2] for line in lines[1:]]
+    assert said == [
+        "step 7: loss 1.500, top-1 50.0 %, lr 0.1",
+        "epoch 1 step 10: train_loss 1.5, test_top1 25.00 %",
+        "a warning of a file",
+        "ended by RuntimeError: no more clips",
+    ]
+    log = RunLog(tmp_path, tiny_config("records"), "clips")
+    log.resume(10)
+    log.close()
+    assert "start at step 10" in (tmp_path / "log.txt").read_text().splitlines()[-1]
 
 
 def test_the_best_is_labelled_as_never_used(tmp_path):

@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.formats.annotations import Source
 from mmcl_jax.data import records
@@ -14,6 +13,7 @@ from mmcl_jax.poses.files import find_pose_files, read_clips
 from mmcl_jax.poses.types import METRES, PIXELS, SHARES, Poses, PosesError
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import read_json
+from mmcl_jax.runtime.progress import progress_bar
 
 _NO_PICTURE = (1, 1)  # height and width of a picture whose pixels are shares of itself
 _LABELS = "_label.json"  # end of the file beside a folder of Kinetics-skeleton
@@ -54,7 +54,7 @@ def read(
     classes = sorted({path.name for folder in folders for path in _class_folders(folder)})
     for folder in folders:
         found = set()
-        for path in tqdm(find_pose_files(folder), desc=f"reading {folder.name}", unit="file"):
+        for path in progress_bar(find_pose_files(folder), desc=f"reading {folder.name}", unit="file"):
             if path.name.endswith(_LABELS):
                 continue
             name = path.relative_to(folder).with_suffix("").as_posix()

@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.formats import tar_stream, zip_files
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError, SourceFileError
 from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.scratch import scratch_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
@@ -78,7 +78,7 @@ def _unpack(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[Se
 
 def _unpack_tar(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
     set_aside = []
-    bar = tqdm(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
+    bar = progress_bar(total=archive.stat().st_size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
     with bar, open(archive, "rb") as file:
         stream = tar_stream.TarStream(file)
         with tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -94,7 +94,7 @@ def _unpack_tar(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> lis
 
 def _unpack_zip(archive: pathlib.Path, suffix: str, folder: pathlib.Path) -> list[SetAside]:
     members = zip_files.unpack(archive, folder, lambda name: _is_data(name, suffix), _LARGEST_FILE)
-    bar = tqdm(members, unit="file", desc=f"unpacking {archive.name}")
+    bar = progress_bar(members, unit="file", desc=f"unpacking {archive.name}")
     return [SetAside(f"{archive.name}: {name}", reason) for name, reason in bar if reason]
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from data_prep.formats import sources
 from data_prep.images import detection, kinect_v1, person_crops, videos, yolo
@@ -29,6 +28,7 @@ from mmcl_jax.runtime.files import (
     read_text,
     write_whole,
 )
+from mmcl_jax.runtime.progress import progress_bar
 
 _ABOUT = "about.json"
 _BY_SKELETON = {"boxes": "skeleton"}
@@ -233,7 +233,7 @@ def make(
             results = sources.map_in_order(_make_one, ((footage, folder) for (footage,) in groups), workers)
         else:
             results = _make_detected(groups, missing, folder, detector, workers)
-        made = sum(tqdm(results, total=len(missing), unit="clip", desc="mosaics"))
+        made = sum(progress_bar(results, total=len(missing), unit="clip", desc="mosaics"))
     print(f"{folder.path}: {made} mosaics made, {len(missing) - made} set aside (NAME.set_aside says why)")
 
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.formats import sources
 from data_prep.formats.video_lists import ListedClip
@@ -29,6 +28,7 @@ from mmcl_jax.poses.types import Poses, PosesError, Track, collect
 from mmcl_jax.poses.video import Video, import_av
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder, whole_file, write_whole
+from mmcl_jax.runtime.progress import progress_bar
 
 _ABOUT = "about.json"
 _MARK = "poses of videos, by data_prep.videos"
@@ -140,7 +140,7 @@ def estimate(clips: Sequence[ListedClip], folder: WorkFolder, images: bool, work
     begin, frames, seconds = time.monotonic(), 0, collections.Counter()
     with clear_disk_errors(folder.path):
         done = sources.map_in_order(_make_one, tasks, min(workers, len(tasks)))
-        for count, stages in tqdm(done, total=len(tasks), unit="clip", desc="poses", smoothing=0.05):
+        for count, stages in progress_bar(done, total=len(tasks), unit="clip", desc="poses", smoothing=0.05):
             frames += count
             seconds.update(stages)
     took = time.monotonic() - begin

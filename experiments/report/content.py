@@ -1,11 +1,11 @@
 """What scores show: confusions, accuracy per class, gains, and the hardest clips."""
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments import scores, tables
 from mmcl_jax.data import records
 from mmcl_jax.metrics import classification_metrics, cross_entropies
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.viewers import skeleton_player
 
 _CLIP_BYTES = 400  # of a skeleton, without its coordinates
@@ -57,7 +57,7 @@ def add_skeletons(clips: list[dict], opened: records.Records, room: int) -> dict
     most_values = max(1, int((room / len(clips) - _CLIP_BYTES) / _VALUE_BYTES))
     rows = {name: row for row, name in enumerate(opened.index["name"].tolist())}
     skeletons = []
-    for clip in tqdm(clips, unit="clip", desc="hardest clips"):
+    for clip in progress_bar(clips, unit="clip", desc="hardest clips"):
         try:
             if clip["name"] not in rows:
                 raise records.RecordsError(

@@ -70,14 +70,15 @@ function matrixGrid() {
     context.fillStyle = ink;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
+    const shown = distinct(context, names, edge - 8);
     for (let row = rows[0]; row < rows[1]; row++) {
       const middle = edge + (row + 0.5) * side - top;
-      if (middle > edge) context.fillText(shortened(context, names[row], edge - 8), 4, middle);
+      if (middle > edge) context.fillText(shown[row], 4, middle);
     }
     context.rotate(-Math.PI / 2);
     for (let column = columns[0]; column < columns[1]; column++) {
       const middle = edge + (column + 0.5) * side - left;
-      if (middle > edge) context.fillText(shortened(context, names[column], edge - 8), 4 - edge, middle);
+      if (middle > edge) context.fillText(shown[column], 4 - edge, middle);
     }
   }
   function choose(row, column) {
@@ -175,6 +176,14 @@ function matrixGrid() {
       draw();
     },
   };
+}
+
+// Shortens names to a width on a canvas. Those that would look the same begin with their number.
+function distinct(context, names, width) {
+  const cut = names.map((name) => shortened(context, name, width));
+  const times = new Map();
+  for (const name of cut) times.set(name, (times.get(name) ?? 0) + 1);
+  return cut.map((name, place) => (times.get(name) > 1 ? shortened(context, `${place} ${names[place]}`, width) : name));
 }
 
 // Shortens a text to a width on a canvas.

@@ -37,7 +37,8 @@ function overview() {
   section("runs", "Runs", quiet("Training and test figures are those of the last epoch, never of the best one."), make("div", { class: "columns" }, data.runs.map((run) => {
     const last = run.last || {}, model = run.config.model || {}, seen = run.config.data || {};
     const facts = [["folder", run.path], ["model", [model.backbone, seen.stream, seen.protocol].filter(Boolean).join(", ")],
-      ["seed", run.config.seed], ["last epoch", last.epoch], ["test top-1", points(last.test_top1)], ["test top-5", points(last.test_top5)],
+      ["seed", run.config.seed], ["last epoch", last.epoch], ["test top-1", points(last.test_top1)],
+      ...(last.test_top5 === undefined || last.test_top5 === null ? [] : [["test top-5", points(last.test_top5)]]), // not of five classes
       ["mean class", points(last.test_mean_class)], ["test loss", number(last.test_loss)], ["train loss", number(last.train_loss)],
       ["train top-1", points(last.train_top1)]];
     if (run.confusion) facts.push(["score file", `top-1 ${points(run.confusion.top1)} of ${count(run.confusion.clips)} clips`]);

@@ -34,7 +34,7 @@ def load(
 
     Raises: ConfigError if the devices have no room.
     """
-    from tqdm import tqdm
+    from mmcl_jax.runtime.progress import progress_bar
 
     everywhere = sharding.replicated(mesh)
     shapes = _shapes(records, rows, fields)
@@ -49,7 +49,7 @@ def load(
         ) from error
     write = jax.jit(_write, donate_argnums=0, out_shardings=everywhere)
     parts = input_pipeline.in_parts(records, rows, fields, options, size=part_size)
-    bar = tqdm(total=len(rows), desc="clips to the devices", unit="clip", disable=jax.process_index() > 0)
+    bar = progress_bar(total=len(rows), desc="clips to the devices", unit="clip", disable=jax.process_index() > 0)
     with bar:
         for begin, part in parts:
             placed = jax.tree.map(lambda x: jax.make_array_from_process_local_data(everywhere, x), part)

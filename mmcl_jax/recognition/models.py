@@ -4,23 +4,23 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from mmcl_jax.bundle import BOX, boxed
 from mmcl_jax.poses.types import PosesError
 from mmcl_jax.recognition.recognizer import Models
 from mmcl_jax.trained_model import TrainedModel, load_model
-
-# Bundles that come with the package; all of them vote.
-BOX = pathlib.Path(__file__).parents[1] / "box"
 
 _Model = str | os.PathLike | TrainedModel
 
 
 def load_models(models: _Model | Sequence[_Model] | None, weights: Sequence[float] | None = None) -> Models:
-    """Loads models that vote; None: those in the box. Raises: PosesError, and what `load_model` raises."""
+    """Loads models that vote; None: those that come with the package.
+
+    Raises: PosesError and what `load_model` raises.
+    """
     if models is None:
-        found = sorted(path for path in BOX.glob("*") if path.is_dir())
-        if not found:
+        models = boxed()
+        if not models:
             raise PosesError(f"{BOX}: no model comes with this installation; name one with --model")
-        models = [str(path) for path in found]
     elif isinstance(models, str | os.PathLike | TrainedModel):
         models = [models]
     elif not models:

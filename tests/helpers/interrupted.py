@@ -45,7 +45,7 @@ def _kill_after_mosaics(number: int) -> None:
             if made == number:
                 signal.raise_signal(signal.SIGKILL)
 
-    mosaics.tqdm = progress
+    mosaics.progress_bar = progress
 
 
 if __name__ == "__main__":

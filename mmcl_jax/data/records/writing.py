@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mmcl_jax.data.records import checks
 from mmcl_jax.data.records.reading import count_rows
@@ -34,6 +33,7 @@ from mmcl_jax.data.records.schema import (
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder, printable
 from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.scratch import leftovers, remove_leftovers, scratch_folder
 
 _EXAMPLES_PER_SHARD = 16384
@@ -246,7 +246,7 @@ def _write(
     Returns: a line that sums it up.
     """
     writer = _RecordsWriter(folder, info)
-    with tqdm(total=total, unit="clip", desc=info.dataset) as bar:
+    with progress_bar(total=total, unit="clip", desc=info.dataset) as bar:
         for clip in clips:
             reason = None if isinstance(clip, SetAside) else writer.fault(clip)
             if isinstance(clip, SetAside):

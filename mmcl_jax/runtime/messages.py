@@ -1,0 +1,34 @@
+"""The messages of a command: which of them a user sees, and a file that keeps them."""
+
+import logging
+import pathlib
+
+from absl import logging as absl_logging
+
+_LIBRARIES = ("orbax", "asyncio", "tensorflow_datasets", "xla_bridge")
+
+
+def is_ours(entry: logging.LogRecord) -> bool:
+    """Whether a log entry is not a library's: those log each step of a save or a read, and a failure many times."""
+    return not any(library in entry.pathname for library in _LIBRARIES)
+
+
+class MessageFile:
+    """Adds what is logged and said, with the time, to the end of a text file. If it cannot, the program goes on."""
+
+    def __init__(self, path: pathlib.Path):
+        """Keeps the messages from now on in the file `path`, until `close`."""
+        self._handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.addFilter(is_ours)
+        self._handler.handleError = lambda record: None  # a full disk ends the run where it saves
+        absl_logging.get_absl_logger().addHandler(self._handler)
+
+    def say(self, text: str) -> None:
+        """Adds a message that is not logged."""
+        self._handler.handle(logging.makeLogRecord({"msg": text, "levelname": "INFO", "levelno": logging.INFO}))
+
+    def close(self) -> None:
+        """Keeps no more messages."""
+        absl_logging.get_absl_logger().removeHandler(self._handler)
+        self._handler.close()

@@ -1,0 +1,33 @@
+"""Progress bars: on a terminal a bar that moves, in a file a line now and then."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+_SECONDS = 30.0  # between two lines in a file
+
+
+def progress_bar(items: Iterable | None = None, **options: Any) -> Any:
+    """`tqdm.tqdm` over `items` on the standard error, with its options; not on a terminal, a line each half minute."""
+    from tqdm import tqdm
+
+    if not sys.stderr.isatty():
+        options = {"file": _Lines(sys.stderr), "mininterval": _SECONDS, "maxinterval": 2 * _SECONDS, **options}
+    return tqdm(items, **options)
+
+
+class _Lines:
+    """Writes each state of a bar, which tqdm would draw over the one before, as a line."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Writes `text` without carriage returns; a text of only blanks, which erases a bar, is nothing."""
+        line = text.strip("\r\n ")
+        if line:
+            self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        """Passes on to the stream what was written."""
+        self._stream.flush()

@@ -1,0 +1,21 @@
+"""Progress bars: a file gets lines, and few of them."""
+
+import sys
+
+from mmcl_jax.runtime.progress import progress_bar
+
+
+def test_a_file_gets_a_few_whole_lines(capsys):
+    for number in progress_bar(range(2000), unit="clip", desc="clips"):
+        assert number >= 0
+    lines = capsys.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert all(line.startswith("clips:") and "\r" not in line for line in lines)
+    assert "2000/2000" in lines[-1]
+
+
+def test_a_terminal_gets_a_moving_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for _ in progress_bar(range(3), desc="clips"):
+        pass
+    assert "\r" in capsys.readouterr().err
