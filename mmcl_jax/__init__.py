@@ -4,12 +4,16 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from mmcl_jax.runtime.interrupts import quiet_start
+
 if TYPE_CHECKING:
     from mmcl_jax.deploy.exported import load_exported
     from mmcl_jax.recognition.watch import watch
     from mmcl_jax.trained_model import Prediction, TrainedModel, load_model
 
 __all__ = ["Prediction", "TrainedModel", "__version__", "load_exported", "load_model", "watch"]
+
+quiet_start()
 
 try:
     __version__ = importlib.metadata.version("mmcl_jax")
