@@ -5,7 +5,6 @@ probabilities = model.probabilities(skeleton, frames)
 """
 
 import hashlib
-import json
 import pathlib
 from typing import Any
 
@@ -15,11 +14,11 @@ from jax import export
 
 from mmcl_jax.runtime.backend import gpu_compiler_options
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.files import check_regular, read_json
 
 MANIFEST = "model.json"
 FORMAT = "mmcl_jax exported model 1"
 STABLEHLO = "model.stablehlo"
-_LARGEST_MANIFEST = 1 << 24  # bytes
 
 
 class ExportError(MMCLError, ValueError):
@@ -90,23 +89,35 @@ def load_exported(path: str | pathlib.Path) -> ExportedModel:
     if manifest["file"] != STABLEHLO:
         raise ExportError(f"{folder}: holds {manifest['file']}; run it with ONNX Runtime, or export --format=stablehlo")
     try:
+        check_regular(file)
         contents = file.read_bytes()
-    except OSError as error:
-        raise ExportError(f"{file}: {error.strerror}; export the model again") from error
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{file}: cannot be read ({error}); export the model again") from error
     if hashlib.sha256(contents).hexdigest() != manifest["sha256"]:
         raise ExportError(f"{file}: not what was written, its SHA-256 differs; export the model again")
     try:
         exported = export.deserialize(bytearray(contents))
     except Exception as error:  # of a version that this JAX does not read
         raise ExportError(f"{file}: JAX {jax.__version__} cannot read it ({error}); export the model again") from error
+    promised = [tuple(one["shape"]) for one in manifest["inputs"]], len(manifest["class_names"])
+    found = [tuple(_size(size) for size in one.shape) for one in exported.in_avals], exported.out_avals[0].shape[-1]
+    if promised != found or bool(manifest["transform_inside"]) != (len(found[0]) == 2):
+        raise ExportError(
+            f"{folder / MANIFEST}: describes another program, of inputs {promised[0]} and {promised[1]} classes, than "
+            f"{file.name}, of {found[0]} and {found[1]}; export the model again"
+        )
     return ExportedModel(exported, manifest)
+
+
+def _size(size: Any) -> int | str:
+    """A dimension as a manifest writes it: a number or a name."""
+    return size if isinstance(size, int) else str(size)
 
 
 def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            manifest = json.loads(file.read(_LARGEST_MANIFEST).decode())
-    except (OSError, RecursionError, ValueError) as error:
+        manifest = read_json(path)
+    except (OSError, ValueError) as error:
         raise ExportError(f"{path}: unreadable ({error}); give the folder that the export wrote") from error
     seen = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
     if seen != FORMAT:
@@ -114,4 +125,14 @@ def _read_manifest(path: pathlib.Path) -> dict[str, Any]:
     missing = {"file", "sha256", "class_names", "inputs", "transform_inside"} - manifest.keys()
     if missing:
         raise ExportError(f"{path}: {', '.join(sorted(missing))} missing; export the model again")
+    names, inputs = manifest["class_names"], manifest["inputs"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ExportError(f"{path}: class_names is no list of names; export the model again")
+    if not isinstance(inputs, list) or not all(_is_input(one) for one in inputs):
+        raise ExportError(f"{path}: inputs is no list of shapes; export the model again")
     return manifest
+
+
+def _is_input(described: Any) -> bool:
+    shape = described.get("shape") if isinstance(described, dict) else None
+    return isinstance(shape, list) and all(isinstance(size, int | str) for size in shape)

@@ -5,8 +5,7 @@ import pathlib
 import sys
 import tempfile
 
-from tqdm import tqdm
-
+from mmcl_jax.runtime.progress import progress_bar
 from tests.fuzz import campaign, readers
 from tests.fuzz.mutations import Step
 
@@ -34,11 +33,12 @@ def main() -> None:
 def _campaign(options: argparse.Namespace, names: list[str], folder: pathlib.Path) -> int:
     report, failed = campaign.Report(), []
     judged = campaign.run(options.seed, options.inputs, names, folder / "sound", options.processes)
-    for drawn, verdict in tqdm(judged, total=options.inputs, unit="input"):
+    bar = progress_bar(judged, total=options.inputs, unit="input")
+    for drawn, verdict in bar:
         report.add(drawn, verdict)
         if verdict.is_bad:
             failed.append((drawn, verdict))
-            tqdm.write(f"{verdict.kind}: {drawn}\n  " + verdict.detail.strip().replace("\n", "\n  "))
+            bar.write(f"{verdict.kind}: {drawn}\n  " + verdict.detail.strip().replace("\n", "\n  "))
     print("\n".join(report.lines()))
     for number, (drawn, verdict) in enumerate(failed) if options.keep else ():
         made = folder / f"failed_{number}"

@@ -4,6 +4,7 @@ The functions that read are the commands themselves (`prepare`, `read_scores`, `
 they read comes back as an `Outcome`, whose items can be compared with those of the sound tree.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -776,6 +777,72 @@ def config(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     return Outcome(
         {key: digest(value) for key, value in _flat(Config.of(read).to_json()).items() if "records" not in key}
     )
+
+
+@contextlib.contextmanager
+def _shallow_backbones():
+    """In this context backbones have three blocks."""
+    from mmcl_jax.models import BACKBONES
+    from tests.helpers.shallow import make_shallow
+
+    deep = dict(BACKBONES)
+    make_shallow()
+    try:
+        yield
+    finally:
+        BACKBONES.update(deep)
+
+
+def _model():
+    from tests.deploy.models import CASES, make_model
+
+    with _shallow_backbones():
+        return make_model(CASES[0])
+
+
+def _make_bundle(folder: pathlib.Path) -> None:
+    from mmcl_jax.bundle import Provenance, write_bundle
+
+    from mmcl_jax.models.mmcl import BACKBONE
+
+    model = _model()
+    variables = {kind: {BACKBONE: tree} for kind, tree in model.variables.items()}
+    write_bundle(folder / "model", model.description, variables, provenance=Provenance(7, (), "none"))
+
+
+@_reader(_make_bundle, "the model card, which people write", weight=0.5)
+def bundle(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from mmcl_jax.trained_model import load_model
+
+    with _shallow_backbones():
+        model = load_model(source / "model")
+    items = {name: digest(np.asarray(leaf)) for name, leaf in _flat(model.variables).items()}
+    return Outcome(items, about=digest(model.class_names, model.channels, model.units, model.layout.joints, model.step))
+
+
+def _make_exported(folder: pathlib.Path) -> None:
+    import jax
+    from jax import export
+
+    from mmcl_jax.deploy.exported import STABLEHLO
+    from mmcl_jax.deploy.manifest import describe_export, write_folder
+
+    manifest = describe_export(_model(), features=False, dtype="float32")
+    batch, frames = export.symbolic_shape("N, T")
+    bodies, joints, channels = manifest["inputs"][0]["shape"][2:]
+    clips = jax.ShapeDtypeStruct((batch, frames, bodies, joints, channels), np.float32)
+    counts = jax.ShapeDtypeStruct((batch,), np.int32)
+    few = len(manifest["class_names"])
+    program = export.export(jax.jit(lambda clip, count: jax.nn.softmax(clip[:, 0, 0, :few, 0] * count[:, None])))
+    write_folder(folder / "model", STABLEHLO, bytes(program(clips, counts).serialize()), manifest)
+
+
+@_reader(_make_exported, "the manifest has no checksum: another name of a class is another name", weight=0.3)
+def exported(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from mmcl_jax.deploy.exported import load_exported
+
+    model = load_exported(source / "model")
+    return Outcome({name: str(place) for place, name in enumerate(model.class_names)}, about=digest(model._shape))
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
