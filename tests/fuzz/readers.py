@@ -802,7 +802,6 @@ def _model():
 
 def _make_bundle(folder: pathlib.Path) -> None:
     from mmcl_jax.bundle import Provenance, write_bundle
-
     from mmcl_jax.models.mmcl import BACKBONE
 
     model = _model()
