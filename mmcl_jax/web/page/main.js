@@ -1,0 +1,156 @@
+// The page: buttons, what is said, and the loop from a picture to an action.
+import { Chart } from "./chart.js";
+import { Follower } from "./follower.js";
+import { loadModel } from "./model.js";
+import { loadNetworks } from "./networks.js";
+import { Picture } from "./picture.js";
+import { Recognizer } from "./recognizer.js";
+import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } from "./source.js";
+
+const UNSEEN = 0.5; // seconds after which the page says that it sees nobody
+const WITHIN = 2000; // milliseconds over which frames are counted
+const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
+const { action, camera, file, hint, problem, share, speed, stage, stop, turn, video, whole } = element;
+
+const [model, poses] = await Promise.all(["model.json", "poses.json"].map(async (name) => (await fetch(name)).json()));
+const picture = new Picture(element.picture);
+const chart = new Chart(element.chart, element.top, model.class_names, model.threshold);
+let facing = "user", running = null, loaded = null;
+
+element.classes.append(...model.class_names.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
+
+// Changes a text only if it differs: a screen reader reads what changes.
+function say(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+async function hasGpu() {
+  const adapter = await navigator.gpu?.requestAdapter();
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter; // a GPU that the CPU imitates is slower than the CPU
+}
+
+// The networks and the model, loaded once, when they are first needed.
+function load() {
+  loaded ??= (async () => {
+    const gpu = await hasGpu();
+    const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model.file, gpu)]);
+    return { networks, classifier };
+  })();
+  return loaded;
+}
+
+// What a window of time shows: an action, or none that the model knows.
+function tell({ probabilities }) {
+  const label = probabilities.indexOf(Math.max(...probabilities));
+  const known = probabilities[label] >= model.threshold;
+  return { name: known ? model.class_names[label] : "unknown action", percent: known ? `${Math.round(100 * probabilities[label])} %` : "" };
+}
+
+function show(events) {
+  for (const event of events) {
+    const { name, percent } = tell(event);
+    if (event.whole) {
+      say(whole, `${event.start.toFixed(1)} to ${event.end.toFixed(1)} s, all windows: ${name} ${percent}`);
+      continue;
+    }
+    say(action, name);
+    say(share, percent);
+    chart.add(event);
+  }
+}
+
+async function watch(live, signal) {
+  const { networks, classifier } = await load();
+  if (signal.aborted) return;
+  const follower = new Follower(networks, poses.frame_rate);
+  const recognizer = new Recognizer(classifier.classify, poses, model.bodies);
+  const moments = [];
+  let unseenSince = 0;
+  say(action, "Looking for a person");
+  await video.play();
+  for await (const number of frameNumbers(video, poses.frame_rate, signal)) {
+    const pixels = picture.take(video);
+    const person = await follower.person(number, pixels);
+    if (signal.aborted) return;
+    if (person) picture.draw(person, poses.bones);
+    const events = await recognizer.add(number, person, pixels);
+    if (person) unseenSince = number + 1;
+    show(events);
+    if (number - unseenSince >= UNSEEN * poses.frame_rate) sayNobody();
+    else if (person && recognizer.progress < 1) sayWaiting(recognizer.progress);
+    moments.push(performance.now());
+    while (moments[0] < moments.at(-1) - WITHIN) moments.shift();
+    sayRate(moments, networks, classifier);
+  }
+  show(await recognizer.finish());
+}
+
+function sayNobody() {
+  say(action, "Nobody is seen");
+  say(share, "");
+}
+
+function sayWaiting(progress) {
+  say(action, `Somebody is seen; the first answer takes ${poses.window_seconds.toFixed(0)} seconds`);
+  say(share, `${Math.round(100 * progress)} %`);
+}
+
+function sayRate(moments, networks, classifier) {
+  const seconds = (moments.at(-1) - moments[0]) / 1000;
+  const rate = seconds > 0 ? ((moments.length - 1) / seconds).toFixed(1) : "–";
+  const kind = { wasm: "WebAssembly", webgpu: "WebGPU" };
+  say(speed, `${rate} frames per second (at most ${poses.frame_rate}). Pose: ${kind[networks.accelerator]}, action: ${kind[classifier.accelerator]}`);
+}
+
+// Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
+async function run(open, live) {
+  await end();
+  const controller = new AbortController();
+  problem.hidden = true;
+  [action, share, whole, speed].forEach((place) => say(place, ""));
+  chart.clear();
+  const work = (async () => {
+    try {
+      await open();
+      element.picture.classList.toggle("mirrored", live && facing === "user");
+      picture.take(video);
+      [stage.hidden, stop.hidden, hint.hidden] = [false, false, true];
+      turn.hidden = !live || (await countCameras()) < 2;
+      camera.disabled = file.disabled = true;
+      stop.focus();
+      say(action, "Loading the networks");
+      await watch(live, controller.signal);
+    } catch (error) {
+      stage.hidden = true;
+      say(problem, error instanceof SourceError ? error.message : `This does not work here: ${error.message}`);
+      problem.hidden = false;
+      if (!(error instanceof SourceError)) console.error(error);
+    }
+    close(video);
+    camera.disabled = file.disabled = false;
+    if (document.activeElement === stop || document.activeElement === turn) camera.focus();
+    stop.hidden = turn.hidden = true;
+    running = null;
+  })();
+  running = { controller, work };
+  await work;
+}
+
+async function end() {
+  running?.controller.abort();
+  await running?.work;
+}
+
+camera.addEventListener("click", () => run(() => openCamera(video, facing), true));
+turn.addEventListener("click", () => {
+  facing = facing === "user" ? "environment" : "user";
+  run(() => openCamera(video, facing), true);
+});
+file.addEventListener("change", () => {
+  const [chosen] = file.files;
+  if (chosen) run(() => openFile(video, chosen), false);
+  file.value = "";
+});
+file.addEventListener("focus", () => document.querySelector("label.button").classList.add("focused"));
+file.addEventListener("blur", () => document.querySelector("label.button").classList.remove("focused"));
+stop.addEventListener("click", end);
