@@ -43,7 +43,7 @@ export function crop(picture, square, size, scale, shift) {
 // A part of a picture with blocks of shrink * shrink pixels averaged: RGB.
 function reduce({ data, width }, left, top, right, bottom, shrink) {
   const wide = ceil((right - left) / shrink), high = ceil((bottom - top) / shrink);
-  const means = new Uint8ClampedArray(wide * high * 3); // rounds what it is given
+  const means = new Uint8Array(wide * high * 3);
   for (let row = 0, place = 0; row < high; row++) {
     const y0 = top + row * shrink, y1 = min(y0 + shrink, bottom);
     for (let column = 0; column < wide; column++, place += 3) {
@@ -57,9 +57,9 @@ function reduce({ data, width }, left, top, right, bottom, shrink) {
         }
       }
       const count = (y1 - y0) * (x1 - x0);
-      means[place] = red / count;
-      means[place + 1] = green / count;
-      means[place + 2] = blue / count;
+      means[place] = floor(red / count + 0.5);
+      means[place + 1] = floor(green / count + 0.5);
+      means[place + 2] = floor(blue / count + 0.5);
     }
   }
   return { data: means, width: wide, height: high };

@@ -10,7 +10,7 @@ import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } 
 const UNSEEN = 0.5; // seconds after which the page says that it sees nobody
 const WITHIN = 2000; // milliseconds over which frames are counted
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
-const { action, camera, file, hint, problem, share, speed, stage, stop, turn, video, whole } = element;
+const { action, before, below, camera, during, file, hint, problem, share, speed, stage, stop, turn, video, whole } = element;
 
 const [model, poses] = await Promise.all(["model.json", "poses.json"].map(async (name) => (await fetch(name)).json()));
 const picture = new Picture(element.picture);
@@ -18,6 +18,8 @@ const chart = new Chart(element.chart, element.top, model.class_names, model.thr
 let facing = "user", running = null, loaded = null;
 
 element.classes.append(...model.class_names.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
+
+below.hidden = !(model.threshold > 0);
 
 // Changes a text only if it differs: a screen reader reads what changes.
 function say(place, text) {
@@ -114,9 +116,8 @@ async function run(open, live) {
       await open();
       element.picture.classList.toggle("mirrored", live && facing === "user");
       picture.take(video);
-      [stage.hidden, stop.hidden, hint.hidden] = [false, false, true];
+      [before.hidden, hint.hidden, during.hidden, stage.hidden] = [true, true, false, false];
       turn.hidden = !live || (await countCameras()) < 2;
-      camera.disabled = file.disabled = true;
       stop.focus();
       say(action, "Loading the networks");
       await watch(live, controller.signal);
@@ -127,9 +128,9 @@ async function run(open, live) {
       if (!(error instanceof SourceError)) console.error(error);
     }
     close(video);
-    camera.disabled = file.disabled = false;
-    if (document.activeElement === stop || document.activeElement === turn) camera.focus();
-    stop.hidden = turn.hidden = true;
+    const focused = during.contains(document.activeElement);
+    [before.hidden, during.hidden] = [false, true];
+    if (focused) camera.focus();
     running = null;
   })();
   running = { controller, work };
