@@ -199,7 +199,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=FORMATS, default="bundle", help="default: bundle")
     parser.add_argument("--modules", choices=_MODULES, default="skeleton", help="all: FAM and FRM too")
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="float32", help="of the weights in a bundle (not int8), an ONNX file or a page"
+        "--dtype",
+        choices=_DTYPES,
+        default="float32",
+        help="of the weights in a bundle (not int8), an ONNX file or a page",
     )
     parser.add_argument(
         "--features", action="store_true", help="stablehlo, onnx: the input is clips that were transformed already"

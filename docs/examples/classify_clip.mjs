@@ -1,8 +1,8 @@
 // Says what a clip shows, in Node.js: node classify_clip.mjs EXPORTED_FOLDER CLIP.json
 //
-// EXPORTED_FOLDER is what `python -m mmcl_jax.export MODEL EXPORTED_FOLDER --format=onnx` wrote. CLIP.json is an array of
-// frames of bodies of joints of channels, [T][M][V][C], or without bodies, [T][V][C]; coordinates as in model.json. Get
-// the runtime with `npm install onnxruntime-web`.
+// EXPORTED_FOLDER is what `python -m mmcl_jax.export MODEL EXPORTED_FOLDER --format=onnx` wrote. CLIP.json is an array
+// of frames of bodies of joints of channels, [T][M][V][C], or without bodies, [T][V][C]; coordinates as in model.json.
+// Get the runtime with `npm install onnxruntime-web`.
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import * as ort from "onnxruntime-web";
@@ -22,7 +22,7 @@ function toSkeleton(clip, [, , bodies, joints, channels]) {
   clip.forEach((given, time) => {
     const numbers = given.flat(Infinity);
     if (numbers.length === 0 || numbers.length > frame || numbers.length % body)
-      throw new Error(`frame ${time} has ${numbers.length} numbers, expected ${joints} joints of ${channels} for each body`);
+      throw new Error(`frame ${time}: ${numbers.length} numbers, expected ${joints} joints of ${channels} a body`);
     skeleton.set(numbers, time * frame);
   });
   return new ort.Tensor("float32", skeleton, [1, clip.length, bodies, joints, channels]);

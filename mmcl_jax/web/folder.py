@@ -94,6 +94,6 @@ def _with_policy(page: str) -> str:
     digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode("ascii")
     policy = (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; connect-src 'self'; "
-        f"script-src 'self' 'wasm-unsafe-eval' 'sha256-{digest}'"
+        f"worker-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'sha256-{digest}'"
     )
     return page.replace("<!--policy-->", f'<meta http-equiv="Content-Security-Policy" content="{policy}">')

@@ -31,7 +31,7 @@ def fetch_packages() -> pathlib.Path:
         return folder / "node_modules"
     npm = shutil.which("npm")
     if npm is None:
-        raise PackagesError("a web page is made of npm packages, and npm is missing: install Node.js, or export elsewhere")
+        raise PackagesError("a page is made of npm packages, and npm is missing: install Node.js, or export elsewhere")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching_") as scratch:
         partial = pathlib.Path(scratch) / "packages"
@@ -55,5 +55,6 @@ def fetch_packages() -> pathlib.Path:
 def _reason(said: str) -> str:
     """The line of npm's message that says most: not its heading, nor where the log is."""
     lines = [line.removeprefix("npm error").strip() for line in said.splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("code ", "syscall ", "errno ", "A complete log"))]
+    heading = ("code ", "syscall ", "errno ", "A complete log")
+    telling = [line for line in lines if line and not line.startswith(heading)]
     return telling[0] if telling else "it gave no reason"

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import pathlib
+from typing import ClassVar
 
 from mmcl_jax.runtime.errors import MMCLError
 
@@ -12,7 +13,7 @@ class ServerError(MMCLError, OSError):
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {  # of the standard library, but for what some systems call otherwise
+    extensions_map: ClassVar = {  # of the standard library, but for what some systems call otherwise
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
         ".mjs": "text/javascript",

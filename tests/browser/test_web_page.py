@@ -1,5 +1,6 @@
 """The exported page in a browser with a fake camera: a skeleton, the right action, and what is said to people."""
 
+import contextlib
 import os
 import pathlib
 import threading
@@ -21,8 +22,8 @@ WARNINGS = ("No available adapters", "Failed to create default WebGPU device")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory) -> Iterator[str]:
-    """The address of a served page of the model that comes with the package."""
+def folder(tmp_path_factory) -> pathlib.Path:
+    """The page of the model that comes with the package."""
     pytest.importorskip("onnx", reason="no onnx; pip install '.[onnx]'")
     try:
         fetch_packages()
@@ -30,10 +31,23 @@ def page(tmp_path_factory) -> Iterator[str]:
         pytest.skip(str(error))
     out = tmp_path_factory.mktemp("exported") / "page"
     export_web(load_model(BOX / "any_camera"), out)
-    with open_server(out) as server:
+    return out
+
+
+@contextlib.contextmanager
+def served(folder: pathlib.Path) -> Iterator[str]:
+    """The address of the page while it is served."""
+    with open_server(folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield address(server)
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Iterator[str]:
+    """The address of the served page."""
+    with served(folder) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +72,13 @@ def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def open_camera(page) -> Iterator[Callable[..., Window]]:
-    """`open_camera(size, pictures, allowed)`: the page in a browser whose camera shows a file, or Chromium's pattern."""
+def open_camera() -> Iterator[Callable[..., Window]]:
+    """`open_camera(page, size, pictures, allowed)`: the page in a browser whose camera shows a file or a pattern."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `tests`")
     windows = []
     with sync_api.sync_playwright() as playwright:
 
-        def start(size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
+        def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
             camera = ["--use-fake-device-for-media-stream"]
             if pictures is not None:
                 camera.append(f"--use-file-for-fake-video-capture={pictures}")
@@ -86,8 +100,8 @@ def said(window: Window, place: str) -> str:
     return window.page.locator(f"#{place}").inner_text()
 
 
-def test_somebody_walks(open_camera, walk, size, tmp_path):
-    window = open_camera(size, there_and_back(walk, tmp_path / "walk.mjpeg"))
+def test_somebody_walks(open_camera, page, walk, size, tmp_path):
+    window = open_camera(page, size, there_and_back(walk, tmp_path / "walk.mjpeg"))
     window.page.get_by_role("button", name="Use the camera").click()
     window.until(lambda: said(window, "action") == "walk", "the action")
     assert window.page.evaluate("document.activeElement.id") == "stop"
@@ -118,8 +132,8 @@ def skeleton(canvas) -> int:
     )
 
 
-def test_a_video_is_watched_to_its_end(open_camera, walk):
-    window = open_camera("phone")
+def test_a_video_is_watched_to_its_end(open_camera, page, walk):
+    window = open_camera(page, "phone")
     window.page.get_by_label("Choose a video").set_input_files(walk)
     window.until(lambda: said(window, "whole") != "", "the end of the video")
     assert "all windows: walk " in said(window, "whole")
@@ -127,8 +141,17 @@ def test_a_video_is_watched_to_its_end(open_camera, walk):
     window.assert_fits()
 
 
-def test_nobody_is_seen(open_camera):
-    window = open_camera("phone")
+def test_nobody_is_seen_with_or_without_a_network(open_camera, folder):
+    with served(folder) as place:
+        window = open_camera(place, "phone")
+        watch_nobody(window)
+        kept = "async () => (await (await caches.open((await caches.keys())[0])).keys()).length"
+        window.until(lambda: window.page.evaluate(kept) >= 25, "files that are kept")
+    window.page.reload()
+    watch_nobody(window)
+
+
+def watch_nobody(window: Window) -> None:
     window.page.get_by_role("button", name="Use the camera").press("Enter")
     window.until(lambda: said(window, "action") == "Nobody is seen", "that nobody is seen")
     assert skeleton(window.page.locator("#picture")) == 0
@@ -136,8 +159,8 @@ def test_nobody_is_seen(open_camera):
     window.assert_fits()
 
 
-def test_a_refused_camera_is_explained(open_camera):
-    window = open_camera("phone", allowed=False)
+def test_a_refused_camera_is_explained(open_camera, page):
+    window = open_camera(page, "phone", allowed=False)
     button = window.page.get_by_role("button", name="Use the camera")
     button.click()
     window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
@@ -147,9 +170,9 @@ def test_a_refused_camera_is_explained(open_camera):
     window.assert_fits()
 
 
-def test_a_file_that_is_no_video_is_explained(open_camera, tmp_path):
+def test_a_file_that_is_no_video_is_explained(open_camera, page, tmp_path):
     (tmp_path / "notes.mp4").write_text("no video")
-    window = open_camera("desktop")
+    window = open_camera(page, "desktop")
     window.page.get_by_label("Choose a video").set_input_files(tmp_path / "notes.mp4")
     window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
     assert said(window, "problem") == "This browser cannot play notes.mp4. Choose an MP4 or WebM file."

@@ -20,13 +20,15 @@ const cropped = given.squares.map((square) => Array.from(crops.crop(picture, squ
 const { boxes, logits, region } = given.detector;
 const detections = detector.decode(floats(boxes), floats(logits), region);
 const { square, ...outputs } = given.landmarks;
-const seen = landmarks.decode(Object.fromEntries(Object.entries(outputs).map(([name, values]) => [name, floats(values)])), square);
+for (const name of Object.keys(outputs)) outputs[name] = floats(outputs[name]);
+const seen = landmarks.decode(outputs, square);
 
 ort.env.wasm.numThreads = 1;
 const session = await ort.InferenceSession.create(await readFile(path.join(page, "model.onnx")));
 const poses = JSON.parse(await readFile(path.join(page, "poses.json"), "utf8"));
 async function classify({ data, shape }) {
-  const skeleton = new ort.Tensor("float32", data, shape), frames = new ort.Tensor("int32", Int32Array.of(shape[1]), [1]);
+  const skeleton = new ort.Tensor("float32", data, shape);
+  const frames = new ort.Tensor("int32", Int32Array.of(shape[1]), [1]);
   return Array.from((await session.run({ skeleton, frames })).probabilities.data);
 }
 const recognizer = new Recognizer(classify, poses, 1), events = [];

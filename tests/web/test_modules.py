@@ -120,6 +120,7 @@ def test_landmarks(both):
 
 def test_events(both, model):
     (*_, frames), made = both
+
     def recognizer() -> Recognizer:
         return Recognizer(
             Models([model]), LAYOUTS["blazepose33"], PIXELS, people.RATE, (640, 480), WindowOptions(), source="clip",

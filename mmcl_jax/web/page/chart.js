@@ -21,7 +21,8 @@ export class Chart {
     const shown = this.choose();
     this.paint(shown);
     this.svg.replaceChildren(...this.lines(), ...shown.map((label) => this.curve(label)));
-    this.svg.setAttribute("aria-label", `Probabilities over the last ${SECONDS} seconds of ${this.names[shown[0]]} and others`);
+    const first = this.names[shown[0]];
+    this.svg.setAttribute("aria-label", `Probabilities over the last ${SECONDS} seconds of ${first} and others`);
     this.list.replaceChildren(...shown.map((label) => this.row(label, event.probabilities[label])));
   }
 
@@ -44,9 +45,10 @@ export class Chart {
   }
 
   curve(label) {
-    const points = this.events.map((event) => `${this.across(event.end).toFixed(1)} ${up(event.probabilities[label]).toFixed(1)}`);
-    if (points.length === 1) points.push(`${WIDE - EDGE - 8} ${points[0].split(" ")[1]}`); // a short line for one answer
-    return shape("path", { d: `M${points.join(" L")}`, stroke: this.colors.get(label) });
+    const points = this.events.map(({ end, probabilities }) => [this.across(end), up(probabilities[label])]);
+    if (points.length === 1) points.push([points[0][0] - 8, points[0][1]]); // a short line for one answer
+    const written = points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`);
+    return shape("path", { d: `M${written.join(" L")}`, stroke: this.colors.get(label) });
   }
 
   lines() {

@@ -16,7 +16,8 @@ export function fillIn(seen, begin, end) {
 
 function blend(one, other, share) {
   const mix = (a, b) => a * (1 - share) + b * share;
-  const points = (kind) => one[kind].map((point, joint) => point.map((value, axis) => mix(value, other[kind][joint][axis])));
+  const points = (kind) => one[kind].map((point, joint) =>
+    point.map((value, axis) => mix(value, other[kind][joint][axis])));
   return {
     joints: points("joints"),
     world: points("world"),
@@ -38,7 +39,8 @@ export function toClip(frames, poses, bodies, { width, height }) {
       const at = (time * bodies * joints + joint) * channels;
       const size = terms.reduce((sum, [, weight]) => sum + Math.abs(weight), 0);
       for (const [from, weight] of terms) {
-        for (let axis = 0; axis < coordinates; axis++) clip[at + axis] += weight * (places[from][axis] * scale[axis] + shift);
+        for (let axis = 0; axis < coordinates; axis++)
+          clip[at + axis] += weight * (places[from][axis] * scale[axis] + shift);
         if (confidence) clip[at + coordinates] += (Math.abs(weight) / size) * frame.confidence[from];
       }
     });

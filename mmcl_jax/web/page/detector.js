@@ -56,7 +56,8 @@ function mean(group, value) {
 
 // Intersection over union of two boxes.
 function overlap(one, other) {
-  const side = (axis) => Math.max(Math.min(one.high[axis], other.high[axis]) - Math.max(one.low[axis], other.low[axis]), 0);
+  const side = (axis) =>
+    Math.max(Math.min(one.high[axis], other.high[axis]) - Math.max(one.low[axis], other.low[axis]), 0);
   const area = (box) => Math.max(box.high[0] - box.low[0], 0) * Math.max(box.high[1] - box.low[1], 0);
   const shared = side(0) * side(1), union = area(one) + area(other) - shared;
   return union > 0 ? shared / union : 0;

@@ -39,7 +39,8 @@ export class Follower {
     }
     const since = frame - this.checked;
     const doubtful = seen && Math.abs(seen.square.angle) > UPSIDE_DOWN;
-    if (!seen || since >= (doubtful ? BETWEEN_DOUBTS : this.betweenChecks)) seen = await this.check(frame, picture, seen);
+    if (!seen || since >= (doubtful ? BETWEEN_DOUBTS : this.betweenChecks))
+      seen = await this.check(frame, picture, seen);
     if (seen) this.follow(frame, seen);
     this.seen = seen;
     return seen && { ...seen, number: this.number };
@@ -72,7 +73,8 @@ export class Follower {
       const count = Math.max(2, Math.ceil((1.5 * longer) / shorter) - 1);
       for (let part = 0; part < count; part++) {
         const place = shorter / 2 + (part / (count - 1)) * (longer - shorter);
-        regions.push({ x: width > height ? place : width / 2, y: width > height ? height / 2 : place, side: shorter, angle: 0 });
+        const [x, y] = width > height ? [place, height / 2] : [width / 2, place];
+        regions.push({ x, y, side: shorter, angle: 0 });
       }
     }
     if (!followed && this.last && frame - this.last.frame <= PATIENCE * this.rate) {
@@ -127,7 +129,8 @@ function isInside({ joints, square }, picture) {
 }
 
 function isPerson(seen, picture) {
-  const visible = TRUNK.filter((joint) => seen.confidence[joint] >= LEAST_VISIBLE && within(seen.joints[joint], picture));
+  const { joints, confidence } = seen;
+  const visible = TRUNK.filter((joint) => confidence[joint] >= LEAST_VISIBLE && within(joints[joint], picture));
   return seen.presence >= LEAST_PRESENCE_OF_NEW && visible.length >= 2 && isInside(seen, picture);
 }
 
@@ -137,6 +140,6 @@ function isSame(one, other) {
 }
 
 function agrees(detected, followed) {
-  const whole = 2 * Math.PI, turned = ((((detected.angle - followed.angle + Math.PI) % whole) + whole) % whole) - Math.PI;
-  return overlap(detected, followed) > AGREES && Math.abs(turned) < TURNED;
+  const turned = Math.abs(detected.angle - followed.angle) % (2 * Math.PI);
+  return overlap(detected, followed) > AGREES && Math.min(turned, 2 * Math.PI - turned) < TURNED;
 }

@@ -21,7 +21,10 @@ export function decode({ points, presence, heatmaps, world }, square) {
     presence: presence[0],
     joints: pixels.slice(0, JOINTS),
     confidence: numbers.map((joint) => sigmoid(points[5 * joint + 3])),
-    world: numbers.map((joint) => [...turn([world[3 * joint], world[3 * joint + 1]], square.angle), world[3 * joint + 2]]),
+    world: numbers.map((joint) => {
+      const [x, y, z] = world.subarray(3 * joint, 3 * joint + 3);
+      return [...turn([x, y], square.angle), z];
+    }),
     square: squareOf(pixels[JOINTS], pixels[JOINTS + 1]),
   };
 }

@@ -3,6 +3,7 @@ import { Chart } from "./chart.js";
 import { Follower } from "./follower.js";
 import { loadModel } from "./model.js";
 import { loadNetworks } from "./networks.js";
+import { keepForOffline } from "./offline.js";
 import { Picture } from "./picture.js";
 import { Recognizer } from "./recognizer.js";
 import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } from "./source.js";
@@ -10,14 +11,20 @@ import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } 
 const UNSEEN = 0.5; // seconds after which the page says that it sees nobody
 const WITHIN = 2000; // milliseconds over which frames are counted
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
-const { action, before, below, camera, during, file, hint, problem, share, speed, stage, stop, turn, video, whole } = element;
+const { action, before, below, camera, during, file, hint, problem, share, speed, stage, stop, turn, video, whole } =
+  element;
 
-const [model, poses] = await Promise.all(["model.json", "poses.json"].map(async (name) => (await fetch(name)).json()));
+const read = async (name) => (await fetch(name)).json();
+const [model, poses] = await Promise.all([read("model.json"), read("poses.json")]);
 const picture = new Picture(element.picture);
 const chart = new Chart(element.chart, element.top, model.class_names, model.threshold);
 let facing = "user", running = null, loaded = null;
 
-element.classes.append(...model.class_names.map((name) => Object.assign(document.createElement("li"), { textContent: name })));
+for (const name of model.class_names) {
+  const item = document.createElement("li");
+  item.textContent = name;
+  element.classes.append(item);
+}
 
 below.hidden = !(model.threshold > 0);
 
@@ -35,7 +42,7 @@ async function hasGpu() {
 function load() {
   loaded ??= (async () => {
     const gpu = await hasGpu();
-    const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model.file, gpu)]);
+    const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model, gpu)]);
     return { networks, classifier };
   })();
   return loaded;
@@ -45,7 +52,8 @@ function load() {
 function tell({ probabilities }) {
   const label = probabilities.indexOf(Math.max(...probabilities));
   const known = probabilities[label] >= model.threshold;
-  return { name: known ? model.class_names[label] : "unknown action", percent: known ? `${Math.round(100 * probabilities[label])} %` : "" };
+  if (!known) return { name: "unknown action", percent: "" };
+  return { name: model.class_names[label], percent: `${Math.round(100 * probabilities[label])} %` };
 }
 
 function show(events) {
@@ -101,7 +109,8 @@ function sayRate(moments, networks, classifier) {
   const seconds = (moments.at(-1) - moments[0]) / 1000;
   const rate = seconds > 0 ? ((moments.length - 1) / seconds).toFixed(1) : "–";
   const kind = { wasm: "WebAssembly", webgpu: "WebGPU" };
-  say(speed, `${rate} frames per second (at most ${poses.frame_rate}). Pose: ${kind[networks.accelerator]}, action: ${kind[classifier.accelerator]}`);
+  say(speed, `${rate} frames per second (at most ${poses.frame_rate}). Pose: ${kind[networks.accelerator]}, ` +
+    `action: ${kind[classifier.accelerator]}`);
 }
 
 // Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
@@ -155,3 +164,5 @@ file.addEventListener("change", () => {
 file.addEventListener("focus", () => document.querySelector("label.button").classList.add("focused"));
 file.addEventListener("blur", () => document.querySelector("label.button").classList.remove("focused"));
 stop.addEventListener("click", end);
+
+keepForOffline().catch((error) => console.info(`The page needs a network the next time, too: ${error.message}`));

@@ -10,7 +10,8 @@ const SEEN = { points: 195, presence: 1, heatmaps: 64 * 64 * 39, world: 117 };
 
 // Loads both networks: {detect(picture, region), look(picture, square), accelerator}.
 export async function loadNetworks(gpu) {
-  self.Module = { printErr: logged }; // of Emscripten, which LiteRT is compiled with
+  // LiteRT is compiled with Emscripten, which writes its notes as errors to the console; real errors are thrown.
+  self.Module = { printErr: (line) => console.debug(line) };
   await loadLiteRt("vendor/litert/wasm/");
   const detection = await compile("pose_detection.tflite", gpu);
   const landmark = await compile("pose_landmark_full.tflite", gpu);
@@ -24,11 +25,6 @@ export async function loadNetworks(gpu) {
       return landmarks.decode(await run(landmark, landmarks.input(picture, square), landmarks.SIZE, SEEN), square);
     },
   };
-}
-
-// LiteRT writes notes and errors to one stream; only errors belong in the console.
-function logged(line) {
-  if (/^ERROR/.test(line)) console.error(line);
 }
 
 async function compile(file, gpu) {

@@ -18,11 +18,12 @@ export class Recognizer {
   async add(frame, person, size) {
     const events = [];
     this.handled = [...this.handled.filter((each) => each > frame - 2 * this.window), frame];
-    if (this.person && (person ? person.number !== this.person.number : frame - this.person.last > PATIENCE * this.rate))
-      events.push(...await this.finish());
+    if (this.person && this.isOver(frame, person)) events.push(...await this.finish());
     if (!person) return events;
-    this.person ??= { number: person.number, begin: frame, nextEnd: frame + this.window - 1, count: 0, seen: new Map(),
-      classified: -1, windows: [] };
+    this.person ??= {
+      number: person.number, begin: frame, nextEnd: frame + this.window - 1, count: 0, seen: new Map(), classified: -1,
+      windows: [],
+    };
     const followed = this.person;
     followed.seen.set(frame, person);
     Object.assign(followed, { last: frame, count: followed.count + 1, size });
@@ -31,6 +32,11 @@ export class Recognizer {
       followed.nextEnd += this.stride;
     }
     return events;
+  }
+
+  // Whether the person left, or somebody else came.
+  isOver(frame, person) {
+    return person ? person.number !== this.person.number : frame - this.person.last > PATIENCE * this.rate;
   }
 
   // How much of the first window has been seen, 0 to 1.

@@ -16,8 +16,8 @@ const REASONS = {
 // Asks for a camera and plays it. `facing` is "user" (towards the person who holds the device) or "environment".
 export async function openCamera(video, facing) {
   if (!navigator.mediaDevices)
-    throw new SourceError("Browsers give the camera only to pages from https:// or localhost. Choose a video, or open " +
-      "this page from such an address.");
+    throw new SourceError("Browsers give the camera only to pages from https:// or localhost. Choose a video, or " +
+      "open this page from such an address.");
   try {
     const wanted = { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } };
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
