@@ -132,7 +132,8 @@ def export_page(model: str, out: pathlib.Path, dtype: str = "float32") -> None:
 
     trained = load_model(model)
     export_web(trained, out, dtype)
-    _report(trained, out, f"serve it with any static server, or: python -m http.server --bind=localhost --directory={out}")
+    served = f"python -m http.server --bind=localhost --directory={out}"
+    _report(trained, out, f"serve it with any static server, or: {served}")
 
 
 def serve(folder: pathlib.Path, port: int) -> None:

@@ -11,7 +11,7 @@ export class Chart {
 
   clear() {
     this.events = [];
-    this.svg.replaceChildren();
+    this.svg.replaceChildren(...this.lines());
     this.list.replaceChildren();
   }
 

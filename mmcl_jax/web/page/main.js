@@ -97,20 +97,20 @@ async function watch(live, signal) {
 
 function sayNobody() {
   say(action, "Nobody is seen");
-  say(share, "");
+  say(share, "Show the whole body.");
 }
 
 function sayWaiting(progress) {
-  say(action, `Somebody is seen; the first answer takes ${poses.window_seconds.toFixed(0)} seconds`);
-  say(share, `${Math.round(100 * progress)} %`);
+  say(action, "Somebody is seen");
+  say(share, `First answer in ${Math.ceil((1 - progress) * poses.window_seconds)} s`);
 }
 
 function sayRate(moments, networks, classifier) {
   const seconds = (moments.at(-1) - moments[0]) / 1000;
-  const rate = seconds > 0 ? ((moments.length - 1) / seconds).toFixed(1) : "–";
-  const kind = { wasm: "WebAssembly", webgpu: "WebGPU" };
-  say(speed, `${rate} frames per second (at most ${poses.frame_rate}). Pose: ${kind[networks.accelerator]}, ` +
-    `action: ${kind[classifier.accelerator]}`);
+  const rate = seconds > 0 ? Math.min((moments.length - 1) / seconds, poses.frame_rate).toFixed(1) : "–";
+  const [pose, own] = [networks, classifier].map((each) => (each.accelerator === "wasm" ? "WebAssembly" : "WebGPU"));
+  const kind = pose === own ? pose : `pose: ${pose}, action: ${own}`;
+  say(speed, `${rate} of ${poses.frame_rate} frames per second, ${kind}`);
 }
 
 // Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
