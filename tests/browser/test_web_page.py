@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mmcl_jax.recognition.models import BOX
 from mmcl_jax.trained_model import load_model
 from mmcl_jax.web.folder import export_web
 from mmcl_jax.web.packages import PackagesError, fetch_packages
@@ -30,7 +29,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     except PackagesError as error:
         pytest.skip(str(error))
     out = tmp_path_factory.mktemp("exported") / "page"
-    export_web(load_model(BOX / "any_camera"), out)
+    export_web(load_model("any_camera"), out)
     return out
 
 

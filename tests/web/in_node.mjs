@@ -5,8 +5,8 @@ import { pathToFileURL } from "node:url";
 
 const [page, packages] = process.argv.slice(2);
 const module = (name) => import(pathToFileURL(path.join(page, name)));
-const [crops, detector, landmarks, { Recognizer }] = await Promise.all(
-  ["crops.js", "detector.js", "landmarks.js", "recognizer.js"].map(module));
+const [{ toClip }, crops, detector, landmarks, { Recognizer }] = await Promise.all(
+  ["clips.js", "crops.js", "detector.js", "landmarks.js", "recognizer.js"].map(module));
 const ort = await import(pathToFileURL(path.join(packages, "onnxruntime-web/dist/ort.node.min.mjs")));
 const text = await new Promise((resolve) => {
   let read = "";
@@ -34,4 +34,6 @@ async function classify({ data, shape }) {
 const recognizer = new Recognizer(classify, poses, 1), events = [];
 for (const { number, person } of given.frames) events.push(...await recognizer.add(number, person, given.size));
 events.push(...await recognizer.finish());
-process.stdout.write(JSON.stringify({ cropped, detections, seen, events }));
+const persons = given.frames.map(({ person }) => person).filter(Boolean);
+const clips = given.clips.map((described) => Array.from(toClip(persons, described, 1, given.size).data));
+process.stdout.write(JSON.stringify({ cropped, detections, seen, events, clips }));

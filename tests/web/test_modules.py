@@ -4,15 +4,22 @@ import base64
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
+from mmcl_jax.config import Config
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.data.records import DatasetInfo
+from mmcl_jax.description import Description
 from mmcl_jax.poses.blazepose import detector, landmarks
 from mmcl_jax.poses.blazepose.crops import Square, crop
 from mmcl_jax.poses.types import PIXELS, FramePoses, Person
+from mmcl_jax.recognition.clips import ClipMaker
 from mmcl_jax.recognition.recognizer import Models, Recognizer, WindowOptions
-from tests.helpers import documents
+from mmcl_jax.trained_model import TrainedModel
+from mmcl_jax.web.folder import describe_poses
+from tests.helpers import documents, runs
 from tests.recognition import people
 from tests.web.conftest import run_node
 
@@ -20,6 +27,15 @@ WIDTH, HEIGHT = 150, 220
 SQUARES = [Square(70.5, 100.25, 90.0, 0.4), Square(20.0, 200.0, 300.0, -1.3), Square(75.0, 110.0, 220.0, 0.0)]
 REGION = Square(75.0, 110.0, 220.0)
 SEEN_IN = Square(80.0, 120.0, 150.0, 0.3)
+
+
+def untrained(layout: str, units: str, channels: tuple[str, ...]) -> TrainedModel:
+    """A model of other joints, channels and units."""
+    info = DatasetInfo("own", layout, units, people.CLASSES, channels=channels)
+    config = Config.of(runs.tiny_config(pathlib.Path("none"), data__window=8))
+    description = Description(config, info, 1, centered=False)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), description.template())
+    return TrainedModel(description, zeros)
 
 
 def picture(rng) -> np.ndarray:
@@ -67,7 +83,16 @@ def plain(square: Square) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def both(page, packages):
+def others() -> list[TrainedModel]:
+    """A model of a Kinect's joints in meters, and one of joints in halves of the picture."""
+    return [
+        untrained("nw_ucla", "meters", ("x", "y", "z")),
+        untrained("h36m17", "halves of the picture", ("x", "y", "confidence")),
+    ]
+
+
+@pytest.fixture(scope="module")
+def both(page, packages, others):
     """What went in and what the modules made of it."""
     rng = np.random.default_rng(5)
     pixels, (boxes, logits), seen, frames = picture(rng), detected(rng), look(rng), walk(rng)
@@ -86,6 +111,7 @@ def both(page, packages):
         "landmarks": {**{name: array.ravel().tolist() for name, array in seen.items()}, "square": plain(SEEN_IN)},
         "frames": [{"number": number, "person": told(person)} for number, person in frames],
         "size": {"width": 640, "height": 480},
+        "clips": [describe_poses(each) for each in others],
     }
     made = json.loads(run_node(pathlib.Path(__file__).with_name("in_node.mjs"), page, packages, given=given))
     return (pixels, boxes, logits, seen, frames), made
@@ -116,6 +142,18 @@ def test_landmarks(both):
         np.testing.assert_allclose(found[name], value, atol=1e-3)
     assert found["square"] == pytest.approx(plain(expected.square), abs=1e-3)
     assert found["presence"] == pytest.approx(0.9)
+
+
+def test_clips_of_models_in_meters_and_in_halves_of_the_picture(both, others):
+    (*_, frames), made = both
+    persons = [person for _, person in frames if person is not None]
+    joints, confidence, world = (
+        np.stack([getattr(person, name) for person in persons]) for name in ("joints", "confidence", "world")
+    )
+    for model, found in zip(others, made["clips"], strict=True):
+        maker = ClipMaker(model, LAYOUTS["blazepose33"], PIXELS, (640, 480), has_world=True)
+        expected = maker(joints, confidence, world)
+        np.testing.assert_allclose(np.reshape(found, expected.shape), expected, atol=1e-5)
 
 
 def test_events(both, model):
