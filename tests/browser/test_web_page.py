@@ -99,7 +99,7 @@ def said(window: Window, place: str) -> str:
     return window.page.locator(f"#{place}").inner_text()
 
 
-def test_somebody_walks(open_camera, page, walk, size, tmp_path):
+def test_somebody_walks_before_the_camera_and_in_a_video(open_camera, page, walk, size, tmp_path):
     window = open_camera(page, size, there_and_back(walk, tmp_path / "walk.mjpeg"))
     window.page.get_by_role("button", name="Use the camera").click()
     window.until(lambda: said(window, "action") == "walk", "the action")
@@ -116,6 +116,8 @@ def test_somebody_walks(open_camera, page, walk, size, tmp_path):
     window.until(lambda: window.page.get_by_role("button", name="Use the camera").is_visible(), "the end")
     window.assert_still(canvas)
     assert window.page.evaluate("document.activeElement.id") == "camera"
+    if size == "phone":
+        watch_video(window, walk)
 
 
 def skeleton(canvas) -> int:
@@ -131,12 +133,11 @@ def skeleton(canvas) -> int:
     )
 
 
-def test_a_video_is_watched_to_its_end(open_camera, page, walk):
-    window = open_camera(page, "phone")
-    window.page.get_by_label("Choose a video").set_input_files(walk)
-    window.until(lambda: said(window, "whole") != "", "the end of the video")
+def watch_video(window: Window, video: pathlib.Path) -> None:
+    window.page.get_by_label("Choose a video").set_input_files(video)
+    window.until(lambda: window.page.get_by_role("button", name="Stop").is_visible(), "the beginning of the video")
+    window.until(lambda: window.page.get_by_role("button", name="Use the camera").is_visible(), "its end")
     assert "all windows: walk " in said(window, "whole")
-    window.until(lambda: window.page.get_by_role("button", name="Use the camera").is_visible(), "the end")
     window.assert_fits()
 
 

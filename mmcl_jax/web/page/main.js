@@ -92,7 +92,7 @@ async function watch(live, signal) {
     while (moments[0] < moments.at(-1) - WITHIN) moments.shift();
     sayRate(moments, networks, classifier);
   }
-  show(await recognizer.finish());
+  if (!signal.aborted) show(await recognizer.finish());
 }
 
 function sayNobody() {
