@@ -11,7 +11,8 @@ from mmcl_jax.runtime.files import user_cache
 
 _PINNED = pathlib.Path(__file__).with_name("npm")
 _FILES = ("package.json", "package-lock.json")
-_COMMAND = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+_OPTIONS = ["--ignore-scripts", "--no-audit", "--no-fund"]
+_SOON = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]  # milliseconds; npm waits a minute otherwise
 
 
 class PackagesError(MMCLError, OSError):
@@ -38,7 +39,7 @@ def fetch_packages() -> pathlib.Path:
         partial.mkdir()
         for name in _FILES:
             shutil.copyfile(_PINNED / name, partial / name)
-        ended = subprocess.run([npm, *_COMMAND[1:]], cwd=partial, capture_output=True, text=True, check=False)
+        ended = subprocess.run([npm, "ci", *_OPTIONS, *_SOON], cwd=partial, capture_output=True, text=True, check=False)
         if ended.returncode:
             raise PackagesError(
                 f"npm could not fetch the packages of the page: {_reason(ended.stderr)}. Without a network, run the "
