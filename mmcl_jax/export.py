@@ -3,13 +3,16 @@
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_bundle
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_stablehlo --format=stablehlo
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_onnx --format=onnx
+    python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_page --format=web --serve
 
 MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, or a name on the Hugging Face
 Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card. StableHLO and
-ONNX files hold the whole program, from raw clips to probabilities, and run without this package's models.
+ONNX files hold the whole program, from raw clips to probabilities, and run without this package's models. A web page
+watches a camera or a video in the browser; any static server can serve it.
 """
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -24,9 +27,9 @@ from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.description import Description, check_classes, read_description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import plain_errors
-from mmcl_jax.trained_model import load_model
+from mmcl_jax.trained_model import TrainedModel, load_model
 
-FORMATS = ("bundle", "stablehlo", "onnx")
+FORMATS = ("bundle", "stablehlo", "onnx", "web")
 _DTYPES = ("float32", "float16", "int8")
 _MODULES = ("skeleton", "all")
 
@@ -39,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_options(options)
         if options.format == "bundle":
             export_bundle(options.model, options.out, options.modules, options.dtype, options.license)
+        elif options.format == "web":
+            export_page(options.model, options.out, options.dtype)
+            if options.serve:
+                serve(options.out, options.port)
         else:
             export_program(options.model, options.out, options.format, options.features, options.dtype)
 
@@ -108,17 +115,57 @@ def export_program(model: str, out: pathlib.Path, format: str, features: bool = 
 
         export_onnx(trained, out, features, dtype)
         hint = f'run it with onnxruntime.InferenceSession("{out}/model.onnx")'
-    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    _report(trained, out, hint)
+
+
+def export_page(model: str, out: pathlib.Path, dtype: str = "float32") -> None:
+    """Writes a model as a web page, which finds a person in a camera or a video and says what that person does.
+
+    Args:
+      model: what `load_model` takes.
+      out: a new folder.
+      dtype: of the ONNX file in it, one of `deploy.onnx_model.DTYPES`.
+
+    Raises: ExportError, PosesError, LayoutError, PackagesError, OSError, and what `load_model` raises.
+    """
+    from mmcl_jax.web.folder import export_web
+
+    trained = load_model(model)
+    export_web(trained, out, dtype)
+    served = f"python -m http.server --bind=localhost --directory={out}"
+    _report(trained, out, f"serve it with any static server, or: {served}")
+
+
+def serve(folder: pathlib.Path, port: int) -> None:
+    """Shows a page on this machine until Ctrl-C. Raises: ServerError."""
+    from mmcl_jax.web.server import address, open_server
+
+    with open_server(folder, port) as server:
+        print(f"open {address(server)} in a browser; Ctrl-C ends the server", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+def _report(trained: TrainedModel, out: pathlib.Path, hint: str) -> None:
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
     classes, backbone = len(trained.class_names), trained.description.config.model.backbone
     print(f"{out}: {backbone}, {classes} classes, step {trained.step}, {size:.1f} MB\n{hint}")
 
 
 def _check_options(options: argparse.Namespace) -> None:
     """Raises ExportError for an option that the format does not have."""
-    known = {"bundle": ("modules", "dtype", "license"), "stablehlo": ("features",), "onnx": ("features", "dtype")}
-    for name, default in (("modules", "skeleton"), ("dtype", "float32"), ("license", ""), ("features", False)):
+    known = {
+        "bundle": ("modules", "dtype", "license"),
+        "stablehlo": ("features",),
+        "onnx": ("features", "dtype"),
+        "web": ("dtype", "serve", "port"),
+    }
+    for name in ("modules", "dtype", "license", "features", "serve", "port"):
+        default = _parser().get_default(name)
         if getattr(options, name) != default and name not in known[options.format]:
             raise ExportError(f"--{name} has no effect on --format={options.format}; leave it out")
+    if not 0 <= options.port <= 65535:
+        raise ExportError(f"--port={options.port}: expected 0 to 65535")
     if options.format == "bundle" and options.dtype not in bundle.DTYPES:
         raise ExportError(f"--dtype={options.dtype}: a bundle's weights are {' or '.join(bundle.DTYPES)}")
 
@@ -153,11 +200,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=FORMATS, default="bundle", help="default: bundle")
     parser.add_argument("--modules", choices=_MODULES, default="skeleton", help="all: FAM and FRM too")
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="float32", help="of the weights in a bundle (not int8) or an ONNX file"
+        "--dtype",
+        choices=_DTYPES,
+        default="float32",
+        help="of the weights in a bundle (not int8), an ONNX file or a page",
     )
     parser.add_argument(
         "--features", action="store_true", help="stablehlo, onnx: the input is clips that were transformed already"
     )
+    parser.add_argument("--serve", action="store_true", help="web: then show the page, on this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="of --serve; 0: any that is free; default: 8000")
     parser.add_argument("--license", default="", metavar="TEXT", help="of weights and training data, for the card")
     return parser
 

@@ -15,21 +15,32 @@ class Window:
       faults: unexpected events: errors, warnings, requests to a network.
     """
 
-    def __init__(self, context, path: pathlib.Path):
-        self.context, self.faults = context, []
+    def __init__(self, context, place: pathlib.Path | str, warnings: tuple[str, ...] = ()):
+        """Opens a page.
+
+        Args:
+          context: the browser's.
+          place: a file, or the address of a server on this machine, which may be asked for more.
+          warnings: beginnings of warnings that are no fault.
+        """
+        self.context, self.faults, self._warnings = context, [], warnings
+        address = place if isinstance(place, str) else place.absolute().as_uri()
+        self._own = ("file:", "data:", "blob:", *((address,) if isinstance(place, str) else ()))
         self.page = context.new_page()
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         self.page.on("request", self._requested)
-        self.page.goto(path.absolute().as_uri())
+        self.page.goto(address)
 
     def _heard(self, message) -> None:
+        if message.type == "warning" and message.text.startswith(self._warnings):
+            return
         if message.type in ("error", "warning"):
             self.faults.append(f"console: {message.text}")
 
     def _requested(self, request) -> None:
-        if not request.url.startswith(("file:", "data:")):
+        if not request.url.startswith(self._own):
             self.faults.append(f"request: {request.url}")
 
     def pixels(self, canvas) -> str:

@@ -1,0 +1,168 @@
+// The page: buttons, what is said, and the loop from a picture to an action.
+import { Chart } from "./chart.js";
+import { Follower } from "./follower.js";
+import { loadModel } from "./model.js";
+import { loadNetworks } from "./networks.js";
+import { keepForOffline } from "./offline.js";
+import { Picture } from "./picture.js";
+import { Recognizer } from "./recognizer.js";
+import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } from "./source.js";
+
+const UNSEEN = 0.5; // seconds after which the page says that it sees nobody
+const WITHIN = 2000; // milliseconds over which frames are counted
+const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
+const { action, before, below, camera, during, file, hint, problem, share, speed, stage, stop, turn, video, whole } =
+  element;
+
+const read = async (name) => (await fetch(name)).json();
+const [model, poses] = await Promise.all([read("model.json"), read("poses.json")]);
+const picture = new Picture(element.picture);
+const chart = new Chart(element.chart, element.top, model.class_names, model.threshold);
+let facing = "user", running = null, loaded = null;
+
+for (const name of model.class_names) {
+  const item = document.createElement("li");
+  item.textContent = name;
+  element.classes.append(item);
+}
+
+below.hidden = !(model.threshold > 0);
+
+// Changes a text only if it differs: a screen reader reads what changes.
+function say(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+async function hasGpu() {
+  const adapter = await navigator.gpu?.requestAdapter();
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter; // a GPU that the CPU imitates is slower than the CPU
+}
+
+// The networks and the model, loaded once, when they are first needed.
+function load() {
+  loaded ??= (async () => {
+    const gpu = await hasGpu();
+    const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model, gpu)]);
+    return { networks, classifier };
+  })();
+  return loaded;
+}
+
+// What a window of time shows: an action, or none that the model knows.
+function tell({ probabilities }) {
+  const label = probabilities.indexOf(Math.max(...probabilities));
+  const known = probabilities[label] >= model.threshold;
+  if (!known) return { name: "unknown action", percent: "" };
+  return { name: model.class_names[label], percent: `${Math.round(100 * probabilities[label])} %` };
+}
+
+function show(events) {
+  for (const event of events) {
+    const { name, percent } = tell(event);
+    if (event.whole) {
+      say(whole, `${event.start.toFixed(1)} to ${event.end.toFixed(1)} s, all windows: ${name} ${percent}`);
+      continue;
+    }
+    say(action, name);
+    say(share, percent);
+    chart.add(event);
+  }
+}
+
+async function watch(live, signal) {
+  const { networks, classifier } = await load();
+  if (signal.aborted) return;
+  const follower = new Follower(networks, poses.frame_rate);
+  const recognizer = new Recognizer(classifier.classify, poses, model.bodies);
+  const moments = [];
+  let unseenSince = 0;
+  say(action, "Looking for a person");
+  await video.play();
+  for await (const number of frameNumbers(video, poses.frame_rate, signal)) {
+    const pixels = picture.take(video);
+    const person = await follower.person(number, pixels);
+    if (signal.aborted) return;
+    if (person) picture.draw(person, poses.bones);
+    const events = await recognizer.add(number, person, pixels);
+    if (person) unseenSince = number + 1;
+    show(events);
+    if (number - unseenSince >= UNSEEN * poses.frame_rate) sayNobody();
+    else if (person && recognizer.progress < 1) sayWaiting(recognizer.progress);
+    moments.push(performance.now());
+    while (moments[0] < moments.at(-1) - WITHIN) moments.shift();
+    sayRate(moments, networks, classifier);
+  }
+  if (!signal.aborted) show(await recognizer.finish());
+}
+
+function sayNobody() {
+  say(action, "Nobody is seen");
+  say(share, "Show the whole body.");
+}
+
+function sayWaiting(progress) {
+  say(action, "Somebody is seen");
+  say(share, `First answer in ${Math.ceil((1 - progress) * poses.window_seconds)} s`);
+}
+
+function sayRate(moments, networks, classifier) {
+  const seconds = (moments.at(-1) - moments[0]) / 1000;
+  const rate = seconds > 0 ? Math.min((moments.length - 1) / seconds, poses.frame_rate).toFixed(1) : "–";
+  const [pose, own] = [networks, classifier].map((each) => (each.accelerator === "wasm" ? "WebAssembly" : "WebGPU"));
+  const kind = pose === own ? pose : `pose: ${pose}, action: ${own}`;
+  say(speed, `${rate} of ${poses.frame_rate} frames per second, ${kind}`);
+}
+
+// Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
+async function run(open, live) {
+  await end();
+  const controller = new AbortController();
+  problem.hidden = true;
+  [action, share, whole, speed].forEach((place) => say(place, ""));
+  chart.clear();
+  const work = (async () => {
+    try {
+      await open();
+      element.picture.classList.toggle("mirrored", live && facing === "user");
+      picture.take(video);
+      [before.hidden, hint.hidden, during.hidden, stage.hidden] = [true, true, false, false];
+      turn.hidden = !live || (await countCameras()) < 2;
+      stop.focus();
+      say(action, "Loading the networks");
+      await watch(live, controller.signal);
+    } catch (error) {
+      stage.hidden = true;
+      say(problem, error instanceof SourceError ? error.message : `This does not work here: ${error.message}`);
+      problem.hidden = false;
+      if (!(error instanceof SourceError)) console.error(error);
+    }
+    close(video);
+    const focused = during.contains(document.activeElement);
+    [before.hidden, during.hidden] = [false, true];
+    if (focused) camera.focus();
+    running = null;
+  })();
+  running = { controller, work };
+  await work;
+}
+
+async function end() {
+  running?.controller.abort();
+  await running?.work;
+}
+
+camera.addEventListener("click", () => run(() => openCamera(video, facing), true));
+turn.addEventListener("click", () => {
+  facing = facing === "user" ? "environment" : "user";
+  run(() => openCamera(video, facing), true);
+});
+file.addEventListener("change", () => {
+  const [chosen] = file.files;
+  if (chosen) run(() => openFile(video, chosen), false);
+  file.value = "";
+});
+file.addEventListener("focus", () => document.querySelector("label.button").classList.add("focused"));
+file.addEventListener("blur", () => document.querySelector("label.button").classList.remove("focused"));
+stop.addEventListener("click", end);
+
+keepForOffline().catch((error) => console.info(`The page needs a network the next time, too: ${error.message}`));

@@ -1,0 +1,181 @@
+"""The exported page in a browser with a fake camera: a skeleton, the right action, and what is said to people."""
+
+import contextlib
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mmcl_jax.trained_model import load_model
+from mmcl_jax.web.folder import export_web
+from mmcl_jax.web.packages import PackagesError, fetch_packages
+from mmcl_jax.web.server import address, open_server
+from tests.browser.conftest import CHROMIUM, SIZES
+from tests.browser.window import Window
+
+WALK = "videos/icesi/walk_to_camera/L04_1.mp4"
+# Where there is no GPU, Chromium and LiteRT say so, and WebAssembly computes.
+WARNINGS = ("No available adapters", "Failed to create default WebGPU device")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """The page of the model that comes with the package."""
+    pytest.importorskip("onnx", reason="no onnx; pip install '.[onnx]'")
+    try:
+        fetch_packages()
+    except PackagesError as error:
+        pytest.skip(str(error))
+    out = tmp_path_factory.mktemp("exported") / "page"
+    export_web(load_model("any_camera"), out)
+    return out
+
+
+@contextlib.contextmanager
+def served(folder: pathlib.Path) -> Iterator[str]:
+    """The address of the page while it is served."""
+    with open_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield address(server)
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Iterator[str]:
+    """The address of the served page."""
+    with served(folder) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def walk() -> pathlib.Path:
+    """A video of somebody who walks towards the camera."""
+    folder = os.environ.get("MMCL_TEST_DATA")
+    path = pathlib.Path(folder or ".") / WALK
+    if folder is None or not path.exists():
+        pytest.skip(f"no {WALK} in the folder that MMCL_TEST_DATA names")
+    return path
+
+
+def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """The frames of a video, then backwards, as Motion JPEG: a camera repeats it without a jump."""
+    av = pytest.importorskip("av", reason="no PyAV; pip install '.[video]'")
+    with av.open(str(video)) as container:
+        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    with out.open("wb") as file:
+        for picture in pictures + pictures[::-1]:
+            picture.save(file, "JPEG", quality=85)
+    return out
+
+
+@pytest.fixture
+def open_camera() -> Iterator[Callable[..., Window]]:
+    """`open_camera(page, size, pictures, allowed)`: the page in a browser whose camera shows a file or a pattern."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `tests`")
+    windows = []
+    with sync_api.sync_playwright() as playwright:
+
+        def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
+            camera = ["--use-fake-device-for-media-stream"]
+            if pictures is not None:
+                camera.append(f"--use-file-for-fake-video-capture={pictures}")
+            usual = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*usual, *camera], timeout=0)
+            context = browser.new_context(**SIZES[size], permissions=["camera"] if allowed else [])
+            context.set_default_timeout(0)
+            windows.append(Window(context, page, WARNINGS))
+            return windows[-1]
+
+        yield start
+        for window in windows:
+            window.context.browser.close()
+    for window in windows:
+        assert window.faults == []
+
+
+def said(window: Window, place: str) -> str:
+    return window.page.locator(f"#{place}").inner_text()
+
+
+def test_somebody_walks_before_the_camera_and_in_a_video(open_camera, page, walk, size, tmp_path):
+    window = open_camera(page, size, there_and_back(walk, tmp_path / "walk.mjpeg"))
+    window.page.get_by_role("button", name="Use the camera").click()
+    window.until(lambda: said(window, "action") == "walk", "the action")
+    assert window.page.evaluate("document.activeElement.id") == "stop"
+    canvas = window.page.locator("#picture")
+    assert window.page.locator("#action").get_attribute("aria-live") == "polite"
+    window.until(lambda: skeleton(canvas) > 300, "a skeleton")
+    assert "frames per second" in said(window, "speed") and "WebAssembly" in said(window, "speed")
+    assert window.page.locator("#top li").first.inner_text().startswith("walk")
+    assert window.page.locator("#chart path").count() == 5
+    window.assert_fits()
+    window.assert_moves(canvas)
+    window.page.keyboard.press("Enter")  # on the button that has the focus
+    window.until(lambda: window.page.get_by_role("button", name="Use the camera").is_visible(), "the end")
+    window.assert_still(canvas)
+    assert window.page.evaluate("document.activeElement.id") == "camera"
+    if size == "phone":
+        watch_video(window, walk)
+
+
+def skeleton(canvas) -> int:
+    """How many pixels of a canvas have the color of a skeleton."""
+    return canvas.evaluate(
+        """(canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let count = 0;
+          for (let at = 0; at < data.length; at += 4)
+            count += Math.abs(data[at] - 41) + Math.abs(data[at + 1] - 199) + Math.abs(data[at + 2] - 255) < 12;
+          return count;
+        }"""
+    )
+
+
+def watch_video(window: Window, video: pathlib.Path) -> None:
+    window.page.get_by_label("Choose a video").set_input_files(video)
+    window.until(lambda: window.page.get_by_role("button", name="Stop").is_visible(), "the beginning of the video")
+    window.until(lambda: window.page.get_by_role("button", name="Use the camera").is_visible(), "its end")
+    assert "all windows: walk " in said(window, "whole")
+    window.assert_fits()
+
+
+def test_nobody_is_seen_with_or_without_a_network(open_camera, folder):
+    with served(folder) as place:
+        window = open_camera(place, "phone")
+        watch_nobody(window)
+        kept = "async () => (await (await caches.open((await caches.keys())[0])).keys()).length"
+        window.until(lambda: window.page.evaluate(kept) >= 25, "files that are kept")
+    window.page.reload()
+    watch_nobody(window)
+
+
+def watch_nobody(window: Window) -> None:
+    window.page.get_by_role("button", name="Use the camera").press("Enter")
+    window.until(lambda: said(window, "action") == "Nobody is seen", "that nobody is seen")
+    assert skeleton(window.page.locator("#picture")) == 0
+    assert window.page.locator("#top li").count() == 0
+    window.assert_fits()
+
+
+def test_a_refused_camera_is_explained(open_camera, page):
+    window = open_camera(page, "phone", allowed=False)
+    button = window.page.get_by_role("button", name="Use the camera")
+    button.click()
+    window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+    assert "The camera was refused. To allow it, open the site settings" in said(window, "problem")
+    assert window.page.locator("#problem").get_attribute("role") == "alert"
+    assert button.is_visible() and not window.page.locator("#stage").is_visible()
+    window.assert_fits()
+
+
+def test_a_file_that_is_no_video_is_explained(open_camera, page, tmp_path):
+    (tmp_path / "notes.mp4").write_text("no video")
+    window = open_camera(page, "desktop")
+    window.page.get_by_label("Choose a video").set_input_files(tmp_path / "notes.mp4")
+    window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+    assert said(window, "problem") == "This browser cannot play notes.mp4. Choose an MP4 or WebM file."
+    names = window.page.locator("#classes li")
+    assert names.count() == 25
+    assert names.first.text_content() == "pick up"
