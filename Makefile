@@ -27,7 +27,7 @@ help:
 	@echo "make test                 lint and tests; test-yolo: only those that need ultralytics"
 	@echo "make test-browser         tests of the web pages in Chromium ('apt-get install chromium'); make test runs them too"
 	@echo "make test-hosts           slow tests of runs of two processes: killed, stopped, resumed, failing"
-	@echo "make test-long            the rehearsal of experiments/gpu_day.sh, an installed package's first run, rows of the tables"
+	@echo "make test-long            the rehearsal of experiments/gpu_day.sh, an installed package's first run, PyTorch beside us, a notebook"
 	@echo "make fuzz SEED=1 INPUTS=5000   damaged inputs for every reader of files, with a verdict for each; READERS=pyskl_2d,scores"
 	@echo "make kill SEED=1 KILLS=20      kills commands at random moments, starts them again and compares the results"
 	@echo "make test-install         install into an empty environment, with the newest packages, and train there; PYTHON=python3.13"

@@ -20,7 +20,7 @@ from mmcl_jax.data.transforms import TransformOptions, make_transform
 
 layout = LAYOUTS["ntu"]
 options = types.SimpleNamespace(base_channels=4, batch_norm_group_size=None, graph="natural", center_of_mass=2)
-backbone = BACKBONES["ctrgcn"](3, layout, 3, options)
+backbone = BACKBONES["ctrgcn"](3, layout, 3, options).clone(stages=((1, 1), (1, 1), (2, 2)))
 crop = TransformOptions("crop_resize", 8, (0.5, 1.0), 0.95, 0.3, False, "zeros", "joint")
 recipe = steps.Recipe(
     model=MMCL(backbone, None, FeatureAlignment(backbone.feature_width), FeatureRefinement()),

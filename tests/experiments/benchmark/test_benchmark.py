@@ -238,7 +238,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_infer_and_train_need_nothing_but_jax_flax_optax_and_torch(tmp_path):
     pytest.importorskip("torch")
     environment = {
@@ -309,6 +309,7 @@ def _ahead() -> Program:
     return Program(lambda: move_on(next(ready, 0.25)), close=lambda: (child.kill(), child.wait()), ahead=3)
 
 
+@pytest.mark.long
 def test_streams_trained_together_have_the_losses_of_streams_trained_alone(monkeypatch):
     monkeypatch.setattr(train, "CTRGCN", functools.partial(train.CTRGCN, stages=((1, 1), (2, 2))))
     monkeypatch.setattr(train, "WINDOW", 16)

@@ -279,6 +279,7 @@ def test_fill_and_inputs_are_the_formats():
         np.testing.assert_array_equal(ours, values)
 
 
+@pytest.mark.long
 def test_our_models_train_like_the_baselines_and_a_mistake_is_seen(capsys, monkeypatch):
     """CTRS-GCN, which compiles fast, in float64; the whole table is `python -m experiments.parity --torch`."""
     comparison = baselines.Comparison("ctrsgcn", 3, baselines.Size(5, 4, 3, 8))
