@@ -250,6 +250,8 @@ def export_checkpoint(
     Raises:
       TorchWeightsError, WorkdirError, CheckpointError, OSError.
     """
+    if file.is_dir():
+        raise TorchWeightsError(f"{file}: a folder; the file to write comes first: export FILE.pt WORKDIR")
     if file.suffix not in (".pt", ".pth", ".npz"):
         raise TorchWeightsError(f"{file}: the suffix {file.suffix!r} is not one of .pt, .pth, .npz")
     if file.exists() and not overwrite:

@@ -214,6 +214,7 @@ def test_an_existing_file_is_replaced_on_demand_alone(imported, published, tmp_p
     ("file", "model", "message"),
     [
         ("b.bin", [], "the suffix '.bin' is not one of .pt, .pth, .npz"),
+        (".", [], "a folder; the file to write comes first: export FILE.pt WORKDIR"),
         ("b.npz", ["--model=mmcl"], "holds no alignment and no refinement module; leave --model out"),
         ("nowhere/b.npz", [], "No such file or directory"),
     ],
