@@ -40,6 +40,7 @@ from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import user_cache
 from mmcl_jax.viewers import html_page
 
+ENGINES = ("xla", "onnxruntime")
 _CLIPS_AT_ONCE = 256
 
 
@@ -66,6 +67,10 @@ def run(options: argparse.Namespace) -> int:
     windows = WindowOptions(options.window, options.stride, options.threshold, options.top, options.smooth)
     _check(options)
     models = load_models(options.model or None, options.weights)
+    if options.engine == "onnxruntime":
+        from mmcl_jax.deploy.onnx_runtime import OnnxRuntimeModel
+
+        models = models.replaced(OnnxRuntimeModel)
     if options.camera is not None:
         from mmcl_jax.recognition.live import watch_camera
 
@@ -364,6 +369,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", action="append", metavar="PATH", help="what mmcl_jax.load_model takes; repeat to vote"
     )
     parser.add_argument("--weights", type=_weights, metavar="W,W", help="of the models' votes; default: equal")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what computes the models; onnxruntime needs '[onnx]'"
+    )
     parser.add_argument("--window", type=float, metavar="S", help="seconds that a model sees at once")
     parser.add_argument(
         "--stride", type=float, metavar="S", help="seconds between windows; default: a third of a window"

@@ -247,8 +247,8 @@ class TrainedModel:
         compiled = jax.jit(self._predictor.logits, compiler_options=gpu_compiler_options())
         return functools.partial(compiled.lower(prepared, clips, counts).compile(), prepared)
 
-    def _prepare(self, bodies: int) -> dict:
-        """The variables as the predictor takes them, for clips of `bodies` bodies."""
+    def _fitted(self, bodies: int) -> dict:
+        """The variables for clips of `bodies` bodies."""
         variables, trained = self.variables, self.description.bodies
         if bodies != trained:
             logging.warning(
@@ -259,9 +259,13 @@ class TrainedModel:
                 bodies,
             )
             variables = fit_bodies(variables, bodies, trained)
+        return variables
+
+    def _prepare(self, bodies: int) -> dict:
+        """The variables as the predictor takes them, for clips of `bodies` bodies."""
         options = {**HASTY, **gpu_compiler_options()}
         prepare = jax.jit(self._predictor.prepare, static_argnums=1, compiler_options=options)
-        return prepare(variables, (bodies, *self.description.clip_shape[1:]))
+        return prepare(self._fitted(bodies), (bodies, *self.description.clip_shape[1:]))
 
     def _program(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make` returns for `key`, made once; threads that need it at the same time wait for the first."""

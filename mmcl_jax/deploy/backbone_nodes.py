@@ -36,6 +36,7 @@ def add_backbone(
     backbone: Any,
     prepared: Mapping,
     temperature: float,
+    logits: bool = False,
 ) -> str:
     """Adds a backbone and the softmax.
 
@@ -48,8 +49,9 @@ def add_backbone(
       backbone: of a type in `NODES`.
       prepared: what `Predictor.prepare` returns for its variables.
       temperature: by which logits are divided.
+      logits: whether the softmax is left out.
 
-    Returns: probabilities, float32 `[N, K]`.
+    Returns: probabilities or logits, float32 `[N, K]`.
     """
     nodes, params = NODES[type(backbone)], prepared["variables"]["params"]
     bodies, frames, joints, _ = clip_shape
@@ -73,7 +75,8 @@ def add_backbone(
         features = graph.add("ScatterND", every, graph.transpose(rows, 1, 0), features)
     features = graph.reshape(features, -1, bodies, backbone.feature_width)
     pooled = graph.add("ReduceMean", features, axes=[1], keepdims=0)
-    return graph.add("Softmax", nodes.head(graph, pooled, params, temperature), axis=-1)
+    scores = nodes.head(graph, pooled, params, temperature)
+    return scores if logits else graph.add("Softmax", scores, axis=-1)
 
 
 def _trunk(graph: Graph, x: str, nodes: "BackboneNodes", backbone: Any, params: Mapping) -> str:

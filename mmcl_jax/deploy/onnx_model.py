@@ -19,6 +19,7 @@ from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.trained_model import TrainedModel, test_options
 
 FILE = "model.onnx"
+LOGITS = "logits"
 DTYPES = ("float32", "float16", "int8")
 
 
@@ -37,8 +38,11 @@ def export_onnx(model: TrainedModel, out: pathlib.Path, features: bool = False, 
     write_folder(out, FILE, contents, describe_export(model, features, dtype))
 
 
-def to_onnx(model: TrainedModel, features: bool = False, dtype: str = "float32") -> Any:
-    """The `onnx.ModelProto`, checked. Arguments and errors are those of `export_onnx`."""
+def to_onnx(model: TrainedModel, features: bool = False, dtype: str = "float32", logits: bool = False) -> Any:
+    """The `onnx.ModelProto`, checked. Arguments and errors are those of `export_onnx`.
+
+    `logits`: the output is `logits`, as the model has them, not `probabilities`, and there is no metadata.
+    """
     if dtype not in DTYPES:
         raise ExportError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     try:
@@ -73,10 +77,12 @@ def to_onnx(model: TrainedModel, features: bool = False, dtype: str = "float32")
         present = None
     prepare = jax.jit(Predictor(backbone, skips_absent).prepare, static_argnums=1, compiler_options=HASTY)
     prepared = jax.tree.map(np.asarray, prepare(model.variables, clip_shape))
-    last = add_backbone(graph, clips, present, clip_shape, backbone, prepared, description.temperature)
-    graph.rename(last, PROBABILITIES)
-    outputs = [(PROBABILITIES, np.float32, ["N", len(description.class_names)])]
-    manifest = describe_export(model, features, dtype)
+    temperature = 1.0 if logits else description.temperature
+    last = add_backbone(graph, clips, present, clip_shape, backbone, prepared, temperature, logits)
+    name = LOGITS if logits else PROBABILITIES
+    graph.rename(last, name)
+    outputs = [(name, np.float32, ["N", len(description.class_names)])]
+    manifest = {} if logits else describe_export(model, features, dtype)
     metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in manifest.items()}
     made = graph.model(inputs, outputs, metadata)
     return _quantize(made) if dtype == "int8" else made

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -67,6 +67,10 @@ class Models:
             )
         self.models, self.class_names = list(models), first.class_names
         self._shares = [weight / sum(weights) for weight in weights]
+
+    def replaced(self, change: Callable[[TrainedModel], TrainedModel]) -> "Models":
+        """The same votes with `change` made to each model."""
+        return Models([change(model) for model in self.models], self._shares)
 
     @property
     def window(self) -> float:
