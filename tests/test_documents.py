@@ -201,6 +201,7 @@ def test_python_blocks_are_files_that_tests_run():
     tested = {
         "classify.py",
         "classify_folder.py",
+        "with_onnx_runtime.py",
         "watch_poses.py",
         "deploy_jax.py",
         "deploy_onnx.py",

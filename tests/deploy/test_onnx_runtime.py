@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from mmcl_jax.bundle import Provenance, write_bundle
+from mmcl_jax.models.mmcl import BACKBONE
 from tests.deploy import models
+from tests.helpers import documents
 
 pytest.importorskip("onnx", reason="no onnx; pip install '.[onnx]'")
 pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install '.[onnx]'")
@@ -23,3 +26,13 @@ def test_logits_are_the_model_s_own(case, predicted):
     assert [each.name for each in found] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="clip 0: 3 joints"):
         served.predict(clips[0][:, :, :3])
+
+
+def test_the_lines_of_the_page(predicted, tmp_path, monkeypatch, capsys):
+    model, clips, expected = predicted(models.CASES[0])
+    variables = {kind: {BACKBONE: tree} for kind, tree in model.variables.items()}
+    write_bundle(tmp_path / "workdir" / "nw_ucla_joint", model.description, variables, Provenance(0, (), "none"))
+    np.save(tmp_path / "clip.npy", clips[0])
+    monkeypatch.chdir(tmp_path)
+    exec(documents.code_blocks()["with_onnx_runtime.py"], {})
+    assert models.CLASSES[expected[0].argmax()] in capsys.readouterr().out.partition(",")[0]
