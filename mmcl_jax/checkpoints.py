@@ -124,8 +124,11 @@ def skeleton_shapes(workdir: pathlib.Path) -> dict:
 
 def latest_step(workdir: pathlib.Path) -> int | None:
     """The step of the newest checkpoint, which may be damaged; None: there is none."""
-    steps = [int(path.name) for path in folder(workdir).glob("*") if path.name.isdigit()]
-    return max(steps, default=None)
+    return max(_steps(workdir), default=None)
+
+
+def _steps(workdir: pathlib.Path) -> list[int]:
+    return [int(path.name) for path in folder(workdir).glob("*") if path.name.isdigit()]
 
 
 def save_variables(workdir: pathlib.Path, variables: dict, step: int = 0) -> None:
@@ -267,7 +270,14 @@ def _open_to_read(workdir: pathlib.Path, *items: str) -> ocp.CheckpointManager:
     if not folder(workdir).is_dir():
         raise CheckpointError(f"{folder(workdir)}: no checkpoints; train first with --mode=train --workdir={workdir}")
     handlers = {name: ocp.StandardCheckpointHandler() for name in items} | {_DIGESTS: ocp.JsonCheckpointHandler()}
-    manager = ocp.CheckpointManager(folder(workdir), item_handlers=handlers, options=_READ_ONLY)
+    try:
+        manager = ocp.CheckpointManager(folder(workdir), item_handlers=handlers, options=_READ_ONLY)
+    except Exception as error:  # of Orbax, which reads the metadata of every checkpoint: anything
+        raise CheckpointError(
+            f"{folder(workdir)}: the metadata of a checkpoint cannot be read ({_brief(error)}). Move the damaged one of "
+            f"its folders ({', '.join(str(step) for step in sorted(_steps(workdir)))}) elsewhere; an older one is then "
+            "used, if there is one"
+        ) from error
     if manager.latest_step() is None:
         manager.close()
         raise CheckpointError(f"{folder(workdir)}: no complete checkpoint; train first with --workdir={workdir}")

@@ -227,9 +227,17 @@ def _typed(kind: type, config: ml_collections.ConfigDict, prefix: str) -> Any:
             expected = typing.get_args(types[key])
             if ... not in expected and len(value) != len(expected):
                 raise ConfigError(f"{prefix}{key} {values[key]} has {len(value)} values, expected {len(expected)}")
-        for number in values[key] if isinstance(values[key], tuple) else (values[key],):
+        kinds = [kind for kind in typing.get_args(types[key]) if kind is not ...]
+        for place, number in enumerate(values[key] if isinstance(values[key], tuple) else (values[key],)):
+            if isinstance(values[key], tuple) and not _is_of(number, kinds[min(place, len(kinds) - 1)]):
+                raise ConfigError(f"{prefix}{key} {values[key]}: {number!r} is no {kinds[0].__name__}")
             _check_number(f"{prefix}{key}", number)
     return kind(**values)
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """Whether a value is of the kind; an int is a float too, a bool is neither."""
+    return isinstance(value, (kind, int) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _check_number(name: str, value: Any) -> None:

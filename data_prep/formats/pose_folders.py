@@ -106,7 +106,11 @@ def _own_label(path: pathlib.Path, folder: pathlib.Path, names: dict[int, str]) 
     label = entry.get("label_index")
     if not isinstance(label, int) or isinstance(label, bool) or label < 0:
         return None
-    names.setdefault(label, str(entry.get("label", f"class {label}")))
+    name = str(entry.get("label", f"class {label}"))
+    fault = records.name_fault(name)
+    if fault is not None:
+        raise PosesError(f"{path}: its label {name!r} cannot be the name of a class ({fault})")
+    names.setdefault(label, name)
     return label
 
 
