@@ -12,6 +12,7 @@ from absl import logging
 
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.records import Records, RecordsView
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
@@ -92,7 +93,7 @@ def frozen_image_features(task: TrainingTask, workdir: pathlib.Path) -> ImageFea
         features = _stored_features(path, names)
         if features is not None:
             return dict(zip(task.rows.tolist(), features, strict=True))
-    features = _compute(task, task.image_size)
+    features = encode(task.config, task.skeleton.records, task.rows)
     if jax.process_index() == 0:
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, names=names, features=features)
@@ -112,28 +113,30 @@ def _stored_features(path: pathlib.Path, names: np.ndarray) -> np.ndarray | None
     return features
 
 
-def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
+def encode(config: Config, records: Records | RecordsView, rows: np.ndarray) -> np.ndarray:
+    """The features of the images of the clips `rows` by the config's encoder as it starts, float32 `[R, D]`.
+
+    Raises: ConfigError, TorchWeightsError as `pretrained_variables`.
+    """
     from mmcl_jax.runtime.progress import progress_bar
 
-    config, statistics = task.config, task.recipe.image_statistics
-    assert statistics is not None
-    encoder = image_encoder(config)
-    if config.model.image_encoder_weights:
+    encoder, weights = image_encoder(config), config.model.image_encoder_weights
+    size, statistics = _image_size(config), IMAGE_ENCODERS[config.model.image_encoder].statistics(weights)
+    if weights:
         variables = pretrained_variables(config)
     else:
         logging.warning(
             "the image encoder is frozen with random weights; name a file: --config.model.image_encoder_weights"
         )
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
-    records = task.skeleton.records
-    fields = input_pipeline.Fields(image=functools.partial(records.image, size=image_size))
-    encode = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image, *statistics), False))
+    fields = input_pipeline.Fields(image=functools.partial(records.image, size=size))
+    apply = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image, *statistics), False))
     batches = input_pipeline.eval_batches(
-        records, task.rows, fields, read_options(config), batch_size=config.eval_batch_size
+        records, rows, fields, read_options(config), batch_size=config.eval_batch_size
     )
-    total = -(-len(task.rows) // config.eval_batch_size)
+    total = -(-len(rows) // config.eval_batch_size)
     features = [
-        sharding.real_rows(np.asarray(encode(variables, batch["image"])), batch["mask"])
+        sharding.real_rows(np.asarray(apply(variables, batch["image"])), batch["mask"])
         for batch in progress_bar(
             batches, total=total, desc="image features", unit="batch", disable=jax.process_index() > 0
         )
@@ -142,8 +145,11 @@ def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
 
 
 def _blank(config: Config) -> jax.Array:
-    size = IMAGE_ENCODERS[config.model.image_encoder].image_size
-    return jnp.zeros((1, size, size, 3))
+    return jnp.zeros((1, _image_size(config), _image_size(config), 3))
+
+
+def _image_size(config: Config) -> int:
+    return IMAGE_ENCODERS[config.model.image_encoder].image_size
 
 
 def _encoder_shapes(config: Config) -> Any:

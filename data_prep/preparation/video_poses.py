@@ -226,7 +226,9 @@ def _estimate(clip: ListedClip, settings: Settings, estimator: Estimator) -> Pos
         poses = collect(frame_poses(video, estimator), estimator.layout, video.frame_rate, video.size, str(clip.path))
         poses = poses.with_notes(*video.notes)
     if poses.num_frames < _FEWEST_FRAMES:
-        raise sources.SourceFileError(f"{poses.num_frames} frames; a clip has at least {_FEWEST_FRAMES}")
+        raise sources.SourceFileError(
+            f"its number of frames is {poses.num_frames}; a clip has at least {_FEWEST_FRAMES}"
+        )
     if not poses.tracks:
         raise sources.SourceFileError(f"nobody in it: no person found in any of its {poses.num_frames} frames")
     check_seen(poses, settings.persons)

@@ -189,7 +189,7 @@ def test_odd_and_damaged_videos(estimator, tmp_path):
     expected = {
         "a/nobody": "no person found in any of its 8 frames",
         "a/hardly": "seen in only 2 of 16 frames",
-        "a/one": "1 frames; a clip has at least 2",
+        "a/one": "number of frames is 1; a clip has at least 2",
         "a/cut": "not a readable video|no frame can be decoded",
         "a/text": "not a readable video",
         "a/empty": "not a readable video",
