@@ -1,14 +1,18 @@
 """Videos as phones, programs and broken downloads leave them: each becomes a clip, or is set aside with the reason."""
 
+import dataclasses
 import fractions
+import io
 import json
 import os
 import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data_prep import videos
+from data_prep import inspect, videos
+from data_prep.images import person_crops
 from mmcl_jax.data.records import Records
 from tests.data_prep import test_videos
 from tests.poses.test_video import turned
@@ -117,3 +121,28 @@ def test_each_is_a_clip_or_set_aside_with_the_reason(folder, tmp_path, monkeypat
     assert notes.keys() == {"a/four", "a/cut", "a/jump"}
     assert "1 who act most are kept" in notes["a/four"] and "cut short" in notes["a/cut"]
     assert "time stamps jump" in notes["a/jump"]
+
+
+def test_moments_are_numbered_as_the_frames_of_the_skeleton(tmp_path, monkeypatch):
+    """The person appears after a third of a second; the page of the records draws the joints into the boxes."""
+    test_videos.use(monkeypatch, test_videos.RectangleEstimator())
+    (tmp_path / "mine/a").mkdir(parents=True)
+    pictures = [*[picture()] * 5, *[picture(3 * left) for left in range(20)]]
+    for name in ("one", "two"):
+        write(tmp_path / f"mine/a/{name}.mp4", pictures)
+    videos.prepare(tmp_path / "mine", tmp_path / "out", images=True, workers=1)
+    records = Records(tmp_path / "out")
+    skeleton = records.skeleton(0)
+    with Image.open(io.BytesIO(records.image_file(0))) as mosaic:
+        origin = person_crops.read_origin(mosaic)
+    assert skeleton.shape[1] == 20 and origin is not None and origin.frames == (2, 6, 10, 14, 18)
+    poses = inspect.poses_at(records.info, skeleton, origin.frames)
+    assert poses is not None
+    for joints, (left, top, right, bottom) in zip(poses, origin.boxes, strict=True):
+        (places,) = np.array(joints)
+        assert ((places >= (left, top)) & (places <= (right, bottom))).all() and right - left < 25
+    hidden = skeleton * [1, 1, 0]
+    hidden[:, :, 0, 2] = 1
+    assert [joint is None for joint in inspect.poses_at(records.info, hidden, [3])[0][0]] == [False] + [True] * 16
+    assert inspect.poses_at(records.info, skeleton, [20]) is None
+    assert inspect.poses_at(dataclasses.replace(records.info, units="metres"), skeleton, [3]) is None
