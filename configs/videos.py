@@ -29,7 +29,6 @@ def get_config(arguments: str = "split,joint"):
     config.data.protocol = protocol
     config.data.stream = stream
     config.data.camera.views = "random"  # joints of a picture get a place and size that do not depend on it
-    config.data.frame_rate = 15.0  # the default of data_prep.videos
     config.data.crop_interval = (0.7, 1.0)  # half of a short clip may lack the action
     config.data.flip = 0.5
     config.data.text = "blip/holding/token_ids"

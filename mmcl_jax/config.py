@@ -41,7 +41,7 @@ class DataConfig:
     stream: str = "joint"  # joint | bone | joint_motion | bone_motion | joint_bone: the channels of both in one model
     window: int = 64  # frames that the model sees
     sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA) | paced (windows of about the same time)
-    frame_rate: float = 0.0  # frames a second of the records, for prediction from video; 0: unknown
+    frame_rate: float = 0.0  # frames a second of the clips, for prediction from video; 0: as the records say
     pace: tuple[float, float] = (0.6, 1.4)  # paced: frames that a training window covers, in windows
     crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
     test_crop: float = 0.95  # fraction that the centered test crop keeps

@@ -20,6 +20,7 @@ from data_prep.videos import Divide
 from mmcl_jax import config_files
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import Records
+from mmcl_jax.description import describe
 from mmcl_jax.poses import model_files
 from mmcl_jax.poses.stages import Stages
 from mmcl_jax.poses.types import FramePoses, Person
@@ -288,6 +289,7 @@ def test_the_config_needs_only_the_records(estimator, folder, tmp_path):
         )
         task = build_training_task(config)
         assert task.skeleton.num_classes == 3 and (config.loss.contrastive_weight > 0) is image
+        assert describe(task.config, task.skeleton.records).frame_rate == 15  # the default of data_prep.videos
     with pytest.raises(ValueError, match="'skeleton'"):
         videos_config.get_config("split,joint,skeleton")
 
