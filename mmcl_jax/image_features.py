@@ -12,7 +12,7 @@ from absl import logging
 
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
-from mmcl_jax.data.records import Records, RecordsView
+from mmcl_jax.data.records import Records
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
@@ -113,7 +113,7 @@ def _stored_features(path: pathlib.Path, names: np.ndarray) -> np.ndarray | None
     return features
 
 
-def encode(config: Config, records: Records | RecordsView, rows: np.ndarray) -> np.ndarray:
+def encode(config: Config, records: Records, rows: np.ndarray) -> np.ndarray:
     """The features of the images of the clips `rows` by the config's encoder as it starts, float32 `[R, D]`.
 
     Raises: ConfigError, TorchWeightsError as `pretrained_variables`.
