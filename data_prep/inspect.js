@@ -106,10 +106,29 @@ function textSets() {
       set.damaged ? make("p", { class: "problem" }, `${count(set.damaged)} clips cannot be read`) : null))));
 }
 
-function boxes({ frames, boxes: found, size: [height, width] }) {
-  return make("div", { class: "boxes" }, found.map(([left, top, right, bottom], number) =>
-    make("figure", {}, make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `box in frame ${frames[number] + 1}` },
-      make("rect", { x: left, y: top, width: right - left, height: bottom - top })), `frame ${frames[number] + 1}`)));
+// The part of the mosaic that shows moment `number`, where it was in the picture and with its own proportions.
+function crop(jpeg, [left, top, right, bottom], number, total) {
+  const [width, height] = [right - left, bottom - top];
+  const whole = { href: jpeg, x: -number * width, y: 0, width: total * width, height, preserveAspectRatio: "none" };
+  return make("svg", { x: left, y: top, width, height, viewBox: `0 0 ${width} ${height}` }, make("image", whole));
+}
+
+function bones(joints) {
+  const seen = data.layout.bones.filter(([a, b]) => joints[a] && joints[b]);
+  const path = seen.map(([a, b]) => `M${joints[a]}L${joints[b]}`).join("");
+  return make("path", { d: path, class: "bones" });
+}
+
+function boxes({ frames, boxes: found, size: [height, width] }, jpeg, poses) {
+  return make("div", { class: "boxes" }, found.map((box, number) => {
+    const [left, top, right, bottom] = box;
+    const label = `${poses ? "pose and box" : "box"} in frame ${frames[number] + 1}`;
+    const picture = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+    if (poses) picture.append(crop(jpeg, box, number, found.length));
+    picture.append(make("rect", { x: left, y: top, width: right - left, height: bottom - top, ...(poses && { class: "outline" }) }));
+    if (poses) picture.append(...poses[number].map(bones));
+    return make("figure", {}, picture, `frame ${frames[number] + 1}`);
+  }));
 }
 
 function mosaic(image, name) {
@@ -117,7 +136,7 @@ function mosaic(image, name) {
   if (image === null) return make("p", { class: "quiet small" }, "This clip has no image.");
   if (image.problem) return make("p", { class: "problem" }, image.problem);
   return make("div", { class: "mosaic" }, make("img", { src: image.jpeg, alt: `mosaic of ${name}`, loading: "lazy", decoding: "async" }),
-    image.origin ? boxes(image.origin) : null, make("p", { class: "quiet small" }, image.note));
+    image.origin ? boxes(image.origin, image.jpeg, image.poses) : null, make("p", { class: "quiet small" }, image.note));
 }
 
 // Text sets with the same model and question share question and answer.

@@ -5,8 +5,8 @@
 The page is a single file and needs neither network nor server. It shows the description of the records, protocols,
 lengths, clips per class, subject, setup and camera, what was set aside and why, and which clips lack an image or a
 text. For each clip shown it has the skeleton, which plays and turns, several moments of it side by side, the mosaic
-with the boxes that it was cut from (if the mosaic stores them), every question with its answer and feature, and the
-metadata.
+with the boxes that it was cut from (if the mosaic stores them; joints in pixels are drawn over the picture), every
+question with its answer and feature, and the metadata.
 
 Without --name the page shows a sample with equally many clips of each class; the sample is always the same. For a clip
 that cannot be read, the page shows the reason.
@@ -245,6 +245,7 @@ def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
     for row in progress_bar(rows, unit="clip", desc="clips"):
         fields = {field: int(opened.index[field][row]) for field in records.INDEX_FIELDS}
         clip = {"name": str(opened.index["name"][row]), "class": opened.info.class_names[fields["label"]], **fields}
+        skeleton = None
         try:
             skeleton = opened.skeleton(row)
             clip["skeleton"] = skeleton_player.encode(skeleton, opened.info, _SKELETON_VALUES // len(rows))
@@ -253,6 +254,8 @@ def _clips(opened: records.Records, rows: np.ndarray, kinds: list[str]) -> dict:
             clip["problem"] = str(error)
         if records.IMAGES in kinds:
             clip["image"] = _image(opened, row, _PICTURE_BYTES // len(rows))
+            if skeleton is not None and clip["image"] and "origin" in clip["image"]:
+                clip["image"]["poses"] = poses_at(opened.info, skeleton, clip["image"]["origin"]["frames"])
         clip["texts"] = [_text(opened, row, text_set, about) for text_set, about in sets]
         clips.append(clip)
     layout = skeleton_player.layout(opened.info, skeleton_player.upward(opened.info, skeletons))
@@ -275,6 +278,25 @@ def _image(opened: records.Records, row: int, most_bytes: int) -> dict | None:
     note = f"{size[0]} x {size[1]}, {len(stored):,} bytes" + ("" if jpeg is stored else "; shown smaller here")
     shown = {"jpeg": "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"), "note": note}
     return shown if origin is None else {**shown, "origin": dataclasses.asdict(origin)}
+
+
+def poses_at(info: records.DatasetInfo, skeleton: np.ndarray, frames: Sequence[int]) -> list | None:
+    """Where the joints of a clip [M, T, V, C] are in the pictures of some of its frames.
+
+    Returns: for each frame, for each body, for each joint x and y in pixels, or None where it was not found. None if
+    the joints are not in pixels, or the clip has no such frame.
+    """
+    num_frames = skeleton.shape[1]
+    if info.units != "pixels" or not all(0 <= frame < num_frames for frame in frames):
+        return None
+    found = np.broadcast_to(skeleton.any(axis=(2, 3))[..., np.newaxis], skeleton.shape[:3])
+    if info.num_coordinates < skeleton.shape[-1]:
+        found = found & (skeleton[..., info.num_coordinates] > 0)
+    places = np.where(found[..., np.newaxis], np.round(skeleton[..., :2].astype(np.float64), 1), np.nan)
+    return [
+        [[None if np.isnan(x) else [x, y] for x, y in joints] for joints in places[:, frame].tolist()]
+        for frame in frames
+    ]
 
 
 def _small_enough(jpeg: bytes, most_bytes: int) -> tuple[bytes, tuple[int, int]]:

@@ -239,6 +239,7 @@ def _dataset_info(listing, clips, folder, layout, images, protocols, name) -> re
         f"y downwards, gaps of up to half a second filled; {pictures}",
         channels=("x", "y", records.CONFIDENCE),
         protocols=protocols,
+        frame_rate=settings.fps or 0.0,
     )
 
 

@@ -26,6 +26,7 @@ class DataConfig:
     protocol: str = "xsub"  # key of mmcl_jax.data.records.PROTOCOLS for the dataset, or one of the records' own
     validation_subjects: tuple[int, ...] = ()  # training subjects held out as a validation split
     repeats: int = 1  # how often each clip occurs in an epoch
+    shuffled_images: bool = False  # True: FAM sees another training clip's image, drawn with the seed; a control
     text: str = ""  # text set for FRM, 'model/question' or 'model/question/feature'
     text_scaling: str = "none"  # none (released code) | standardise (by the training clips)
     threads: int = 4  # threads that read clips
@@ -40,7 +41,7 @@ class DataConfig:
     stream: str = "joint"  # joint | bone | joint_motion | bone_motion | joint_bone: the channels of both in one model
     window: int = 64  # frames that the model sees
     sampling: str = "crop_resize"  # crop_resize | view_normalised (NW-UCLA) | paced (windows of about the same time)
-    frame_rate: float = 0.0  # frames a second of the records, for prediction from video; 0: unknown
+    frame_rate: float = 0.0  # frames a second of the clips, for prediction from video; 0: as the records say
     pace: tuple[float, float] = (0.6, 1.4)  # paced: frames that a training window covers, in windows
     crop_interval: tuple[float, float] = (0.5, 1.0)  # fraction of a training clip that a crop keeps
     test_crop: float = 0.95  # fraction that the centered test crop keeps
@@ -76,8 +77,9 @@ class ModelConfig:
     label_smoothing: float = 0.1  # infogcn
     mmd_weights: tuple[float, float] = (1e-4, 1e-1)  # infogcn: pull the latent mean to 0, class means to their priors
     prior_gain: float = 3.0  # infogcn: length of the class priors
-    image_encoder: str = "inception_v3"  # inception_v3 | resnet34 | small_cnn
-    image_encoder_weights: str = ""  # torchvision's of that encoder, .npz, .pt or .pth; empty: random
+    image_encoder: str = "inception_v3"  # efficientnet_lite0 | inception_v3 | resnet34 | small_cnn
+    # Published weights of that encoder, .npz, .pt or .pth. imagenet: those of the extra `imagenet`; empty: random.
+    image_encoder_weights: str = ""
     image_encoder_frozen: bool = False  # True: image features are computed once, before training
     refinement_terms: int = 2  # n of eq. 8
     refinement_matrices: str = "diagonal"  # diagonal (released code) | full (eq. 8)

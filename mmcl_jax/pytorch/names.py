@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mmcl_jax.models import inception, infogcn, resnet
+from mmcl_jax.models import efficientnet, inception, infogcn, resnet
 from mmcl_jax.models.blocks import DILATIONS, TEN_STAGES, Stages
 from mmcl_jax.pytorch.state_dicts import (
     IGNORED,
@@ -51,8 +51,29 @@ def resnet34_entries() -> list[Entry]:
     return entries + linear_entries("fc", ("fc",))
 
 
-# Encoders in `mmcl_jax.models.image_encoders` that torchvision has weights of.
-IMAGE_ENCODER_ENTRIES = {"inception_v3": inception_entries, "resnet34": resnet34_entries}
+def efficientnet_lite0_entries() -> list[Entry]:
+    """Returns the mapping of `EfficientNet` of the package efficientnet-lite-pytorch to `EfficientNetLite0`."""
+    entries = [*conv_entries("_conv_stem", ("stem",), bias=False), *batch_norm_entries("_bn0", ("stem_bn",))]
+    for number, block in enumerate(efficientnet.BLOCKS):
+        name, path = f"_blocks.{number}", (f"blocks_{number}",)
+        layers = [("_expand_conv", "_bn0", "expand")] if block.expansion > 1 else []
+        for convolution, norm, layer in [
+            *layers,
+            ("_depthwise_conv", "_bn1", "depthwise"),
+            ("_project_conv", "_bn2", "project"),
+        ]:
+            entries += conv_entries(f"{name}.{convolution}", (*path, layer), bias=False)
+            entries += batch_norm_entries(f"{name}.{norm}", (*path, f"{layer}_bn"))
+    entries += [*conv_entries("_conv_head", ("head",), bias=False), *batch_norm_entries("_bn1", ("head_bn",))]
+    return entries + linear_entries("_fc", ("fc",))
+
+
+# Encoders in `mmcl_jax.models.image_encoders` that have published weights.
+IMAGE_ENCODER_ENTRIES = {
+    "efficientnet_lite0": efficientnet_lite0_entries,
+    "inception_v3": inception_entries,
+    "resnet34": resnet34_entries,
+}
 
 
 def ctrgcn_entries(base_channels: int = 64, stages: Stages = TEN_STAGES) -> list[Entry]:

@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
-const DRAWN = new Set(["svg", "g", "rect", "path", "line", "circle", "text"]);
+const DRAWN = new Set(["svg", "g", "rect", "path", "line", "circle", "text", "image"]);
 
 // Makes an element from attributes (a function is a listener) and children: elements, text, or null for none.
 function make(tag, attributes = {}, ...children) {

@@ -20,6 +20,7 @@ from data_prep.videos import Divide
 from mmcl_jax import config_files
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import Records
+from mmcl_jax.description import describe
 from mmcl_jax.poses import model_files
 from mmcl_jax.poses.stages import Stages
 from mmcl_jax.poses.types import FramePoses, Person
@@ -189,7 +190,7 @@ def test_odd_and_damaged_videos(estimator, tmp_path):
     expected = {
         "a/nobody": "no person found in any of its 8 frames",
         "a/hardly": "seen in only 2 of 16 frames",
-        "a/one": "1 frames; a clip has at least 2",
+        "a/one": "number of frames is 1; a clip has at least 2",
         "a/cut": "not a readable video|no frame can be decoded",
         "a/text": "not a readable video",
         "a/empty": "not a readable video",
@@ -288,6 +289,7 @@ def test_the_config_needs_only_the_records(estimator, folder, tmp_path):
         )
         task = build_training_task(config)
         assert task.skeleton.num_classes == 3 and (config.loss.contrastive_weight > 0) is image
+        assert describe(task.config, task.skeleton.records).frame_rate == 15  # the default of data_prep.videos
     with pytest.raises(ValueError, match="'skeleton'"):
         videos_config.get_config("split,joint,skeleton")
 

@@ -124,5 +124,7 @@ def test_weights_of_another_encoder_are_refused_by_name(tiny_records, tmp_path):
     with pytest.raises(ValueError, match=r"resnet34\.npz, read as inception_v3: .* does not fit"):
         image_features.pretrained_variables(config)
     config.model.image_encoder = "small_cnn"
-    with pytest.raises(ValueError, match="'small_cnn' has no published weights; use inception_v3, resnet34"):
+    with pytest.raises(
+        ValueError, match="'small_cnn' has no published weights; use efficientnet_lite0, inception_v3, resnet34"
+    ):
         image_features.pretrained_variables(config)

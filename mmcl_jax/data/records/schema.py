@@ -10,6 +10,7 @@ ROOT/text/<model>/<question>/<feature>/   TFDS dataset of float32 (D,) vectors, 
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def name_fault(name: Any) -> str | None:
 class DatasetInfo:
     """What a records folder holds; stored in `info.json` and in the metadata of each of its TFDS datasets.
 
-    Raises: RecordsError if the layout or the channels are unknown, or the class names are not a list of texts.
+    Raises: RecordsError if the layout, the channels or the frame rate are none, or the class names are not a list of
+    texts.
     """
 
     dataset: str  # its name; key of PROTOCOLS, unless the records bring their own
@@ -95,6 +97,7 @@ class DatasetInfo:
     preprocessing: str = "none"  # one line: what was done to the raw data
     channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
     protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
+    frame_rate: float = 0.0  # frames a second of the clips, at most; 0: unknown
 
     def __post_init__(self):
         if isinstance(self.layout, str) and self.layout not in LAYOUTS:
@@ -102,6 +105,8 @@ class DatasetInfo:
         if self.channels not in CHANNELS:
             known = ", ".join(str(channels) for channels in CHANNELS)
             raise RecordsError(f"channels {self.channels!r} are not one of {known}")
+        if not isinstance(self.frame_rate, int | float) or not 0 <= self.frame_rate < math.inf:
+            raise RecordsError(f"frame rate {str(self.frame_rate)[:40]!r} is not a number of frames a second")
         if not self.class_names or any(name_fault(name) for name in self.class_names):
             odd = next((name for name in self.class_names if name_fault(name)), "none")
             raise RecordsError(f"class names: {str(odd)[:40]!r}, expected one text of Unicode for each class")
@@ -122,8 +127,9 @@ class DatasetInfo:
         return self.skeleton_layout.num_joints, len(self.channels)
 
     def to_json(self) -> dict:
-        """The dict that `from_json` reads, with lists for tuples."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        """The dict that `from_json` reads, with lists for tuples; with no frame rate, as earlier versions wrote it."""
+        stored = json.loads(json.dumps(dataclasses.asdict(self)))
+        return stored if self.frame_rate else {key: value for key, value in stored.items() if key != "frame_rate"}
 
     @classmethod
     def from_json(cls, stored: dict) -> "DatasetInfo":

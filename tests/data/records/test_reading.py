@@ -448,3 +448,12 @@ def test_a_coordinate_that_is_not_finite_is_refused_when_read(tiny_records, monk
     ) as caught:
         opened.skeleton(2)
     assert opened.index["name"][2] in str(caught.value)
+
+
+def test_the_frame_rate_is_stored_where_it_is_known():
+    known, unknown = make_info(frame_rate=12.5), make_info()
+    assert records.DatasetInfo.from_json(known.to_json()) == known
+    assert "frame_rate" not in unknown.to_json()  # as earlier versions wrote and read it
+    assert records.DatasetInfo.from_json(unknown.to_json()).frame_rate == 0
+    with pytest.raises(records.RecordsError, match="frame rate 'fast'"):
+        records.DatasetInfo.from_json({**known.to_json(), "frame_rate": "fast"})

@@ -1,0 +1,63 @@
+"""The comparison of FAM's arms: their runs, and the table, by hand. And the linear probe of image features."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from experiments import fam_gain, image_probe
+from experiments.launch import LaunchError
+
+
+def run(arm, config="configs/demo.py", place=("xview", 3), overrides=()):
+    return fam_gain.arm_run(config, pathlib.Path("work"), arm, place, overrides, "resnet34", "r.pth")
+
+
+def test_the_arms_differ_in_what_they_are_about():
+    configs = {arm: run(arm).read_config() for arm in fam_gain.ARMS}
+    fam = {arm: config.loss.contrastive_weight > 0 for arm, config in configs.items()}
+    frm = {arm: config.loss.refinement_weight > 0 for arm, config in configs.items()}
+    assert [arm for arm, on in fam.items() if not on] == ["skeleton", "frm"]
+    assert [arm for arm, on in frm.items() if on] == ["frm", "both"]
+    models = {arm: config.model for arm, config in configs.items()}
+    assert [arm for arm, model in models.items() if model.image_encoder_frozen] == ["frozen", "shuffled"]
+    assert [arm for arm, config in configs.items() if config.data.shuffled_images] == ["shuffled"]
+    weights = {arm: (model.image_encoder, model.image_encoder_weights) for arm, model in models.items()}
+    assert weights["trained"] == weights["frozen"] == ("resnet34", "r.pth") and weights["random"] == ("resnet34", "")
+    assert weights["both"] == ("small_cnn", "")
+    assert {(config.data.protocol, config.seed) for config in configs.values()} == {("xview", 3)}
+    assert run("both").workdir == pathlib.Path("work/xview/seed_3/both")
+
+
+def test_an_arm_that_the_config_switches_off_is_refused():
+    with pytest.raises(LaunchError, match=r"the arm both needs loss\.refinement_weight above 0"):
+        run("both", "configs/videos.py", ("split", 0))
+    assert run("frozen", "configs/videos.py:split,joint", ("split", 0)).read_config().loss.refinement_weight == 0
+
+
+def test_table_by_hand():
+    accuracies = {
+        "skeleton": {("a", 0): 80.0, ("b", 0): 90.0, ("a", 1): 70.0},
+        "frozen": {("a", 0): 82.0, ("b", 0): 90.0, ("a", 1): 76.0, ("b", 1): 99.0},  # the last has no partner
+        "random": {("a", 0): 79.0},
+        "trained": {},
+    }
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in fam_gain.table(accuracies).splitlines()]
+    assert [row[0] for row in rows[2:]] == ["skeleton", "frozen", "random"]
+    assert rows[2][1:] == ["3", "80.0", "10.6", "-", "-"]  # means over the protocols: 85 and 70
+    # Differences 2, 0, 6: mean 2.67, deviation 3.06, t(2) = 4.303.
+    assert rows[3][1:] == ["4", "86.8", "1.1", "+2.7 ± 7.6", "2, 1, 0"]
+    assert rows[4][1:] == ["1", "79.0", "-", "-1.0", "0, 0, 1"]
+
+
+def test_a_linear_probe_finds_what_the_features_say_and_nothing_else():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 90)
+    said = np.concatenate([np.eye(3)[labels] * 2 + rng.normal(0, 0.3, (90, 3)), rng.normal(0, 9, (90, 5))], axis=1)
+    said[:, 7] = 4.0  # a constant feature
+    train, test = np.arange(60), np.arange(60, 90)
+    assert image_probe.probe(said, labels, train, test, 0.1) > 0.9
+    assert image_probe.probe(said[:, 3:], labels, train, test, 0.1) < 0.65
+    weights, biases = image_probe.fit(np.zeros((4, 1)), np.array([0, 0, 0, 1]), 2, 0.1)
+    np.testing.assert_allclose(weights, 0, atol=1e-6)
+    assert biases[0] - biases[1] == pytest.approx(np.log(3), abs=1e-3)
