@@ -274,8 +274,8 @@ def _open_to_read(workdir: pathlib.Path, *items: str) -> ocp.CheckpointManager:
         manager = ocp.CheckpointManager(folder(workdir), item_handlers=handlers, options=_READ_ONLY)
     except Exception as error:  # of Orbax, which reads the metadata of every checkpoint: anything
         raise CheckpointError(
-            f"{folder(workdir)}: the metadata of a checkpoint cannot be read ({_brief(error)}). Move the damaged one of "
-            f"its folders ({', '.join(str(step) for step in sorted(_steps(workdir)))}) elsewhere; an older one is then "
+            f"{folder(workdir)}: the metadata of a checkpoint cannot be read ({_brief(error)}). Move the damaged one "
+            f"of its folders ({', '.join(str(step) for step in sorted(_steps(workdir)))}) elsewhere; an older one is then "
             "used, if there is one"
         ) from error
     if manager.latest_step() is None:
