@@ -273,10 +273,10 @@ def _open_to_read(workdir: pathlib.Path, *items: str) -> ocp.CheckpointManager:
     try:
         manager = ocp.CheckpointManager(folder(workdir), item_handlers=handlers, options=_READ_ONLY)
     except Exception as error:  # of Orbax, which reads the metadata of every checkpoint: anything
+        steps = ", ".join(map(str, sorted(_steps(workdir))))
         raise CheckpointError(
             f"{folder(workdir)}: the metadata of a checkpoint cannot be read ({_brief(error)}). Move the damaged one "
-            f"of its folders ({', '.join(str(step) for step in sorted(_steps(workdir)))}) elsewhere; an older one is then "
-            "used, if there is one"
+            f"of its folders ({steps}) elsewhere; an older one is then used, if there is one"
         ) from error
     if manager.latest_step() is None:
         manager.close()
