@@ -32,6 +32,7 @@ from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
+from mmcl_jax.packing import capacities_of
 from mmcl_jax.pretrained import announce, start_from
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.runtime import distributed, sharding
@@ -240,7 +241,11 @@ def describe_change(task: TrainingTask, start: int, before: int) -> str:
 
 
 class Stepper:
-    """Takes the steps of a run, in order, one or several at once; there is one program for each number of them."""
+    """Takes the steps of a run, in order, one or several at once.
+
+    There is a program for each number of steps and, if absent bodies are computed once, of bodies. Each is compiled at
+    its first use.
+    """
 
     def __init__(self, run: Run, start: int):
         """Prepares the batches from step `start` on, and puts resident clips on the devices. Close it after use."""
@@ -250,10 +255,13 @@ class Stepper:
         self._mesh = run.mesh
         self._clips = () if clips is None else (clips,)
         self._batches = train_batches(task, (start, end), image_features)
+        self._next = start
+        self._capacities, packed = capacities_of(task, run.mesh.size)
+        logging.info("%s", packed)
         self._compile = functools.partial(
             steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
         )
-        self._programs: dict[int, Callable[..., TrainState]] = {}
+        self._programs: dict[tuple[int, int | None], Callable[..., TrainState]] = {}
         self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
 
     def take(self, state: TrainState, count: int) -> TrainState:
@@ -262,9 +270,12 @@ class Stepper:
         joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
         del batches  # so that the host does not hold them twice
         arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
-        if count not in self._programs:
-            self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
-        return self._programs[count](*arguments)
+        capacity = None if self._capacities is None else self._capacities.at(self._next, count)
+        self._next += count
+        if (count, capacity) not in self._programs:
+            step = self._compile(steps=count, capacity=capacity)
+            self._programs[count, capacity] = distributed.compile_together(step, *arguments)
+        return self._programs[count, capacity](*arguments)
 
     def restart_totals(self, state: TrainState) -> TrainState:
         """`state` at the start of an epoch: its totals are empty."""
