@@ -125,7 +125,16 @@ def initial_state(recipe: Recipe, seed: int, batch: dict[str, Any]) -> TrainStat
 
 def draw_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
     """`random_state`, compiled: hundreds of small random draws, run once, which are not worth optimizing."""
-    return jax.jit(functools.partial(random_state, recipe, seed, inputs), compiler_options=HASTY)()
+    return jax.jit(functools.partial(_random_state, recipe, inputs), compiler_options=HASTY)(_key_data(seed))
+
+
+def _random_state(recipe: Recipe, inputs: ModelInputs, key: jax.Array) -> TrainState:
+    """The random state of a key's data, an argument so that runs of all seeds share a compiled program."""
+    return _state_of_key(recipe, jax.random.wrap_key_data(key), inputs)
+
+
+def _key_data(seed: int) -> np.ndarray:
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
 
 
 def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
@@ -133,8 +142,13 @@ def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
 
     Under `jax.eval_shape` it gives the shapes of any state of the run.
     """
+    return _state_of_key(recipe, jax.random.key(seed), inputs)
+
+
+def _state_of_key(recipe: Recipe, key: jax.Array, inputs: ModelInputs) -> TrainState:
+    """`random_state` with the key of its seed."""
     inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-    variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)
+    variables: Any = recipe.model.init(key, *inputs, train=False)
     params = dict(variables["params"])
     batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
     return start_state(recipe, params, batch_stats)

@@ -36,6 +36,7 @@ from mmcl_jax.packing import capacities_of
 from mmcl_jax.pretrained import announce, start_from
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.backend import kept_programs, quiet_compiler
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
@@ -262,6 +263,7 @@ class Stepper:
             steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
         )
         self._programs: dict[tuple[int, int | None], Callable[..., TrainState]] = {}
+        self.compiling = 0.0  # seconds of all compilation so far
         self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
 
     def take(self, state: TrainState, count: int) -> TrainState:
@@ -273,9 +275,23 @@ class Stepper:
         capacity = None if self._capacities is None else self._capacities.at(self._next, count)
         self._next += count
         if (count, capacity) not in self._programs:
-            step = self._compile(steps=count, capacity=capacity)
-            self._programs[count, capacity] = distributed.compile_together(step, *arguments)
+            self._programs[count, capacity] = self._compiled(count, capacity, arguments)
         return self._programs[count, capacity](*arguments)
+
+    def _compiled(self, count: int, capacity: int | None, arguments: tuple) -> Callable[..., TrainState]:
+        began = time.perf_counter()
+        which = ("" if count == 1 else f" ({count} at once)") + ("" if capacity is None else f" for {capacity} bodies")
+        logging.info(
+            "compiling the training step%s; about a minute for a published model on two cores; %s",
+            which,
+            kept_programs(),
+        )
+        with quiet_compiler():
+            program = distributed.compile_together(self._compile(steps=count, capacity=capacity), *arguments)
+        seconds = time.perf_counter() - began
+        self.compiling += seconds
+        logging.info("compiled, or read, in %.1f s", seconds)
+        return program
 
     def restart_totals(self, state: TrainState) -> TrainState:
         """`state` at the start of an epoch: its totals are empty."""
@@ -313,7 +329,7 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
         for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
             state = stepper.take(state, count)
             done = step + count
-            progress.advance(count)
+            progress.advance(count, stepper.compiling)
             ends_epoch = done % steps_per_epoch == 0
             if step == start or ends_epoch or done % config.log_every_steps == 0:
                 progress.show(_log_steps(run, state))
@@ -350,6 +366,7 @@ class _Progress:
         from mmcl_jax.runtime.progress import progress_bar
 
         self._run, self._done = run, start
+        self._compiling = 0.0
         self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
         self._bar = progress_bar(
             total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
@@ -362,8 +379,13 @@ class _Progress:
     def __exit__(self, *_exception) -> None:
         self._bar.close()
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, compiling: float) -> None:
+        """Adds `count` steps. The seconds that have been spent `compiling` so far are not in the rate of the steps."""
         self._done += count
+        if not self._bar.disable:
+            self._bar.start_t += compiling - self._compiling
+            self._bar.last_print_t += compiling - self._compiling
+        self._compiling = compiling
         self._bar.update(count)
 
     def show(self, text: str) -> None:
