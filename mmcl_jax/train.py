@@ -17,6 +17,7 @@ import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -101,11 +102,11 @@ def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _train(run: Run) -> None:
-    state = restore_or_create_state(run)
     with run.log, contextlib.closing(run.evaluator):
-        run.log.resume(int(state.step))
-        _announce(run, state)
-        with contextlib.closing(Stepper(run, int(state.step))) as stepper:
+        state, stepper = _begin(run)
+        with contextlib.closing(stepper):
+            run.log.resume(int(state.step))
+            _announce(run, state)
             state = _take_steps(run, state, stepper)
         checkpoints.finish(run.manager)
         for part in run.evaluator.parts:
@@ -114,6 +115,20 @@ def _train(run: Run) -> None:
             keep(evaluation, part, run.workdir, step=int(state.step), log=run.log)
         if state.best is not None and int(state.best["epoch"]) > 0:
             _evaluate_best(run)
+
+
+def _begin(run: Run) -> tuple[TrainState, "Stepper"]:
+    """The state to go on from, and what takes the steps. A new run compiles its first program meanwhile."""
+    if run.manager.latest_step() is not None or run.config.init_from or jax.process_count() > 1:
+        state = restore_or_create_state(run)
+        return state, Stepper(run, int(state.step))
+    stepper = Stepper(run, 0)
+    try:
+        stepper.compile_ahead()
+        return restore_or_create_state(run), stepper
+    except BaseException:
+        stepper.close()
+        raise
 
 
 def _evaluate_best(run: Run) -> None:
@@ -160,12 +175,14 @@ def restore_or_create_state(run: Run) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
     if run.manager.latest_step() is None:
         return sharding.replicate(create_state(run.task, run.workdir), run.mesh)
-    everywhere = sharding.replicated(run.mesh)
-    shapes = jax.eval_shape(
-        functools.partial(steps.random_state, run.task.recipe, run.config.seed, run.task.input_shapes())
-    )
+    everywhere, shapes = sharding.replicated(run.mesh), state_shapes(run.task)
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
     return checkpoints.restore_latest(run.manager, template)
+
+
+def state_shapes(task: TrainingTask) -> TrainState:
+    """The shapes and types of every state of a run."""
+    return jax.eval_shape(functools.partial(steps.random_state, task.recipe, task.config.seed, task.input_shapes()))
 
 
 def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:
@@ -253,10 +270,11 @@ class Stepper:
         task, end = run.task, run.task.num_steps
         image_features = frozen_image_features(task, run.workdir)
         clips = resident_clips(task, run.mesh, image_features) if start < end else None
-        self._mesh = run.mesh
+        self._run, self._mesh = run, run.mesh
         self._clips = () if clips is None else (clips,)
         self._batches = train_batches(task, (start, end), image_features)
         self._next = start
+        self._ahead: Future | None = None
         self._capacities, packed = capacities_of(task, run.mesh.size)
         logging.info("%s", packed)
         self._compile = functools.partial(
@@ -268,15 +286,27 @@ class Stepper:
 
     def take(self, state: TrainState, count: int) -> TrainState:
         """The state after the next `count` steps; `state` is donated."""
+        prepared, self._ahead = self._ahead, None
+        program, batches = self._prepare(state, count) if prepared is None else prepared.result()
+        return program(state, batches, *self._clips)
+
+    def compile_ahead(self) -> None:
+        """Begins to compile the program of the first steps, in a thread, before there is a state."""
+        run, span = self._run, (self._next, self._run.task.num_steps)
+        _, count = next(dispatches(span, run.task.steps_per_epoch, run.config))
+        self._ahead = ThreadPoolExecutor(1).submit(self._prepare, state_shapes(run.task), count)
+
+    def _prepare(self, state: TrainState, count: int) -> tuple[Callable[..., TrainState], dict[str, jax.Array]]:
+        """The program for the next `count` steps of states like `state`, and their batches."""
         batches = list(itertools.islice(self._batches, count))
         joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
         del batches  # so that the host does not hold them twice
-        arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
+        placed = sharding.place_batch(joined, self._mesh, stacked=count > 1)
         capacity = None if self._capacities is None else self._capacities.at(self._next, count)
         self._next += count
         if (count, capacity) not in self._programs:
-            self._programs[count, capacity] = self._compiled(count, capacity, arguments)
-        return self._programs[count, capacity](*arguments)
+            self._programs[count, capacity] = self._compiled(count, capacity, (state, placed, *self._clips))
+        return self._programs[count, capacity], placed
 
     def _compiled(self, count: int, capacity: int | None, arguments: tuple) -> Callable[..., TrainState]:
         began = time.perf_counter()
