@@ -281,13 +281,16 @@ class Stepper:
             steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
         )
         self._programs: dict[tuple[int, int | None], Callable[..., TrainState]] = {}
-        self.compiling = 0.0  # seconds of all compilation so far
+        self.waited = 0.0  # seconds, for programs to be compiled
         self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
 
     def take(self, state: TrainState, count: int) -> TrainState:
         """The state after the next `count` steps; `state` is donated."""
+        began, known = time.perf_counter(), len(self._programs) if self._ahead is None else 0
         prepared, self._ahead = self._ahead, None
         program, batches = self._prepare(state, count) if prepared is None else prepared.result()
+        if len(self._programs) > known:
+            self.waited += time.perf_counter() - began
         return program(state, batches, *self._clips)
 
     def compile_ahead(self) -> None:
@@ -318,9 +321,7 @@ class Stepper:
         )
         with quiet_compiler():
             program = distributed.compile_together(self._compile(steps=count, capacity=capacity), *arguments)
-        seconds = time.perf_counter() - began
-        self.compiling += seconds
-        logging.info("compiled, or read, in %.1f s", seconds)
+        logging.info("compiled, or read, in %.1f s", time.perf_counter() - began)
         return program
 
     def restart_totals(self, state: TrainState) -> TrainState:
@@ -359,7 +360,7 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
         for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
             state = stepper.take(state, count)
             done = step + count
-            progress.advance(count, stepper.compiling)
+            progress.advance(count, stepper.waited)
             ends_epoch = done % steps_per_epoch == 0
             if step == start or ends_epoch or done % config.log_every_steps == 0:
                 progress.show(_log_steps(run, state))
@@ -396,7 +397,7 @@ class _Progress:
         from mmcl_jax.runtime.progress import progress_bar
 
         self._run, self._done = run, start
-        self._compiling = 0.0
+        self._waited = 0.0
         self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
         self._bar = progress_bar(
             total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
@@ -409,13 +410,13 @@ class _Progress:
     def __exit__(self, *_exception) -> None:
         self._bar.close()
 
-    def advance(self, count: int, compiling: float) -> None:
-        """Adds `count` steps. The seconds that have been spent `compiling` so far are not in the rate of the steps."""
+    def advance(self, count: int, waited: float) -> None:
+        """Adds `count` steps. The seconds `waited` for compilation so far do not count in the time left."""
         self._done += count
         if not self._bar.disable:
-            self._bar.start_t += compiling - self._compiling
-            self._bar.last_print_t += compiling - self._compiling
-        self._compiling = compiling
+            self._bar.start_t += waited - self._waited
+            self._bar.last_print_t += waited - self._waited
+        self._waited = waited
         self._bar.update(count)
 
     def show(self, text: str) -> None:
