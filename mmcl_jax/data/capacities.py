@@ -1,8 +1,9 @@
 """How many bodies the programs of training compute, where absent bodies are computed once (`models.packed`).
 
 The number is part of a program's shapes, so there are a few programs, and a batch takes the smallest in which its
-bodies fit. Which programs there are depends on the clips, the seed and the batch size only, and which one a step takes
-on the clips of its batch: both are the same in every process, after every stop, and however many epochs follow.
+bodies fit. Which programs there are depends on the clips and the batch size only, so that runs of all seeds share them,
+and which one a step takes on the clips of its batch: both are the same in every process, after every stop, and however
+many epochs follow.
 """
 
 import dataclasses
@@ -18,6 +19,9 @@ _MOST_PROGRAMS = 3
 # save more, in as many epochs as most recipes have.
 _STEPS_TO_COMPILE, _EPOCHS = 200, 50
 _CLIPS_COUNTED = 2_000_000  # of the batches of these epochs, so that a start does not count for long
+_SIZES = (
+    32  # numbers of bodies are rounded up to multiples of the full number's 32nd part, to share programs more often
+)
 _WORTHWHILE = 0.95  # of all bodies; with more than so many, all are computed
 
 
@@ -47,6 +51,12 @@ class BodyCounts:
         return self.batch_size // self.groups * self.most
 
     @property
+    def unit(self) -> int:
+        """Numbers of bodies to compute are multiples of this. Devices share whole groups, or else the bodies."""
+        parts = 1 if self.groups % self.devices == 0 else self.devices
+        return max(self.full // _SIZES // parts, 1) * parts
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch."""
         return steps_per_epoch(len(self.bodies), self.repeats, self.batch_size)
@@ -56,8 +66,7 @@ class BodyCounts:
         order = clip_order(len(self.bodies), self.repeats, self.seed, epoch)
         counts = self.bodies[order[: self.steps_per_epoch * self.batch_size]]
         needed = bodies_to_compute(counts.reshape(self.steps_per_epoch, self.groups, -1), self.most).max(axis=1)
-        parts = 1 if self.groups % self.devices == 0 else self.devices  # devices share groups, or else their bodies
-        return -(-needed // parts) * parts
+        return -(-needed // self.unit) * self.unit
 
 
 def bodies_to_compute(bodies: np.ndarray, most: int) -> np.ndarray:
@@ -73,8 +82,10 @@ class Capacities:
 
     def __init__(self, counts: BodyCounts):
         """Chooses the numbers, see `choose_sizes`."""
+        usual = dataclasses.replace(counts, seed=0)
         epochs = max(1, min(_EPOCHS, _CLIPS_COUNTED // (counts.steps_per_epoch * counts.batch_size)))
-        needed = np.concatenate([counts.needed(epoch) for epoch in range(epochs)])
+        needed = np.concatenate([usual.needed(epoch) for epoch in range(epochs)])
+        needed[needed == needed.max()] += counts.unit  # other seeds may need a little more
         self.sizes = choose_sizes(needed, counts.full, _EPOCHS * counts.steps_per_epoch)
         self._counts = counts
         self._needed = functools.lru_cache(2)(counts.needed)
