@@ -135,8 +135,8 @@ def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_rec
 
     folder = tmp_path / "compiled"
     first = run("first")
-    assert "absent bodies are computed once, with the same result: 13 bodies of 16 in a batch" in first
-    assert f"compiling the training step for 13 bodies; {_KEPT} {folder}" in first
+    assert "absent bodies are computed once, with the same result: 14 bodies of 16 in a batch" in first
+    assert f"compiling the training step for 14 bodies; {_KEPT} {folder}" in first
     assert "first step done after" in first
     written = programs()
     assert len(written) == 1
