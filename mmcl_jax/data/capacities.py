@@ -19,9 +19,7 @@ _MOST_PROGRAMS = 3
 # save more, in as many epochs as most recipes have.
 _STEPS_TO_COMPILE, _EPOCHS = 200, 50
 _CLIPS_COUNTED = 2_000_000  # of the batches of these epochs, so that a start does not count for long
-_SIZES = (
-    32  # numbers of bodies are rounded up to multiples of the full number's 32nd part, to share programs more often
-)
+_SIZES = 32  # numbers of bodies are multiples of the full number's 32nd part, so that more runs share a program
 _WORTHWHILE = 0.95  # of all bodies; with more than so many, all are computed
 
 
