@@ -109,6 +109,7 @@ class MMCL(nn.Module):
         if packing is None:
             features = self.backbone.features(skeleton, moving)
         else:
+            assert bodies is not None, "packing needs the numbers of bodies"
             features = packed_features(self.backbone, skeleton, bodies, moving, packing)
         if self.frozen:
             features = jax.lax.stop_gradient(features)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -79,14 +80,15 @@ def keep_compiled_programs(folder: pathlib.Path | None) -> None:
 
 def kept_programs() -> str:
     """Where compiled programs are kept, in words."""
-    folder = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
+    settings: Any = jax.config  # whose attributes type checkers do not know
+    folder = settings.jax_compilation_cache_dir if settings.jax_enable_compilation_cache else None
     return f"kept for the next start in {folder}" if folder else "not kept for the next start"
 
 
 @contextlib.contextmanager
 def quiet_compiler() -> Iterator[None]:
     """Keeps XLA from asking for a bug report when it compiles for more than two minutes. Errors are raised as ever."""
-    from jax._src.lib import utils  # which has no public name
+    from jaxlib import utils
 
     utils.absl_set_min_log_level(3)
     try:
