@@ -30,7 +30,8 @@ def test_every_batch_fits_the_program_that_it_takes(groups, devices):
 
 def test_little_is_computed_in_vain():
     given = counts(clips=40_000)
-    taken = np.array([Capacities(given).at(step) for step in range(1000)])
+    capacities = Capacities(given)
+    taken = np.array([capacities.at(step) for step in range(1000)])
     needed = given.needed(0)[:1000]
     assert needed.mean() < 0.65 * given.full
     assert taken.mean() < 1.08 * needed.mean()
