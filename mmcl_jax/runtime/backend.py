@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -88,8 +89,7 @@ def kept_programs() -> str:
 @contextlib.contextmanager
 def quiet_compiler() -> Iterator[None]:
     """Keeps XLA from asking for a bug report when it compiles for more than two minutes. Errors are raised as ever."""
-    from jaxlib import utils
-
+    utils: Any = importlib.import_module("jaxlib.utils")  # a module that type checkers do not see
     utils.absl_set_min_log_level(3)
     try:
         yield
