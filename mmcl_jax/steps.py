@@ -25,6 +25,7 @@ from flax import struct
 from mmcl_jax.data.transforms import Transform, normalise_images
 from mmcl_jax.models import losses
 from mmcl_jax.models.mmcl import BACKBONE, MMCL
+from mmcl_jax.models.packed import Packing
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import HASTY
 
@@ -124,7 +125,16 @@ def initial_state(recipe: Recipe, seed: int, batch: dict[str, Any]) -> TrainStat
 
 def draw_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
     """`random_state`, compiled: hundreds of small random draws, run once, which are not worth optimizing."""
-    return jax.jit(functools.partial(random_state, recipe, seed, inputs), compiler_options=HASTY)()
+    return jax.jit(functools.partial(_random_state, recipe, inputs), compiler_options=HASTY)(_key_data(seed))
+
+
+def _random_state(recipe: Recipe, inputs: ModelInputs, key: jax.Array) -> TrainState:
+    """The random state of a key's data, an argument so that runs of all seeds share a compiled program."""
+    return _state_of_key(recipe, jax.random.wrap_key_data(key), inputs)
+
+
+def _key_data(seed: int) -> np.ndarray:
+    return np.asarray(jax.random.key_data(jax.random.key(seed)))
 
 
 def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
@@ -132,8 +142,13 @@ def random_state(recipe: Recipe, seed: int, inputs: ModelInputs) -> TrainState:
 
     Under `jax.eval_shape` it gives the shapes of any state of the run.
     """
+    return _state_of_key(recipe, jax.random.key(seed), inputs)
+
+
+def _state_of_key(recipe: Recipe, key: jax.Array, inputs: ModelInputs) -> TrainState:
+    """`random_state` with the key of its seed."""
     inputs = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-    variables: Any = recipe.model.init(jax.random.key(seed), *inputs, train=False)
+    variables: Any = recipe.model.init(key, *inputs, train=False)
     params = dict(variables["params"])
     batch_stats = {BACKBONE: {}, **variables.get("batch_stats", {})}  # a backbone may have none
     return start_state(recipe, params, batch_stats)
@@ -176,7 +191,14 @@ def model_inputs(batch: dict[str, jax.Array], key: jax.Array, *, recipe: Recipe)
     return clips, image, text
 
 
-def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe, key: jax.Array) -> TrainState:
+def train_step(
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    *,
+    recipe: Recipe,
+    key: jax.Array,
+    packing: Packing | None = None,
+) -> TrainState:
     """One step of SGD on a batch of raw clips.
 
     Args:
@@ -184,6 +206,8 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
       batch: see `input_pipeline`.
       recipe: model, transform, optimizer, loss.
       key: the run's augmentation key; each clip's own is derived from its position, dropout's from the step.
+      packing: absent bodies, which `recipe.transform` must keep zero, are computed once; the result is the same but for
+        rounding. None: all bodies are computed.
     """
     clip_key, dropout_key = jax.random.split(key)
     inputs = model_inputs(batch, clip_key, recipe=recipe)
@@ -198,6 +222,8 @@ def train_step(state: TrainState, batch: dict[str, jax.Array], *, recipe: Recipe
             {"params": params, "batch_stats": state.batch_stats},
             *inputs,
             train=True,
+            bodies=batch["bodies"],
+            packing=packing,
             mutable=["batch_stats"],
             rngs={"dropout": jax.random.fold_in(dropout_key, state.step)},
         )
@@ -287,6 +313,7 @@ def train_steps(
     steps: int,
     recipe: Recipe,
     key: jax.Array,
+    packing: Packing | None = None,
 ) -> TrainState:
     """`steps` steps in one program, which does not return to the host between them.
 
@@ -298,11 +325,11 @@ def train_steps(
       batches: a batch; with several `steps`, one for each, stacked: `[steps, N, ...]`. See `draw`.
       clips: a resident dataset, if the batches are drawn from one.
       steps: how many.
-      recipe, key: as in `train_step`.
+      recipe, key, packing: as in `train_step`.
     """
 
     def step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, None]:
-        return train_step(state, draw(batch, clips), recipe=recipe, key=key), None
+        return train_step(state, draw(batch, clips), recipe=recipe, key=key, packing=packing), None
 
     return step(state, batches)[0] if steps == 1 else jax.lax.scan(step, state, batches, length=steps)[0]
 
@@ -315,19 +342,52 @@ def draw(batch: dict[str, jax.Array], clips: dict[str, jax.Array] | None) -> dic
     return {**drawn, "position": batch["position"]}
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A program of one or several steps, called as (state, batches), or (state, batches, clips) of resident clips.
+
+    Attributes:
+      program: the jitted function of `key` and these arguments.
+      key: data of the run's augmentation key. It is an argument so that runs of all seeds share a compiled program.
+    """
+
+    program: Any
+    key: np.ndarray
+
+    def __call__(self, *arguments: Any) -> TrainState:
+        return self.program(self.key, *arguments)
+
+    def compile(self, *arguments: Any) -> Callable[..., TrainState]:
+        """The program compiled for arguments like these."""
+        return functools.partial(self.program.lower(self.key, *arguments).compile(), self.key)
+
+
 def compile_step(
-    recipe: Recipe, seed: int, mesh: jax.sharding.Mesh, *, steps: int = 1, resident: bool = False
-) -> Callable[..., TrainState]:
+    recipe: Recipe,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    *,
+    steps: int = 1,
+    resident: bool = False,
+    capacity: int | None = None,
+) -> Step:
     """The jitted function (state, batches) -> state after `steps` steps; if clips are `resident`, (..., clips).
 
-    Batches are divided over the mesh; the state, which is donated, and resident clips are whole on every device.
+    Batches are divided over the mesh; the state, which is donated, and resident clips are whole on every device. With a
+    `capacity`, so many bodies of each group of clips are computed, and absent ones only once (see `models.packed`).
     """
     everywhere = sharding.replicated(mesh)
     batches = sharding.over_clips(mesh, stacked=steps > 1)
-    key = jax.random.fold_in(jax.random.key(seed), 1)
-    return jax.jit(
-        functools.partial(train_steps, steps=steps, recipe=recipe, key=key),
-        in_shardings=(everywhere, batches, everywhere) if resident else (everywhere, batches),
+    packing = None if capacity is None else Packing(capacity, mesh)
+    program = jax.jit(
+        functools.partial(_train_steps, steps=steps, recipe=recipe, packing=packing),
+        in_shardings=(everywhere, everywhere, batches, *[everywhere] * resident),
         out_shardings=everywhere,
-        donate_argnums=0,
+        donate_argnums=1,
     )
+    return Step(program, np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 1))))
+
+
+def _train_steps(key: jax.Array, state: TrainState, *batches: Any, **options: Any) -> TrainState:
+    """`train_steps` with the data of its key as an argument."""
+    return train_steps(state, *batches, key=jax.random.wrap_key_data(key), **options)

@@ -17,6 +17,7 @@ import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -32,9 +33,11 @@ from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
+from mmcl_jax.packing import capacities_of
 from mmcl_jax.pretrained import announce, start_from
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime.backend import kept_programs, quiet_compiler
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
@@ -99,11 +102,11 @@ def _alone(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _train(run: Run) -> None:
-    state = restore_or_create_state(run)
     with run.log, contextlib.closing(run.evaluator):
-        run.log.resume(int(state.step))
-        _announce(run, state)
-        with contextlib.closing(Stepper(run, int(state.step))) as stepper:
+        state, stepper = _begin(run)
+        with contextlib.closing(stepper):
+            run.log.resume(int(state.step))
+            _announce(run, state)
             state = _take_steps(run, state, stepper)
         checkpoints.finish(run.manager)
         for part in run.evaluator.parts:
@@ -112,6 +115,20 @@ def _train(run: Run) -> None:
             keep(evaluation, part, run.workdir, step=int(state.step), log=run.log)
         if state.best is not None and int(state.best["epoch"]) > 0:
             _evaluate_best(run)
+
+
+def _begin(run: Run) -> tuple[TrainState, "Stepper"]:
+    """The state to go on from, and what takes the steps. A new run compiles its first program meanwhile."""
+    if run.manager.latest_step() is not None or run.config.init_from or jax.process_count() > 1:
+        state = restore_or_create_state(run)
+        return state, Stepper(run, int(state.step))
+    stepper = Stepper(run, 0)
+    try:
+        stepper.compile_ahead()
+        return restore_or_create_state(run), stepper
+    except BaseException:
+        stepper.close()
+        raise
 
 
 def _evaluate_best(run: Run) -> None:
@@ -158,12 +175,14 @@ def restore_or_create_state(run: Run) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
     if run.manager.latest_step() is None:
         return sharding.replicate(create_state(run.task, run.workdir), run.mesh)
-    everywhere = sharding.replicated(run.mesh)
-    shapes = jax.eval_shape(
-        functools.partial(steps.random_state, run.task.recipe, run.config.seed, run.task.input_shapes())
-    )
+    everywhere, shapes = sharding.replicated(run.mesh), state_shapes(run.task)
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
     return checkpoints.restore_latest(run.manager, template)
+
+
+def state_shapes(task: TrainingTask) -> TrainState:
+    """The shapes and types of every state of a run."""
+    return jax.eval_shape(functools.partial(steps.random_state, task.recipe, task.config.seed, task.input_shapes()))
 
 
 def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:
@@ -240,31 +259,70 @@ def describe_change(task: TrainingTask, start: int, before: int) -> str:
 
 
 class Stepper:
-    """Takes the steps of a run, in order, one or several at once; there is one program for each number of them."""
+    """Takes the steps of a run, in order, one or several at once.
+
+    There is a program for each number of steps and, if absent bodies are computed once, of bodies. Each is compiled at
+    its first use.
+    """
 
     def __init__(self, run: Run, start: int):
         """Prepares the batches from step `start` on, and puts resident clips on the devices. Close it after use."""
         task, end = run.task, run.task.num_steps
         image_features = frozen_image_features(task, run.workdir)
         clips = resident_clips(task, run.mesh, image_features) if start < end else None
-        self._mesh = run.mesh
+        self._run, self._mesh = run, run.mesh
         self._clips = () if clips is None else (clips,)
         self._batches = train_batches(task, (start, end), image_features)
+        self._next = start
+        self._ahead: Future | None = None
+        self._capacities, packed = capacities_of(task, run.mesh.size)
+        logging.info("%s", packed)
         self._compile = functools.partial(
             steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
         )
-        self._programs: dict[int, Callable[..., TrainState]] = {}
+        self._programs: dict[tuple[int, int | None], Callable[..., TrainState]] = {}
+        self.waited = 0.0  # seconds, for programs to be compiled
         self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
 
     def take(self, state: TrainState, count: int) -> TrainState:
         """The state after the next `count` steps; `state` is donated."""
+        began, known = time.perf_counter(), len(self._programs) if self._ahead is None else 0
+        prepared, self._ahead = self._ahead, None
+        program, batches = self._prepare(state, count) if prepared is None else prepared.result()
+        if len(self._programs) > known:
+            self.waited += time.perf_counter() - began
+        return program(state, batches, *self._clips)
+
+    def compile_ahead(self) -> None:
+        """Begins to compile the program of the first steps, in a thread, before there is a state."""
+        run, span = self._run, (self._next, self._run.task.num_steps)
+        _, count = next(dispatches(span, run.task.steps_per_epoch, run.config))
+        self._ahead = ThreadPoolExecutor(1).submit(self._prepare, state_shapes(run.task), count)
+
+    def _prepare(self, state: TrainState, count: int) -> tuple[Callable[..., TrainState], dict[str, jax.Array]]:
+        """The program for the next `count` steps of states like `state`, and their batches."""
         batches = list(itertools.islice(self._batches, count))
         joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
         del batches  # so that the host does not hold them twice
-        arguments = state, sharding.place_batch(joined, self._mesh, stacked=count > 1), *self._clips
-        if count not in self._programs:
-            self._programs[count] = distributed.compile_together(self._compile(steps=count), *arguments)
-        return self._programs[count](*arguments)
+        placed = sharding.place_batch(joined, self._mesh, stacked=count > 1)
+        capacity = None if self._capacities is None else self._capacities.at(self._next, count)
+        self._next += count
+        if (count, capacity) not in self._programs:
+            self._programs[count, capacity] = self._compiled(count, capacity, (state, placed, *self._clips))
+        return self._programs[count, capacity], placed
+
+    def _compiled(self, count: int, capacity: int | None, arguments: tuple) -> Callable[..., TrainState]:
+        began = time.perf_counter()
+        which = ("" if count == 1 else f" ({count} at once)") + ("" if capacity is None else f" for {capacity} bodies")
+        logging.info(
+            "compiling the training step%s; about a minute for a published model on two cores; %s",
+            which,
+            kept_programs(),
+        )
+        with quiet_compiler():
+            program = distributed.compile_together(self._compile(steps=count, capacity=capacity), *arguments)
+        logging.info("compiled, or read, in %.1f s", time.perf_counter() - began)
+        return program
 
     def restart_totals(self, state: TrainState) -> TrainState:
         """`state` at the start of an epoch: its totals are empty."""
@@ -302,7 +360,7 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
         for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
             state = stepper.take(state, count)
             done = step + count
-            progress.advance(count)
+            progress.advance(count, stepper.waited)
             ends_epoch = done % steps_per_epoch == 0
             if step == start or ends_epoch or done % config.log_every_steps == 0:
                 progress.show(_log_steps(run, state))
@@ -339,6 +397,7 @@ class _Progress:
         from mmcl_jax.runtime.progress import progress_bar
 
         self._run, self._done = run, start
+        self._waited = 0.0
         self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
         self._bar = progress_bar(
             total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
@@ -351,8 +410,13 @@ class _Progress:
     def __exit__(self, *_exception) -> None:
         self._bar.close()
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int, waited: float) -> None:
+        """Adds `count` steps. The seconds `waited` for compilation so far do not count in the time left."""
         self._done += count
+        if not self._bar.disable:
+            self._bar.start_t += waited - self._waited
+            self._bar.last_print_t += waited - self._waited
+        self._waited = waited
         self._bar.update(count)
 
     def show(self, text: str) -> None:

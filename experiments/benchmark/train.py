@@ -63,6 +63,7 @@ class Case:
     base_channels: int
     image_size: int
     dtype: str
+    one_person: float = 0.0  # share of the clips with one body
 
     @property
     def with_images(self) -> bool:
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clips", type=positive, help="on the device; default four batches, on a GPU as many as a tenth holds"
     )
+    parser.add_argument("--one-person", type=float, default=0.0, help="share of clips with one person (default 0)")
     parser.add_argument("--rounds", type=positive, default=5, help="turns of each contender (default %(default)s)")
     parser.add_argument("--turn-seconds", type=float, default=2.0, help="length of a turn (default %(default)s)")
     parser.add_argument(
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace, report: Report) -> None:
     repeats = options.steps or (1 if on_cpu else 10)
     precision = "TF32" if dtype == "float32" and not on_cpu else dtype
     for name in options.cases or (["ctrgcn"] if on_cpu else list(CASES)):
-        case = Case(name, batch, options.base_channels, options.image_size, dtype)
+        case = Case(name, batch, options.base_channels, options.image_size, dtype, options.one_person)
         with tempfile.TemporaryDirectory() as folder:
             inputs = pathlib.Path(folder) / "inputs.npz"
             machine.measured(functools.partial(write_inputs, case, inputs))
@@ -106,7 +108,8 @@ def run(options: argparse.Namespace, report: Report) -> None:
                 tolerance=_TOLERANCE[precision],
                 ready_within=options.ready_within,
             )
-        title = f"{CASES[name]}, a training step of {batch} clips, {precision}"
+        people = f", {100 * options.one_person:g} % of one person" if options.one_person else ""
+        title = f"{CASES[name]}, a training step of {batch} clips{people}, {precision}"
         ceiling = ceilings.products.get(precision)  # on CPUs only float32's is measured
         report.timings(title, timings, units=batch, unit="clip", ceiling=ceiling, copy_ceiling=ceilings.copy)
         hours = [
@@ -119,7 +122,10 @@ def run(options: argparse.Namespace, report: Report) -> None:
 
 
 def _contenders(case: Case, repeats: int, inputs: pathlib.Path, options: argparse.Namespace) -> list[Contender]:
-    contenders = [Contender("this library", jax_program, {"case": case, "repeats": repeats, "clips": options.clips})]
+    ours = {"case": case, "repeats": repeats, "clips": options.clips}
+    contenders = [Contender("this library", jax_program, ours)]
+    if case.one_person:
+        contenders.append(Contender("this library, all bodies", jax_program, {**ours, "packs": False}))
     shared = {"case": case, "repeats": repeats, "inputs": inputs}
     for name, wanted, kind in (
         ("PyTorch eager, mean first", not options.no_eager, {"released": False, "compiled": False}),
@@ -155,10 +161,14 @@ def random_clips(case: Case, batches: int) -> dict[str, jax.Array]:
 
     def draw(number: jax.Array) -> dict[str, jax.Array]:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), number), 5)
+        single = jax.random.uniform(jax.random.fold_in(keys[0], 0), (case.batch,)) < case.one_person
+        bodies = jnp.where(single, 1, BODIES)
+        present = jnp.arange(BODIES) < bodies[:, None]
+        skeleton = jax.random.normal(keys[0], (case.batch, BODIES, FRAMES, _LAYOUT.num_joints, CHANNELS))
         clips = {
-            "skeleton": jax.random.normal(keys[0], (case.batch, BODIES, FRAMES, _LAYOUT.num_joints, CHANNELS)),
+            "skeleton": jnp.where(present[..., None, None, None], skeleton, 0),
             "frames": jax.random.randint(keys[1], (case.batch,), 50, 150),
-            "bodies": jnp.full((case.batch,), BODIES, jnp.int32),
+            "bodies": bodies,
             "label": jax.random.randint(keys[2], (case.batch,), 0, CLASSES),
         }
         if case.with_images:
@@ -215,8 +225,8 @@ def _initial_state(case: Case, recipe: steps.Recipe, clips: dict[str, jax.Array]
     )
 
 
-def jax_program(case: Case, repeats: int, clips: int | None) -> Program:
-    """This library: clips on the device, `repeats` steps a dispatch."""
+def jax_program(case: Case, repeats: int, clips: int | None, packs: bool = True) -> Program:
+    """This library: clips on the device, `repeats` steps a dispatch. It `packs` bodies if clips of one person occur."""
     keep_memory()
     tune_compiler()
     recipe, mesh = make_recipe(case), sharding.data_mesh(jax.devices()[:1])
@@ -233,39 +243,61 @@ def jax_program(case: Case, repeats: int, clips: int | None) -> Program:
 
     loss = float(jax.jit(first_loss)(state.params, state.batch_stats, first))
     rng, done = np.random.default_rng(0), 0
+    order, capacities = _epochs(case, np.asarray(resident["bodies"])) if case.one_person else (None, None)
+    capacities = capacities if packs else None
 
-    def draw() -> dict[str, jax.Array]:
+    def draw() -> tuple[dict[str, jax.Array], int | None]:
+        """The next batches, and the number of bodies of the program for them."""
         nonlocal done
         shape = (repeats, case.batch) if repeats > 1 else (case.batch,)
-        position = (done + np.arange(repeats * case.batch)).astype(np.uint32).reshape(shape)
-        done += repeats * case.batch
-        batches = {"row": rng.integers(0, count, shape).astype(np.int32), "position": position}
-        return sharding.place_batch(batches, mesh, stacked=repeats > 1)
+        position = (done * case.batch + np.arange(repeats * case.batch)).astype(np.uint32).reshape(shape)
+        if order is None:
+            rows = rng.integers(0, count, shape)
+        else:
+            rows = np.stack([order(step)[0] for step in range(done, done + repeats)]).reshape(shape)
+        batches = {"row": rows.astype(np.int32), "position": position}
+        capacity = None if capacities is None else capacities.at(done, repeats)
+        done += repeats
+        return sharding.place_batch(batches, mesh, stacked=repeats > 1), capacity
 
     state, resident = sharding.replicate(state, mesh), sharding.replicate(resident, mesh)
-    step = steps.compile_step(recipe, 0, mesh, steps=repeats, resident=True)
-    compiled = step.lower(state, draw(), resident).compile()
+    batches, first_capacity = draw()
+    programs = {}
+    for capacity in dict.fromkeys([first_capacity, *(capacities.sizes if capacities else ())]):
+        step = steps.compile_step(recipe, 0, mesh, steps=repeats, resident=True, capacity=capacity)
+        programs[capacity] = step, step.program.lower(step.key, state, batches, resident).compile()
     traced = jax.make_jaxpr(jax.grad(first_loss))(state.params, state.batch_stats, first)
 
     def work() -> None:
         nonlocal state
-        state = jax.block_until_ready(compiled(state, draw(), resident))
+        batches, capacity = draw()
+        step, compiled = programs[capacity]
+        state = jax.block_until_ready(compiled(step.key, state, batches, resident))
 
     details = {
-        "flops": 2 * multiply_adds(traced.jaxpr),
+        "flops": 2 * multiply_adds(traced.jaxpr) if capacities is None else None,
         # Of one step: what XLA counts of a loop is one pass of it.
-        "bytes": float(compiled.cost_analysis()["bytes accessed"]),
+        "bytes": float(programs[first_capacity][1].cost_analysis()["bytes accessed"]),
         "clips": count,
         "steps_per_dispatch": repeats,
     }
     return Program(work, np.array([loss]), details, repeats)
 
 
+def _epochs(case: Case, bodies: np.ndarray):
+    """The order of the clips in a run's epochs, and the numbers of bodies of its programs."""
+    from mmcl_jax.data.capacities import BodyCounts, Capacities
+    from mmcl_jax.data.input_pipeline import train_order
+
+    counts = BodyCounts(bodies, BODIES, seed=0, batch_size=case.batch, repeats=1, groups=1)
+    return train_order(len(bodies), seed=0, batch_size=case.batch, repeats=1), Capacities(counts)
+
+
 def _fitting(case: Case) -> int:
     """Clips to keep on the device: four batches, on a GPU of NTU 120's as many as a share of its memory holds."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return 4 * case.batch
+        return (32 if case.one_person else 4) * case.batch
     a_clip = 4 * BODIES * FRAMES * _LAYOUT.num_joints * CHANNELS + 3 * case.image_size**2 * case.with_images
     return min(TRAINING_CLIPS, int(_SHARE * device.memory_stats()["bytes_limit"]) // a_clip)
 

@@ -294,10 +294,17 @@ def _batched(load: Callable[[int], Clip], clips: int, batch_size: int, threads: 
 def read_clip(records: Records, row: int, fields: Fields) -> Clip:
     """One clip as batches hold it, without `position` and `mask`, which depend on the batch.
 
-    Raises: RecordsError if the clip cannot be read, or its coordinates are too large for float16.
+    Raises: RecordsError if the clip cannot be read, has other bodies than the index says, or its coordinates are too
+    large for float16.
     """
     skeleton = records.skeleton(row)
     bodies, frames = skeleton.shape[:2]
+    expected = int(records.index["num_bodies"][row])  # by which training chooses its programs
+    if bodies != expected:
+        raise RecordsError(
+            f"{records.root}: clip {records.index['name'][row]} has {bodies} bodies, its index says {expected}; "
+            "prepare again"
+        )
     storage = STORAGE[fields.storage]
     if storage is np.float16 and np.abs(skeleton).max() > np.finfo(np.float16).max:
         raise RecordsError(

@@ -22,6 +22,8 @@ Prediction (`mmcl_jax.predictor`) is faster with a backbone that has a twin with
 
 and `head` uses only the mean of the features over M, T' and V.
 
+Training is faster with such a backbone that `weighs_bodies` (see `blocks.Backbone` and `packed`).
+
 The file of each backbone, and `blocks`, say what the papers say; what exists only for speed is in `fast` and `folded`.
 """
 

@@ -129,7 +129,14 @@ class Backbone(nn.Module):
     """A backbone in three parts, so that prediction can compute the bodies of a clip one by one.
 
     A subclass defines `embed`, `trunk` and `head`.
+
+    Attributes:
+      weighs_bodies: whether training may compute absent bodies once (see `packed`). In `trunk`, bodies may then meet
+        only in channel-major `layers.BatchNorm`s, whose groups are the field `batch_norm_group_size`; and `trunk` draws
+        no random numbers.
     """
+
+    weighs_bodies: ClassVar[bool] = False
 
     def embed(self, x: jax.Array, train: bool) -> jax.Array:
         """Clips `[N, M, T, V, C]` -> `[C', N, M, T, V]`, normalized for each body and joint."""
@@ -181,6 +188,7 @@ class TenBlocks(Backbone):
     dtype: jnp.dtype | None = None
     stages: Stages = TEN_STAGES
 
+    weighs_bodies: ClassVar[bool] = True
     block: ClassVar[type[Block]] = Block
     temporal_conv: ClassVar[type[nn.Module]] = MultiScaleTemporalConv
     classification_loss = staticmethod(cross_entropy_of_logits)

@@ -173,6 +173,7 @@ class InfoGCN(Backbone):
     dtype: jnp.dtype | None = None
     stages: Stages = NINE_STAGES
 
+    weighs_bodies: ClassVar[bool] = True
     temporal_conv: ClassVar[type[nn.Module]] = RectifiedTemporalConv
 
     def __post_init__(self):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mmcl_jax.models.fast.frames import convolve_frames
-from mmcl_jax.models.fast.normalization import batch_normalize, normalize
+from mmcl_jax.models.fast.normalization import batch_normalize, normalize, normalize_bodies
 from mmcl_jax.models.fast.products import channel_product
 from mmcl_jax.models.groups import group_count
 from mmcl_jax.models.initializers import Initializer, Initializers, gcn_init
@@ -45,7 +45,11 @@ class BatchNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, weights: jax.Array | None = None) -> jax.Array:
+        """Normalizes `x`. With `weights` `[N, M]`, body m of clip n counts so often, and each clip is a group.
+
+        `x` is channel-major then: `[C, N, M, ...]`. See `packed`.
+        """
         channels = x.shape[0 if self.channel_major else -1]
         scale = self.param("scale", self.scale_init, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -53,19 +57,27 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         # [C, groups, rest] or [groups, rest, C]; the statistics keep the reduced axis.
         per_channel = (channels, 1, 1) if self.channel_major else (channels,)
-        scale, bias = scale.reshape(per_channel), bias.reshape(per_channel)
         if not train:
             flat = x.reshape(channels, 1, -1) if self.channel_major else x
-            mean, var = running_mean.value.reshape(per_channel), running_var.value.reshape(per_channel)
+            mean, var, scale, bias = (
+                values.reshape(per_channel) for values in (running_mean.value, running_var.value, scale, bias)
+            )
             return normalize(flat, mean, jax.lax.rsqrt(var + self.epsilon), scale, bias).reshape(x.shape)
-        groups = group_count(x.shape[1 if self.channel_major else 0], self.group_size)
-        shape, axis = ((channels, groups, -1), 2) if self.channel_major else ((groups, -1, channels), 1)
-        grouped = x.reshape(shape)
-        y, mean, var = batch_normalize(grouped, scale, bias, axis, self.epsilon)
+        if weights is None:
+            groups = group_count(x.shape[1 if self.channel_major else 0], self.group_size)
+            shape, axis = ((channels, groups, -1), 2) if self.channel_major else ((groups, -1, channels), 1)
+            grouped = x.reshape(shape)
+            scale, bias = scale.reshape(per_channel), bias.reshape(per_channel)
+            y, mean, var = batch_normalize(grouped, scale, bias, axis, self.epsilon)
+            first, count = (slice(None), 0, 0) if self.channel_major else (0, 0), grouped.shape[axis]
+            least = max(count - 1, 1)
+        else:
+            grouped = x.reshape(channels, *weights.shape, -1)
+            y, mean, var = normalize_bodies(grouped, scale, bias, weights, self.epsilon)
+            first, count = (slice(None), 0), weights[0].sum().astype(mean.dtype) * grouped.shape[3]
+            least = jnp.maximum(count - 1, 1)
         if not self.is_initializing():
-            count = grouped.shape[axis]
-            first = (slice(None), 0, 0) if self.channel_major else (0, 0)
-            unbiased = var[first] * (count / max(count - 1, 1))
+            unbiased = var[first] * (count / least)
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean[first]
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
         return y.reshape(x.shape)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mmcl_jax.models.initializers import linear_uniform
 from mmcl_jax.models.layers import pool
+from mmcl_jax.models.packed import Packing, packed_features
 from mmcl_jax.models.precision import at_least_float32
 from mmcl_jax.runtime.errors import ConfigError
 
@@ -81,7 +82,14 @@ class MMCL(nn.Module):
     frozen: bool = False
 
     def __call__(
-        self, skeleton: jax.Array, image: jax.Array | None = None, text: jax.Array | None = None, *, train: bool
+        self,
+        skeleton: jax.Array,
+        image: jax.Array | None = None,
+        text: jax.Array | None = None,
+        *,
+        train: bool,
+        bodies: jax.Array | None = None,
+        packing: Packing | None = None,
     ) -> dict[str, jax.Array]:
         """Runs the forward pass of training.
 
@@ -90,12 +98,19 @@ class MMCL(nn.Module):
           image: `[N, H, W, 3]` normalized images, or `[N, D]` image features if there is no image encoder.
           text: `[N, D]` text features.
           train: whether batch norms use statistics of the batch; otherwise they use the running ones.
+          bodies: with `packing`, how many bodies of each clip are present, int `[N]`.
+          packing: absent bodies, which must be zero, are computed once; None: all bodies are computed.
 
         Returns:
           `logits` `[N, K]`; `aux`, the auxiliary outputs of the backbone; with FAM `skeleton_features` and
           `image_features`, `[N, C']` each; with FRM `refined_logits` `[N, K]`.
         """
-        features = self.backbone.features(skeleton, train and not self.frozen)
+        moving = train and not self.frozen
+        if packing is None:
+            features = self.backbone.features(skeleton, moving)
+        else:
+            assert bodies is not None, "packing needs the numbers of bodies"
+            features = packed_features(self.backbone, skeleton, bodies, moving, packing)
         if self.frozen:
             features = jax.lax.stop_gradient(features)
         logits, aux = self.backbone.head(features, train)

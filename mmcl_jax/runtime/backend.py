@@ -1,9 +1,13 @@
 """Settings of the XLA compiler and of memory, made before the first device is used, and a program cache."""
 
+import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -73,6 +77,24 @@ def keep_compiled_programs(folder: pathlib.Path | None) -> None:
             folder = None
     jax.config.update("jax_enable_compilation_cache", folder is not None)
     jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
+
+
+def kept_programs() -> str:
+    """Where compiled programs are kept, in words."""
+    settings: Any = jax.config  # whose attributes type checkers do not know
+    folder = settings.jax_compilation_cache_dir if settings.jax_enable_compilation_cache else None
+    return f"kept for the next start in {folder}" if folder else "not kept for the next start"
+
+
+@contextlib.contextmanager
+def quiet_compiler() -> Iterator[None]:
+    """Keeps XLA from asking for a bug report when it compiles for more than two minutes. Errors are raised as ever."""
+    utils: Any = importlib.import_module("jaxlib.utils")  # a module that type checkers do not see
+    utils.absl_set_min_log_level(3)
+    try:
+        yield
+    finally:
+        utils.absl_set_min_log_level(int(os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1")))  # JAX's own default is 1
 
 
 def keep_memory() -> None:

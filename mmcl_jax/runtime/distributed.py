@@ -88,16 +88,15 @@ def _open_channels() -> None:
     multihost_utils.process_allgather(flags)
 
 
-def compile_together(function: Any, *arguments: Any) -> Any:
-    """A jitted function whose channels may not be open yet, compiled for `arguments` in every process before any runs.
+def compile_together(step: Any, *arguments: Any) -> Any:
+    """A `steps.Step` compiled for `arguments`, in every process before any runs it.
 
-    A run of one process gets it back as it is.
+    Its channels between the processes may not be open yet.
     """
+    compiled = step.compile(*arguments)
     client = _client()
-    if client is None:
-        return function
-    compiled = function.lower(*arguments).compile()
-    client.wait_at_barrier(f"mmcl_jax/compiled/{next(_barriers)}", _COMPILE_SECONDS * 1000)
+    if client is not None:
+        client.wait_at_barrier(f"mmcl_jax/compiled/{next(_barriers)}", _COMPILE_SECONDS * 1000)
     return compiled
 
 

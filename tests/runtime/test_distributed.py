@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from mmcl_jax.runtime import distributed, sharding
+from mmcl_jax.runtime import distributed
+from mmcl_jax.steps import Step
 from tests.helpers import interrupted, runs
 
 STEPS = 6  # of each epoch: a batch of 16 of 24 clips, each four times
@@ -165,7 +167,7 @@ def test_where_other_processes_are_looked_for(environment, expected, monkeypatch
 def test_a_process_alone_joins_nobody():
     distributed.join(None, None, 1)
     distributed.check_same("anything", "value")
-    mesh = sharding.data_mesh()
-    assert distributed.compile_together(test_a_process_alone_joins_nobody, mesh) is test_a_process_alone_joins_nobody
+    step = Step(jax.jit(lambda key, x: x + key), np.float32(1))
+    assert distributed.compile_together(step, np.float32(2))(np.float32(3)) == 4
     with pytest.raises(ZeroDivisionError), distributed.shared_fate():
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Batch normalization with a gradient in closed form."""
+"""Batch normalization with a gradient in closed form, of features and of bodies that count several times."""
 
 import jax
 import jax.numpy as jnp
@@ -70,3 +70,59 @@ def _sum_groups(gradient: jax.Array, parameter: jax.Array) -> jax.Array:
 
 _batch_normalize = jax.custom_vjp(_compute, nondiff_argnums=(3, 4))
 _batch_normalize.defvjp(_forward, _backward)
+
+
+def normalize_bodies(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, weights: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `batch_normalize`, with bodies that count several times; each clip is normalized by itself.
+
+    Plain form: `batch_normalize` over the bodies of `x`, each repeated as often as it counts. A gradient with respect
+    to `x` is the sum over the repetitions.
+
+    Args:
+      x: features, `[C, N, M, rest]`.
+      scale, bias: parameters, `[C]`.
+      weights: how often each body counts, `[N, M]`; a body that counts 0 times has no influence.
+      epsilon: added to the variance.
+
+    Returns:
+      The normalized features, and the mean and variance (biased), `[C, N]` each. No gradient flows through the latter
+      two.
+    """
+    return _normalize_bodies(x, scale, bias, weights, epsilon)
+
+
+def _compute_bodies(x, scale, bias, weights, epsilon: float):
+    return _forward_bodies(x, scale, bias, weights, epsilon)[0]
+
+
+def _forward_bodies(x, scale, bias, weights, epsilon: float):
+    exact = at_least_float32(x)
+    weights = weights.astype(exact.dtype)
+    share = weights / (weights.sum(axis=1, keepdims=True) * x.shape[3])  # of one value in the sums
+    mean = (exact.sum(axis=3) * share).sum(axis=2)
+    var = (jnp.square(exact - _wide(mean)).sum(axis=3) * share).sum(axis=2)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    y = normalize(x, _wide(mean), _wide(inverse), _wide(scale), _wide(bias))
+    return (y, mean, var), (x, mean, inverse, scale, share)
+
+
+def _backward_bodies(epsilon: float, saved, gradients):
+    del epsilon
+    x, mean, inverse, scale, share = saved
+    gradient, centered = at_least_float32(gradients[0]), at_least_float32(x) - _wide(mean)
+    of_bias = gradient.sum(axis=(2, 3))
+    of_scale = (gradient * centered).sum(axis=(2, 3)) * inverse
+    both = _wide(of_bias) + centered * _wide(inverse * of_scale)
+    of_x = _wide(scale[:, None] * inverse) * (gradient - share[:, :, None] * both)
+    return of_x.astype(x.dtype), of_scale.sum(axis=1), of_bias.sum(axis=1), None
+
+
+def _wide(values: jax.Array) -> jax.Array:
+    """`[C]` or `[C, N]` -> four axes, to broadcast against `[C, N, M, rest]`."""
+    return values.reshape(*values.shape, *[1] * (4 - values.ndim))
+
+
+_normalize_bodies = jax.custom_vjp(_compute_bodies, nondiff_argnums=(4,))
+_normalize_bodies.defvjp(_forward_bodies, _backward_bodies)
