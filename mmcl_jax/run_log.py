@@ -131,9 +131,9 @@ class RunLog:
         """Starts logging after `step` steps. Rows of epochs that a killed run logged but did not save are dropped."""
         if not self._first:
             return
-        self._messages = MessageFile(self._workdir / "log.txt")
         version = _version()
-        self._messages.say(f"start at step {step}: " + ", ".join(f"{name} {value}" for name, value in version.items()))
+        started = ", ".join(f"{name} {value}" for name, value in version.items())
+        self._keep_messages().say(f"start at step {step}: {started}")
         path = self._workdir / "metrics.csv"
         if path.exists():
             rows, damage = _read_rows(path)
@@ -219,7 +219,14 @@ class RunLog:
             self._writer.add_image(name, np.array(Image.open(path).convert("RGB")), step, dataformats="HWC")
 
     def __enter__(self) -> "RunLog":
+        if self._first:
+            self._keep_messages()
         return self
+
+    def _keep_messages(self) -> MessageFile:
+        if self._messages is None:
+            self._messages = MessageFile(self._workdir / "log.txt")
+        return self._messages
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: Any) -> None:
         """Keeps the message of an error and closes the log."""

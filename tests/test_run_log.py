@@ -74,6 +74,15 @@ def test_a_text_file_keeps_what_is_said(tmp_path):
     assert "start at step 10" in (tmp_path / "log.txt").read_text().splitlines()[-1]
 
 
+def test_a_text_file_that_cannot_be_written_stops_nothing(tmp_path):
+    (tmp_path / "log.txt").mkdir()
+    with RunLog(tmp_path, tiny_config("records"), "clips") as log:
+        log.resume(0)
+        logging.warning("to nobody")
+        log.epoch(1, 10, {"train_loss": 1.0})
+    assert [row["step"] for row in _rows(tmp_path)] == ["10"]
+
+
 def test_the_best_is_labelled_as_never_used(tmp_path):
     _logged(tmp_path, tiny_config("records"), [0.25, 0.75, 0.5])
     assert [row["best_test_top1_so_far_never_used"] for row in _rows(tmp_path)] == ["0.25", "0.75", "0.75"]
