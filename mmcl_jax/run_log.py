@@ -1,4 +1,4 @@
-"""A run's log in its workdir: config, versions, metrics.csv (a row per epoch), log.txt (all messages), TensorBoard.
+"""A run's log in its workdir: config, versions, metrics.csv (a row per epoch), log.txt (what is said), TensorBoard.
 
 It also checks whether a workdir belongs to a config.
 """
@@ -38,6 +38,7 @@ _FREE = (
     "data.workers",
     "data.host_memory_mb",
     "data.device_resident",
+    "pack_absent_bodies",
     "steps_per_dispatch",
     "eval_batch_size",
     "checkpoint_every_steps",
@@ -388,8 +389,8 @@ def read_workdir_config(path: pathlib.Path) -> dict[str, Any]:
 def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[[str], bool]) -> None:
     """Raises WorkdirError if a key that matters has another value in the file `path`, if that exists.
 
-    A workdir older than a key of `mmcl_jax.config` uses the key's default, which is what runs did before the key
-    existed; the log says so.
+    A workdir older than a key of `mmcl_jax.config` uses the key's default, which gives what runs did before
+    the key existed, except for rounding; the log says so.
     """
     if not path.exists():
         return

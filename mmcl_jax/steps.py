@@ -374,7 +374,7 @@ def compile_step(
     """The jitted function (state, batches) -> state after `steps` steps; if clips are `resident`, (..., clips).
 
     Batches are divided over the mesh; the state, which is donated, and resident clips are whole on every device. With a
-    `capacity`, so many bodies of each group of clips are computed, and absent ones only once (see `models.packed`).
+    `capacity`, that many bodies of each group of clips are computed, and absent ones only once (see `models.packed`).
     """
     everywhere = sharding.replicated(mesh)
     batches = sharding.over_clips(mesh, stacked=steps > 1)

@@ -573,8 +573,9 @@ class _ImageReader:
 
 
 def image_rows(task: TrainingTask) -> dict[int, int]:
-    """The row whose image FAM sees, for each training clip's row: its own, or with `data.shuffled_images` any other."""
-    rows = task.rows
+    """The row whose image FAM sees, for each training clip's row: its own, or with `data.shuffled_images` another."""
+    rows = others = task.rows
     if task.config.data.shuffled_images:
         rows = np.random.default_rng(np.random.SeedSequence([task.config.seed])).permutation(rows)
-    return dict(zip(task.rows.tolist(), rows.tolist(), strict=True))
+        others = np.roll(rows, 1)
+    return dict(zip(rows.tolist(), others.tolist(), strict=True))

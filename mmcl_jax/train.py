@@ -17,7 +17,7 @@ import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ from mmcl_jax.description import DESCRIPTION, describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
 from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
+from mmcl_jax.models.groups import group_count
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.packing import capacities_of
 from mmcl_jax.pretrained import announce, start_from
@@ -262,7 +263,7 @@ class Stepper:
     """Takes the steps of a run, in order, one or several at once.
 
     There is a program for each number of steps and, if absent bodies are computed once, of bodies. Each is compiled at
-    its first use.
+    its first use, the first one before there is a state.
     """
 
     def __init__(self, run: Run, start: int):
@@ -275,6 +276,7 @@ class Stepper:
         self._batches = train_batches(task, (start, end), image_features)
         self._next = start
         self._ahead: Future | None = None
+        self._groups = group_count(run.config.batch_size, run.config.model.batch_norm_group_size)
         self._capacities, packed = capacities_of(task, run.mesh.size)
         logging.info("%s", packed)
         self._compile = functools.partial(
@@ -313,7 +315,9 @@ class Stepper:
 
     def _compiled(self, count: int, capacity: int | None, arguments: tuple) -> Callable[..., TrainState]:
         began = time.perf_counter()
-        which = ("" if count == 1 else f" ({count} at once)") + ("" if capacity is None else f" for {capacity} bodies")
+        which = ("" if count == 1 else f" ({count} at once)") + (
+            "" if capacity is None else f" for {capacity * self._groups} bodies"
+        )
         logging.info(
             "compiling the training step%s; about a minute for a published model on two cores; %s",
             which,
@@ -330,6 +334,9 @@ class Stepper:
 
     def close(self) -> None:
         """Ends the threads or processes that read batches."""
+        if self._ahead is not None and not self._ahead.cancel() and not self._ahead.done():
+            logging.info("waiting for the compiler, which cannot be interrupted")
+            wait([self._ahead])
         self._batches.close()
 
 
@@ -337,7 +344,7 @@ def dispatches(span: tuple[int, int], steps_per_epoch: int, config: Config) -> I
     """Divides the steps of `span` into programs: yields (first step, number of steps).
 
     That is `steps_per_dispatch`, or one if fewer are left before a step after which something is logged, saved or
-    evaluated. So there are at most two programs, each compiled at its first use.
+    evaluated. So there are at most two numbers of steps.
     """
     step, end = span
     intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]
@@ -420,7 +427,7 @@ class _Progress:
         self._bar.update(count)
 
     def show(self, text: str) -> None:
-        self._bar.set_postfix_str(text)
+        self._bar.set_postfix_str(text, refresh=False)  # the next `advance` shows it
 
     def note_first_step(self) -> None:
         seconds = time.perf_counter() - self._run.began

@@ -3,7 +3,7 @@
 All have the same random weights, and their logits are compared before anything is timed. 'As released' is the order in
 which the published code computes; 'mean first' the same function in the order that is faster, which this library has
 too. PyTorch and its exports always compute both bodies; the predictor and our own export (`mmcl_jax.export
---format=onnx`) those that are there (absent_body='zeros').
+--format=onnx`) only those that are present (absent_body='zeros').
 On a GPU there are three precisions: 'float32', whose products are exact to float32's 23 bits in every contender,
 'TF32', whose operands are rounded to 10 bits (JAX's default), and 'bfloat16', PyTorch's autocast.
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's

@@ -263,7 +263,7 @@ def jax_program(case: Case, repeats: int, clips: int | None, packs: bool = True)
     state, resident = sharding.replicate(state, mesh), sharding.replicate(resident, mesh)
     batches, first_capacity = draw()
     programs = {}
-    for capacity in dict.fromkeys([first_capacity, *(capacities.sizes if capacities else ())]):
+    for capacity in dict.fromkeys([first_capacity, *((*capacities.sizes, None) if capacities else ())]):
         step = steps.compile_step(recipe, 0, mesh, steps=repeats, resident=True, capacity=capacity)
         programs[capacity] = step, step.program.lower(step.key, state, batches, resident).compile()
     traced = jax.make_jaxpr(jax.grad(first_loss))(state.params, state.batch_stats, first)

@@ -20,7 +20,7 @@ _MOST_PROGRAMS = 3
 _STEPS_TO_COMPILE, _EPOCHS = 200, 50
 _CLIPS_COUNTED = 2_000_000  # of the batches of these epochs, so that a start does not count for long
 _SIZES = 32  # numbers of bodies are multiples of the full number's 32nd part, so that more runs share a program
-_WORTHWHILE = 0.95  # of all bodies; with more than so many, all are computed
+_WORTHWHILE = 0.95  # of all bodies; above this share all are computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class BodyCounts:
 
 
 def bodies_to_compute(bodies: np.ndarray, most: int) -> np.ndarray:
-    """How many bodies are computed of groups of clips with so many `bodies` each, int `[..., clips]`: int `[...]`.
+    """How many bodies are computed of groups of clips with these `bodies`, int `[..., clips]`: int `[...]`.
 
     Those that are present, at least one of each clip, and one absent body for each number from 1 to `most` - 1.
     """

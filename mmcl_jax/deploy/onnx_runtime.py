@@ -23,16 +23,19 @@ class OnnxRuntimeModel(TrainedModel):
         """Raises: ExportError if the package onnx or onnxruntime is absent."""
         super().__init__(model.description, model.variables, step=model.step, path=model.path)
         try:
+            import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
         except ImportError as error:
-            raise ExportError("predicting with ONNX Runtime needs onnxruntime; pip install 'mmcl_jax[onnx]'") from error
+            raise ExportError(
+                "predicting with ONNX Runtime needs onnx and onnxruntime; pip install 'mmcl_jax[onnx]'"
+            ) from error
 
     def _compile_logits(self, bodies: int, size: int) -> Callable[..., np.ndarray]:
         run = self._program(("session", bodies), functools.partial(self._session, bodies))
         return lambda clips, _counts: run(None, {SKELETON: clips})[0]
 
     def _session(self, bodies: int) -> Callable[..., Any]:
-        """The program for any number of clips of so many bodies; it sees by itself which of them are absent."""
+        """The program for any number of clips of `bodies` bodies; it sees by itself which of them are absent."""
         import onnxruntime
 
         described = dataclasses.replace(self.description, bodies=bodies)

@@ -85,7 +85,7 @@ def name_fault(name: Any) -> str | None:
 class DatasetInfo:
     """What a records folder holds; stored in `info.json` and in the metadata of each of its TFDS datasets.
 
-    Raises: RecordsError if the layout, the channels or the frame rate are none, or the class names are not a list of
+    Raises: RecordsError if the layout, the channels or the frame rate is invalid, or the class names are not a list of
     texts.
     """
 
