@@ -62,7 +62,9 @@ def load(config: str, overrides: Sequence[tuple[str, str]] = ()) -> ml_collectio
     except (AttributeError, KeyError) as error:
         raise ConfigError(f"{config}: no such config key: {' '.join(str(error.args[0]).split())}") from error
     except (flags.Error, OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{config}: {str(error).strip().splitlines()[-1].strip()}") from error
+        message = str(error).strip().splitlines()[-1].strip().removeprefix(f"flag --config={config}: ")
+        named = message.startswith(config.partition(":")[0])
+        raise ConfigError(message if named else f"{config}: {message}") from error
     return values.config
 
 

@@ -137,6 +137,7 @@ def test_nothing_is_compiled_again_after_the_first_step_and_the_first_evaluation
     assert len(compiled) == counts[12], compiled[counts[12] :]  # from the second epoch to the end
 
 
+@pytest.mark.long
 def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
     tiny_records, tmp_path, shallow, hasty_with_mean_colours, programs, monkeypatch
 ):

@@ -68,6 +68,7 @@ def test_prediction_equals_the_evaluation_of_every_test_clip(finished_run, tiny_
     assert [probability for _, probability in best] == sorted(found[0].tolist(), reverse=True)[:3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("backbone", "sampling"), [("hdgcn", "view_normalised"), ("infogcn", "crop_resize")])
 def test_other_backbones_and_recipes(backbone, sampling, tiny_records, shallow):
     config = runs.tiny_config(tiny_records, model__backbone=backbone, data__sampling=sampling, data__stream="bone")

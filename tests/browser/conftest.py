@@ -37,15 +37,21 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """Chromium, started once."""
+def playwright():
+    """What starts browsers: one for all tests of a process, which can hold no second one."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `tests`")
-    with sync_api.sync_playwright() as playwright:
-        # Containers often run as root, which Chromium's sandbox refuses, and have a small /dev/shm.
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=0)
+    with sync_api.sync_playwright() as started:
         yield started
-        started.close()
+
+
+@pytest.fixture(scope="session")
+def browser(playwright):
+    """Chromium, started once."""
+    # Containers often run as root, which Chromium's sandbox refuses, and have a small /dev/shm.
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+    started = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=0)
+    yield started
+    started.close()
 
 
 @pytest.fixture

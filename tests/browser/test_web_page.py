@@ -71,26 +71,24 @@ def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def open_camera() -> Iterator[Callable[..., Window]]:
+def open_camera(playwright) -> Iterator[Callable[..., Window]]:
     """`open_camera(page, size, pictures, allowed)`: the page in a browser whose camera shows a file or a pattern."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `tests`")
     windows = []
-    with sync_api.sync_playwright() as playwright:
 
-        def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
-            camera = ["--use-fake-device-for-media-stream"]
-            if pictures is not None:
-                camera.append(f"--use-file-for-fake-video-capture={pictures}")
-            usual = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*usual, *camera], timeout=0)
-            context = browser.new_context(**SIZES[size], permissions=["camera"] if allowed else [])
-            context.set_default_timeout(0)
-            windows.append(Window(context, page, WARNINGS))
-            return windows[-1]
+    def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
+        camera = ["--use-fake-device-for-media-stream"]
+        if pictures is not None:
+            camera.append(f"--use-file-for-fake-video-capture={pictures}")
+        usual = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*usual, *camera], timeout=0)
+        context = browser.new_context(**SIZES[size], permissions=["camera"] if allowed else [])
+        context.set_default_timeout(0)
+        windows.append(Window(context, page, WARNINGS))
+        return windows[-1]
 
-        yield start
-        for window in windows:
-            window.context.browser.close()
+    yield start
+    for window in windows:
+        window.context.browser.close()
     for window in windows:
         assert window.faults == []
 

@@ -26,7 +26,7 @@ def test_the_config_is_read_as_the_main_command_reads_it(tmp_path):
 @pytest.mark.parametrize(
     ("config", "overrides", "message"),
     [
-        ("configs/none.py", [], "configs/none.py: .*No such file"),
+        ("configs/none.py", [], "^configs/none.py: no such file"),
         ("configs/nw_ucla.py:joint,shrt", [], "the schedule 'shrt' is not 'short'"),
         ("configs/nw_ucla.py", [("sede", "1")], "no such config key: .*sede"),
         ("configs/nw_ucla.py", [("data.windows", "1")], "no such config key: .*windows"),

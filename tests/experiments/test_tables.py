@@ -110,7 +110,7 @@ def test_mean_and_deviation_over_seeds():
         (["6", "--rows=0"], "rows 1 to 5"),
         (["5", "--text=GPT=x"], "with a NAME of BLIP, MiniGPT-4"),
         (["5", "--text=BLIP"], "expected NAME=SET"),
-        (["6", "--config=configs/none.py"], "No such file"),
+        (["6", "--config=configs/none.py"], "error: configs/none.py: no such file"),
         (["6", "--config.x=1"], "no such config key"),
         (["6", "--runs"], "'--runs' is not an option"),
         (["2"], "2"),
@@ -164,6 +164,7 @@ def test_gains_by_class(tmp_path, capsys):
     assert "One clip of a class counts 50.00 to 100.00 points" in text
 
 
+@pytest.mark.long
 def test_table_7_is_the_table_of_models(capsys):
     tables.main(["7"])
     rows = {line[0]: line for line in _lines(capsys.readouterr().out)}

@@ -48,7 +48,7 @@ def identity(tmp_path):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_clips_elsewhere_have_the_same_scores(finished_run, moved_records, identity, tmp_path, capsys):
     arguments = [f"--workdir={finished_run}", f"--target={moved_records}", f"--labels={identity}"]
     zero_shot.main([*arguments, "--text=none", f"--out={tmp_path / 'alone.npz'}"])

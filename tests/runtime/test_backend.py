@@ -119,7 +119,7 @@ def test_freed_memory_is_kept_on_cpus_alone(platforms, kept):
 _KEPT = "about a minute for a published model on two cores; kept for the next start in"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_reads_what_another_compiled_and_compiles_what_is_damaged(tiny_records, tmp_path):
     def run(name: str) -> str:
         workdir = tmp_path / name

@@ -45,7 +45,7 @@ def _run(command, cache, folder, started) -> list[str]:
     return texts
 
 
-@pytest.mark.slow
+@pytest.mark.hosts
 def test_twenty_steps_have_the_losses_of_one_process(tiny_records, compiled, tmp_path, started):
     command = [sys.executable, "-m", "tests.helpers.free_losses", str(tiny_records), "20"]
     address = runs.free_address()

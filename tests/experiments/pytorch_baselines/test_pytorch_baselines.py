@@ -132,6 +132,7 @@ def test_initial_parameters():
     assert state_dict["l9.gcn1.conv_d.1.weight"].std().item() == pytest.approx((2 / (256 * 256 * 3)) ** 0.5, rel=0.05)
 
 
+@pytest.mark.long
 def test_a_step_with_a_cnn_trains_everything():
     torch.manual_seed(0)
     model = MMCL(4, NTU, image_width=6, base_channels=4, num_bodies=1)
