@@ -1,4 +1,4 @@
-"""Runs an exported StableHLO model with JAX alone: no weights, models or records of this package are read.
+"""Runs an exported StableHLO model with only JAX: no weights, models or records of this package are read.
 
 model = mmcl_jax.load_exported("nw_ucla_stablehlo")
 probabilities = model.probabilities(skeleton, frames)
