@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -55,7 +56,7 @@ def fetch_packages() -> pathlib.Path:
 
 def _reason(said: str) -> str:
     """The line of npm's message that says most: not its heading, nor where the log is."""
-    lines = [line.removeprefix("npm error").strip() for line in said.splitlines()]
+    lines = [re.sub(r"^npm (error|ERR!)\s*", "", line).strip() for line in said.splitlines()]
     heading = ("code ", "syscall ", "errno ", "A complete log")
     telling = [line for line in lines if line and not line.startswith(heading)]
     return telling[0] if telling else "it gave no reason"
