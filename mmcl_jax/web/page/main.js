@@ -4,6 +4,7 @@ import { Follower } from "./follower.js";
 import { loadModel } from "./model.js";
 import { loadNetworks } from "./networks.js";
 import { keepForOffline } from "./offline.js";
+import { once } from "./once.js";
 import { Picture } from "./picture.js";
 import { Recognizer } from "./recognizer.js";
 import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } from "./source.js";
@@ -18,7 +19,7 @@ const read = async (name) => (await fetch(name)).json();
 const [model, poses] = await Promise.all([read("model.json"), read("poses.json")]);
 const picture = new Picture(element.picture);
 const chart = new Chart(element.chart, element.top, model.class_names, model.threshold);
-let facing = "user", running = null, loaded = null;
+let facing = "user", running = null;
 
 for (const name of model.class_names) {
   const item = document.createElement("li");
@@ -38,15 +39,12 @@ async function hasGpu() {
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter; // a GPU that the CPU imitates is slower than the CPU
 }
 
-// The networks and the model, loaded once, when they are first needed.
-function load() {
-  loaded ??= (async () => {
-    const gpu = await hasGpu();
-    const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model, gpu)]);
-    return { networks, classifier };
-  })();
-  return loaded;
-}
+// The networks and the model, loaded when they are first needed.
+const load = once(async () => {
+  const gpu = await hasGpu();
+  const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model, gpu)]);
+  return { networks, classifier };
+});
 
 // What a window of time shows: an action, or none that the model knows.
 function tell({ probabilities }) {
@@ -115,7 +113,7 @@ function sayRate(moments, networks, classifier) {
 
 // Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
 async function run(open, live) {
-  await end();
+  while (running) await end(); // another call may have begun while this one waited
   const controller = new AbortController();
   problem.hidden = true;
   [action, share, whole, speed].forEach((place) => say(place, ""));

@@ -2,6 +2,7 @@
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 import * as detector from "./detector.js";
 import * as landmarks from "./landmarks.js";
+import { once } from "./once.js";
 
 const FOLDER = "vendor/mediapipe/";
 // Number of values of each output, by its name here.
@@ -10,9 +11,7 @@ const SEEN = { points: 195, presence: 1, heatmaps: 64 * 64 * 39, world: 117 };
 
 // Loads both networks: {detect(picture, region), look(picture, square), accelerator}.
 export async function loadNetworks(gpu) {
-  // LiteRT is compiled with Emscripten, which writes its notes as errors to the console; real errors are thrown.
-  self.Module = { printErr: (line) => console.debug(line) };
-  await loadLiteRt("vendor/litert/wasm/");
+  await loadRuntime();
   const detection = await compile("pose_detection.tflite", gpu);
   const landmark = await compile("pose_landmark_full.tflite", gpu);
   return {
@@ -26,6 +25,12 @@ export async function loadNetworks(gpu) {
     },
   };
 }
+
+const loadRuntime = once(async () => {
+  // LiteRT is compiled with Emscripten, which writes its notes as errors to the console; real errors are thrown.
+  self.Module = { printErr: (line) => console.debug(line) };
+  await loadLiteRt("vendor/litert/wasm/");
+});
 
 async function compile(file, gpu) {
   if (gpu) {
