@@ -5,10 +5,11 @@
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_onnx --format=onnx
     python -m mmcl_jax.export workdir/nw_ucla_joint nw_ucla_page --format=web --serve
 
-MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, or a name on the Hugging Face
-Hub. OUT is a new folder. A bundle holds the weights, what prediction needs to know, and a model card. StableHLO and
-ONNX files hold the whole program, from raw clips to probabilities, and run without this package's models. A web page
-watches a camera or a video in the browser; any static server can serve it.
+MODEL is what `mmcl_jax.load_model` takes: the workdir of a run or of an import, a bundle, a name on the Hugging Face
+Hub, or `any_camera`, the model that comes with the package. OUT is a new folder. A bundle holds the weights, what
+prediction needs to know, and a model card. StableHLO and ONNX files hold the whole program, from raw clips to
+probabilities, and run without this package's models. A web page watches a camera or a video in the browser; any static
+server can serve it. With --serve, OUT may be a page that was exported before.
 """
 
 import argparse
@@ -16,9 +17,11 @@ import contextlib
 import csv
 import dataclasses
 import datetime
+import http.server
 import pathlib
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import logging
 
@@ -28,6 +31,7 @@ from mmcl_jax.description import Description, check_classes, read_description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.trained_model import TrainedModel, load_model
+from mmcl_jax.web.server import HOST, PORT, address, open_server
 
 FORMATS = ("bundle", "stablehlo", "onnx", "web")
 _DTYPES = ("float32", "float16", "int8")
@@ -42,10 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_options(options)
         if options.format == "bundle":
             export_bundle(options.model, options.out, options.modules, options.dtype, options.license)
+        elif options.serve:
+            port = PORT if options.port is None else options.port
+            with served_page(options.model, options.out, options.dtype, port) as server:
+                print(f"open {address(server)} in a browser; Ctrl-C ends the server", flush=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    server.serve_forever()
         elif options.format == "web":
             export_page(options.model, options.out, options.dtype)
-            if options.serve:
-                serve(options.out, options.port)
         else:
             export_program(options.model, options.out, options.format, options.features, options.dtype)
 
@@ -132,18 +140,30 @@ def export_page(model: str, out: pathlib.Path, dtype: str = "float32") -> None:
 
     trained = load_model(model)
     export_web(trained, out, dtype)
-    served = f"python -m http.server --bind=localhost --directory={out}"
+    served = f"python -m http.server {PORT} --bind={HOST} --directory={shlex.quote(str(out))}"
     _report(trained, out, f"serve it with any static server, or: {served}")
 
 
-def serve(folder: pathlib.Path, port: int) -> None:
-    """Shows a page on this machine until Ctrl-C. Raises: ServerError."""
-    from mmcl_jax.web.server import address, open_server
+@contextlib.contextmanager
+def served_page(
+    model: str, out: pathlib.Path, dtype: str = "float32", port: int = PORT
+) -> Iterator[http.server.ThreadingHTTPServer]:
+    """A server of a page, for this machine only; `serve_forever` starts it.
 
-    with open_server(folder, port) as server:
-        print(f"open {address(server)} in a browser; Ctrl-C ends the server", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+    Args:
+      model, out, dtype: of `export_page`. If `out` is such a page, it is served as it is.
+      port: 0: any that is free. A taken one is refused before anything is written.
+
+    Raises: ServerError and what `export_page` raises.
+    """
+    from mmcl_jax.web.folder import is_page
+
+    with open_server(out, port) as server:
+        if is_page(out):
+            print(f"{out}: exported before and served as it is; to export again, remove it or name another folder")
+        else:
+            export_page(model, out, dtype)
+        yield server
 
 
 def _report(trained: TrainedModel, out: pathlib.Path, hint: str) -> None:
@@ -164,7 +184,9 @@ def _check_options(options: argparse.Namespace) -> None:
         default = _parser().get_default(name)
         if getattr(options, name) != default and name not in known[options.format]:
             raise ExportError(f"--{name} has no effect on --format={options.format}; leave it out")
-    if not 0 <= options.port <= 65535:
+    if options.port is not None and not options.serve:
+        raise ExportError("--port has no effect without --serve; leave it out, or add --serve")
+    if options.port is not None and not 0 <= options.port <= 65535:
         raise ExportError(f"--port={options.port}: expected 0 to 65535")
     if options.format == "bundle" and options.dtype not in bundle.DTYPES:
         raise ExportError(f"--dtype={options.dtype}: a bundle's weights are {' or '.join(bundle.DTYPES)}")
@@ -195,8 +217,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", help="workdir of a run or an import, a bundle, or user/name on the Hugging Face Hub")
-    parser.add_argument("out", type=pathlib.Path, help="a new folder")
+    parser.add_argument(
+        "model", help="workdir of a run or an import, a bundle, user/name on the Hugging Face Hub, or any_camera"
+    )
+    parser.add_argument("out", type=pathlib.Path, help="a new folder; with --serve, also an exported page")
     parser.add_argument("--format", choices=FORMATS, default="bundle", help="default: bundle")
     parser.add_argument("--modules", choices=_MODULES, default="skeleton", help="all: FAM and FRM too")
     parser.add_argument(
@@ -209,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         "--features", action="store_true", help="stablehlo, onnx: the input is clips that were transformed already"
     )
     parser.add_argument("--serve", action="store_true", help="web: then show the page, on this machine only")
-    parser.add_argument("--port", type=int, default=8000, help="of --serve; 0: any that is free; default: 8000")
+    parser.add_argument("--port", type=int, help=f"of --serve; 0: any that is free; default: {PORT}")
     parser.add_argument("--license", default="", metavar="TEXT", help="of weights and training data, for the card")
     return parser
 

@@ -2,10 +2,15 @@
 
 import functools
 import http.server
+import io
 import pathlib
-from typing import ClassVar
+from http import HTTPStatus
+from typing import BinaryIO, ClassVar
 
 from mmcl_jax.runtime.errors import MMCLError
+
+HOST = "127.0.0.1"
+PORT = 8437  # few other programs use it: a browser keeps camera permissions and the offline page by address
 
 
 class ServerError(MMCLError, OSError):
@@ -22,6 +27,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         ".tflite": "application/octet-stream",
     }
 
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        # A site whose name leads to this machine must not read what is served here (DNS rebinding).
+        if self.headers.get("Host", "").partition(":")[0].lower() not in (HOST, "localhost"):
+            self.send_error(HTTPStatus.FORBIDDEN, explain=f"This server answers only to localhost and {HOST}.")
+            return None
+        return super().send_head()
+
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # after another export, the same address shows another model
         super().end_headers()
@@ -33,19 +45,21 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 def open_server(folder: pathlib.Path, port: int = 0) -> http.server.ThreadingHTTPServer:
     """A server of the folder's files, on the loopback address only; `serve_forever` starts it.
 
+    It refuses requests whose Host header names another machine.
+
     Args:
-      folder: with an `index.html`.
+      folder: with an `index.html`, at the latest when it is asked for.
       port: 0: any that is free.
 
     Raises: ServerError if the port is taken.
     """
     handler = functools.partial(_Handler, directory=str(folder))
     try:
-        return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return http.server.ThreadingHTTPServer((HOST, port), handler)
     except OSError as error:
         raise ServerError(f"--port={port}: cannot be used ({error.strerror}); name another one") from error
 
 
 def address(server: http.server.ThreadingHTTPServer) -> str:
-    """Where a browser finds the page. Browsers give the camera to `localhost`."""
-    return f"http://localhost:{server.server_port}/"
+    """Where a browser finds the page. Browsers give the camera to pages of this machine."""
+    return f"http://{HOST}:{server.server_port}/"

@@ -72,11 +72,11 @@ def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def open_camera(playwright) -> Iterator[Callable[..., Window]]:
-    """`open_camera(page, size, pictures, allowed)`: the page in a browser whose camera shows a file or a pattern."""
+    """`open_camera(page, size, pictures, allowed)`: the page in a browser whose cameras show a file or a pattern."""
     windows = []
 
     def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
-        camera = ["--use-fake-device-for-media-stream"]
+        camera = ["--use-fake-device-for-media-stream=device-count=2"]
         if pictures is not None:
             camera.append(f"--use-file-for-fake-video-capture={pictures}")
         usual = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
@@ -145,8 +145,14 @@ def test_nobody_is_seen_with_or_without_a_network(open_camera, folder):
         watch_nobody(window)
         kept = "async () => (await (await caches.open((await caches.keys())[0])).keys()).length"
         window.until(lambda: window.page.evaluate(kept) >= 25, "files that are kept")
+        (folder / "other.txt").write_text("of another program")
+        window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
+        assert window.page.evaluate("fetch('other.txt').then((answer) => answer.ok)")
     window.page.reload()
     watch_nobody(window)
+    assert window.page.evaluate(
+        "Promise.all(['main.js', 'other.txt'].map(async (name) => !!await caches.match(name)))"
+    ) == [True, False]
 
 
 def watch_nobody(window: Window) -> None:
@@ -155,6 +161,47 @@ def watch_nobody(window: Window) -> None:
     assert skeleton(window.page.locator("#picture")) == 0
     assert window.page.locator("#top li").count() == 0
     window.assert_fits()
+
+
+def test_a_page_that_cannot_be_kept_and_that_fails_once(open_camera, folder, tmp_path):
+    network = folder / "vendor" / "mediapipe" / "pose_detection.tflite"
+    with served(folder) as place:
+        window = open_camera(place, "desktop")
+        window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
+        quota = {"origin": place.rstrip("/"), "quotaSize": 1}
+        window.context.new_cdp_session(window.page).send("Storage.overrideQuotaForOrigin", quota)
+        window.page.evaluate("async () => { for (const name of await caches.keys()) await caches.delete(name); }")
+        moved = network.rename(tmp_path / network.name)
+        window.page.reload()
+        camera = window.page.get_by_role("button", name="Use the camera")
+        camera.click()
+        window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+        moved.rename(network)
+        assert said(window, "problem").startswith("This does not work here: ")
+        assert len(window.faults) == 2 and "404" in window.faults[0]  # and what the page says about it
+        window.faults.clear()
+        count_cameras(window)
+        camera.click()
+        window.until(lambda: said(window, "speed") != "", "frames")
+        window.page.locator("#turn").evaluate("(turn) => [turn.click(), turn.click()]")
+        window.until(lambda: window.page.evaluate("streams.length") == 3, "the cameras")
+        window.until(lambda: said(window, "speed") != "", "frames")
+        assert window.page.evaluate("streams.filter((each) => each.active).length") == 1
+
+
+def count_cameras(window: Window) -> None:
+    """Lets the page remember in `streams` what it opens from now on."""
+    window.page.evaluate(
+        """() => {
+          const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+          self.streams = [];
+          devices.getUserMedia = async (wanted) => {
+            const stream = await open(wanted);
+            streams.push(stream);
+            return stream;
+          };
+        }"""
+    )
 
 
 def test_a_refused_camera_is_explained(open_camera, page):

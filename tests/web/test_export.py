@@ -3,6 +3,8 @@
 import json
 import re
 import socket
+import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -12,7 +14,7 @@ from mmcl_jax import export
 from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.web import folder, packages
 from mmcl_jax.web.packages import PackagesError
-from mmcl_jax.web.server import ServerError, open_server
+from mmcl_jax.web.server import ServerError, address, open_server
 from tests.recognition import people
 
 LOCK = json.loads((packages._PINNED / "package-lock.json").read_text())
@@ -42,11 +44,44 @@ def test_the_folder_holds_all_that_the_page_asks_for(page):
     assert (poses["frame_rate"], poses["window_seconds"], poses["confidence"]) == (people.RATE, 1.6, True)
     assert poses["mapping"][5] == [[11, 1.0]]  # COCO's left shoulder
     assert len(poses["bones"]) == 32
+    listed = re.search(r"new Set\((\[.*\])\)", (page / "offline_worker.js").read_text())
+    assert listed
+    written = {path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file()}
+    assert {*json.loads(listed[1]), "package.json"} == {*written, ""}  # package.json is of these tests
 
 
-def test_a_folder_that_is_not_empty_is_kept(model, page, packages):
+@pytest.fixture
+def unfetched(tmp_path, monkeypatch) -> None:
+    """The packages are neither in the cache nor can be fetched."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_what_prevents_an_export_is_said_before_packages_are_fetched(model, tmp_path, monkeypatch, unfetched):
+    (tmp_path / "kept.txt").write_text("")
     with pytest.raises(ExportError, match="not an empty folder"):
-        folder.export_web(model, page)
+        folder.export_web(model, tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ExportError, match="needs the package onnx"):
+        folder.export_web(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_taken_port_is_said_before_the_export(tmp_path):
+    with open_server(tmp_path) as server, pytest.raises(SystemExit, match="cannot be used"):
+        export.main(["nothing", str(tmp_path / "out"), "--format=web", "--serve", f"--port={server.server_port}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_is_served_again_without_an_export(page, tmp_path, capsys):
+    with export.served_page("nothing", page, port=0) as server:
+        assert "exported before and served as it is" in capsys.readouterr().out
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(address(server)) as answer:
+            assert b"What are you doing?" in answer.read()
+        server.shutdown()
+    (tmp_path / "model.json").write_text((page / "model.json").read_text())
+    assert not folder.is_page(tmp_path) and not folder.is_page(tmp_path / "none")
 
 
 def test_the_server_is_for_this_machine_and_knows_the_types(page):
@@ -54,8 +89,6 @@ def test_the_server_is_for_this_machine_and_knows_the_types(page):
         assert server.server_address[0] == "127.0.0.1"
         with pytest.raises(ServerError, match=f"--port={server.server_port}: cannot be used"):
             open_server(page, server.server_port)
-        import threading
-
         threading.Thread(target=server.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{server.server_port}/"
         for name, kind in (
@@ -70,6 +103,13 @@ def test_the_server_is_for_this_machine_and_knows_the_types(page):
             assert answer.headers["Content-Type"] == "application/wasm"
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(base + "%2e%2e/secret")
+        for host in (f"localhost:{server.server_port}", "LocalHost", "127.0.0.1"):
+            with urllib.request.urlopen(urllib.request.Request(base, headers={"Host": host})) as answer:
+                assert answer.status == 200
+        for host in (f"rebound.example:{server.server_port}", "localhost.example", "127.0.0.1.example", ""):
+            for method in ("GET", "HEAD"):
+                with pytest.raises(urllib.error.HTTPError, match="403"):
+                    urllib.request.urlopen(urllib.request.Request(base, headers={"Host": host}, method=method))
         server.shutdown()
 
 
@@ -91,12 +131,19 @@ def test_without_npm_or_a_network_the_remedy_is_said(tmp_path, monkeypatch):
         packages.fetch_packages()
 
 
+@pytest.mark.parametrize("prefix", ["npm error", "npm ERR!"])  # since version 10, and before
+def test_the_reason_that_npm_gives(prefix):
+    lines = ("code ECONNREFUSED", "errno ECONNREFUSED", "", "connect ECONNREFUSED 127.0.0.1:9")
+    assert packages._reason("\n".join(f"{prefix} {line}" for line in lines)) == lines[-1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--format=web", "--features"], "--features has no effect on --format=web"),
         (["--format=onnx", "--serve"], "--serve has no effect on --format=onnx"),
-        (["--format=web", "--port=99999"], "--port=99999: expected 0 to 65535"),
+        (["--format=web", "--port=8437"], "--port has no effect without --serve"),
+        (["--format=web", "--serve", "--port=99999"], "--port=99999: expected 0 to 65535"),
     ],
 )
 def test_options(options, message, tmp_path):
