@@ -193,7 +193,12 @@ def read_description(workdir: pathlib.Path) -> Description:
     stored = read_workdir_json(config)
     if isinstance(stored, dict):
         stored.pop("clips", None)
-    read = Config.from_json(stored)
+    try:
+        read = Config.from_json(stored)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{config}: not the config of a run ({error}); name the workdir of a run, or a bundle"
+        ) from error
     try:
         return describe(read, Records(read.data.records))
     except RecordsError as error:
