@@ -15,9 +15,10 @@ import numpy as np
 from mmcl_jax.data.input_pipeline import clip_order, steps_per_epoch
 
 _MOST_PROGRAMS = 3
-# Compiling a program takes as long as some ten steps on a CPU and some hundred on a GPU. An additional program has to
-# save more, in as many epochs as most recipes have.
-_STEPS_TO_COMPILE, _EPOCHS = 200, 50
+# Compiling a program takes as long as a hundred steps or more of a narrow model on a CPU or of a published one on a GPU.
+# An additional program has to save more in a short run, so that runs of few steps have one.
+_STEPS_TO_COMPILE, _SHORT_RUN = 200, 16  # epochs
+_EPOCHS = 50  # whose batches are counted; most recipes have as many
 _CLIPS_COUNTED = 2_000_000  # of the batches of these epochs, so that a start does not count for long
 _SIZES = 32  # numbers of bodies are multiples of the full number's 32nd part, so that more runs share a program
 _WORTHWHILE = 0.95  # of all bodies; above this share all are computed
@@ -84,7 +85,7 @@ class Capacities:
         epochs = max(1, min(_EPOCHS, _CLIPS_COUNTED // (counts.steps_per_epoch * counts.batch_size)))
         needed = np.concatenate([usual.needed(epoch) for epoch in range(epochs)])
         needed[needed == needed.max()] += counts.unit  # other seeds may need a little more
-        self.sizes = choose_sizes(needed, counts.full, _EPOCHS * counts.steps_per_epoch)
+        self.sizes = choose_sizes(needed, counts.full, _SHORT_RUN * counts.steps_per_epoch)
         self._counts = counts
         self._needed = functools.lru_cache(2)(counts.needed)
 
@@ -101,7 +102,7 @@ def choose_sizes(needed: np.ndarray, full: int, steps: int) -> tuple[int, ...]:
     Args:
       needed: bodies to compute of each of many batches, int `[batches]`.
       full: of a batch, absent bodies included.
-      steps: of a run of usual length.
+      steps: of a short run.
 
     Returns:
       Those with the least work, the additional programs' compilation included, of which the largest suffices for all
