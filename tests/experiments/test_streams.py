@@ -45,7 +45,7 @@ def test_nothing_starts_where_the_config_does_not_fit(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_streams_are_trained_fused_and_not_trained_again(
     finished_run, tiny_records, compiled, tmp_path, monkeypatch, capfd
 ):

