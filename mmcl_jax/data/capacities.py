@@ -15,8 +15,8 @@ import numpy as np
 from mmcl_jax.data.input_pipeline import clip_order, steps_per_epoch
 
 _MOST_PROGRAMS = 3
-# Compiling a program takes as long as a hundred steps or more of a narrow model on a CPU or of a published one on a GPU.
-# An additional program has to save more in a short run, so that runs of few steps have one.
+# Compiling a program takes as long as a hundred steps or more of a narrow model on a CPU, or of a published one on a
+# GPU. An additional program has to save more in a short run, so that runs of few steps have one.
 _STEPS_TO_COMPILE, _SHORT_RUN = 200, 16  # epochs
 _EPOCHS = 50  # whose batches are counted; most recipes have as many
 _CLIPS_COUNTED = 2_000_000  # of the batches of these epochs, so that a start does not count for long
