@@ -11,13 +11,17 @@ import importlib.util
 from experiments.benchmark import __main__ as command
 from experiments.benchmark import infer, train
 from mmcl_jax.models import inception
+from tests.helpers import shallow
+
+STAGES = ((1, 1), (2, 2))
 
 
 def make_shallow() -> None:
     """Graph convolutional networks of two blocks on 16 frames; Inception-v3 of its stem and one block."""
     for module in (infer, train):
         for name in {"CTRGCN", "ctrgcn_entries", "mmcl_entries"} & set(vars(module)):
-            setattr(module, name, functools.partial(getattr(module, name), stages=((1, 1), (2, 2))))
+            setattr(module, name, functools.partial(getattr(module, name), stages=STAGES))
+    shallow.make_shallow(stages=STAGES)  # which our ONNX file is made of
     if importlib.util.find_spec("torch") is not None:
         from experiments.pytorch_baselines import gcn
 
