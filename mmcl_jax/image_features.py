@@ -21,6 +21,7 @@ from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
 
 IMAGENET = "imagenet"  # value of `model.image_encoder_weights`: those that a package brings
@@ -120,8 +121,6 @@ def encode(config: Config, records: Records, rows: np.ndarray) -> np.ndarray:
 
     Raises: ConfigError, TorchWeightsError as `pretrained_variables`.
     """
-    from mmcl_jax.runtime.progress import progress_bar
-
     encoder, weights = image_encoder(config), config.model.image_encoder_weights
     size, statistics = _image_size(config), IMAGE_ENCODERS[config.model.image_encoder].statistics(weights)
     if weights:

@@ -41,6 +41,7 @@ from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.backend import kept_programs, quiet_compiler
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, check_room, learning_rates, resident_clips, train_batches
@@ -401,8 +402,6 @@ class _Progress:
     """The progress bar, and the times of an epoch. A context: leaving it closes the bar."""
 
     def __init__(self, run: Run, start: int):
-        from mmcl_jax.runtime.progress import progress_bar
-
         self._run, self._done = run, start
         self._waited = 0.0
         self._first_step: dict[str, float] = {}  # until the next row of metrics.csv

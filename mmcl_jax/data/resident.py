@@ -16,6 +16,7 @@ from mmcl_jax.data.input_pipeline import Fields, ReadOptions
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.sharding import Device
 
 
@@ -34,8 +35,6 @@ def load(
 
     Raises: ConfigError if the devices have no room.
     """
-    from mmcl_jax.runtime.progress import progress_bar
-
     everywhere = sharding.replicated(mesh)
     shapes = _shapes(records, rows, fields)
     blank = jax.jit(

@@ -53,8 +53,8 @@ class DepthwiseConv(nn.Module):
     """A convolution of each channel by itself: `[N, H, W, C]` -> `[N, ceil(H / stride), ceil(W / stride), C]`.
 
     A sum of shifted images, because XLA's grouped convolution, and still more its gradient, takes many times as long on
-    CPUs. The sum is float32 whatever `dtype` is. The kernel `[size, size, 1, C]` and the padding are those of `nn.Conv`
-    with as many groups as channels, and 'SAME'.
+    CPUs. The sum is computed in float32 for every `dtype`. The kernel `[size, size, 1, C]` and the padding are those of
+    `nn.Conv` with as many groups as channels, and 'SAME'.
     """
 
     size: int
