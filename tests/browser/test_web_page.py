@@ -5,6 +5,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -72,10 +73,19 @@ def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def open_camera(playwright) -> Iterator[Callable[..., Window]]:
-    """`open_camera(page, size, pictures, allowed)`: the page in a browser whose cameras show a file or a pattern."""
+    """`open_camera(page, size, ...)`: the page in a browser whose cameras show a file or a pattern.
+
+    `prepare` is given the browser's context before it opens the page.
+    """
     windows = []
 
-    def start(page: str, size: str, pictures: pathlib.Path | None = None, allowed: bool = True) -> Window:
+    def start(
+        page: str,
+        size: str,
+        pictures: pathlib.Path | None = None,
+        allowed: bool = True,
+        prepare: Callable[[Any], None] = lambda context: None,
+    ) -> Window:
         camera = ["--use-fake-device-for-media-stream=device-count=2"]
         if pictures is not None:
             camera.append(f"--use-file-for-fake-video-capture={pictures}")
@@ -83,6 +93,7 @@ def open_camera(playwright) -> Iterator[Callable[..., Window]]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*usual, *camera], timeout=0)
         context = browser.new_context(**SIZES[size], permissions=["camera"] if allowed else [])
         context.set_default_timeout(0)
+        prepare(context)
         windows.append(Window(context, page, WARNINGS))
         return windows[-1]
 
@@ -95,6 +106,29 @@ def open_camera(playwright) -> Iterator[Callable[..., Window]]:
 
 def said(window: Window, place: str) -> str:
     return window.page.locator(f"#{place}").inner_text()
+
+
+class Held:
+    """Answers that a page waits for: `open_camera(..., prepare=Held("model.json"))`."""
+
+    def __init__(self, name: str):
+        self.name, self.requests, self.released = name, [], False
+
+    def __call__(self, context) -> None:
+        context.route(f"**/{self.name}", self._requested)
+
+    def _requested(self, route) -> None:
+        if self.released:
+            route.continue_()
+        else:
+            self.requests.append(route)
+
+    def release(self) -> None:
+        """Lets the server answer."""
+        assert self.requests
+        self.released = True
+        for route in self.requests:
+            route.continue_()
 
 
 def test_somebody_walks_before_the_camera_and_in_a_video(open_camera, page, walk, size, tmp_path):
@@ -139,12 +173,22 @@ def watch_video(window: Window, video: pathlib.Path) -> None:
     window.assert_fits()
 
 
+# How many files the page has loaded; 0 while one of them is not kept.
+ALL_KEPT = """async () => {
+  const names = [document.baseURI, ...performance.getEntriesByType("resource").map((each) => each.name)];
+  const kept = await Promise.all(names.map((name) => caches.match(name)));
+  return kept.every(Boolean) ? names.length : 0;
+}"""
+
+
 def test_nobody_is_seen_with_or_without_a_network(open_camera, folder):
     with served(folder) as place:
-        window = open_camera(place, "phone")
-        watch_nobody(window)
-        kept = "async () => (await (await caches.open((await caches.keys())[0])).keys()).length"
-        window.until(lambda: window.page.evaluate(kept) >= 25, "files that are kept")
+        held = Held("model.json")
+        window = open_camera(place, "phone", prepare=held)
+        click_too_early(window)
+        held.release()
+        see_nobody(window)
+        window.until(lambda: window.page.evaluate(ALL_KEPT) >= 25, "files that are kept")
         (folder / "other.txt").write_text("of another program")
         window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
         assert window.page.evaluate("fetch('other.txt').then((answer) => answer.ok)")
@@ -155,8 +199,24 @@ def test_nobody_is_seen_with_or_without_a_network(open_camera, folder):
     ) == [True, False]
 
 
+def click_too_early(window: Window) -> None:
+    """Starts, stops and starts before the page knows its model."""
+    button = window.page.get_by_role("button", name="Use the camera")
+    for press_stop in (True, False):
+        button.press("Enter")
+        window.until(lambda: said(window, "action") == "Loading the networks", "a page that waits")
+        if press_stop:
+            window.page.get_by_role("button", name="Stop").click()
+            window.until(button.is_visible, "the end")
+    window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
+
+
 def watch_nobody(window: Window) -> None:
     window.page.get_by_role("button", name="Use the camera").press("Enter")
+    see_nobody(window)
+
+
+def see_nobody(window: Window) -> None:
     window.until(lambda: said(window, "action") == "Nobody is seen", "that nobody is seen")
     assert skeleton(window.page.locator("#picture")) == 0
     assert window.page.locator("#top li").count() == 0
@@ -205,14 +265,48 @@ def count_cameras(window: Window) -> None:
 
 
 def test_a_refused_camera_is_explained(open_camera, page):
-    window = open_camera(page, "phone", allowed=False)
+    held = Held("model.json")
+    window = open_camera(page, "phone", allowed=False, prepare=held)
     button = window.page.get_by_role("button", name="Use the camera")
     button.click()
-    window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+    window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation before the model is known")
+    held.release()
+    window.until(lambda: window.page.locator("#classes li").count() == 25, "the model's classes")
     assert "The camera was refused. To allow it, open the site settings" in said(window, "problem")
     assert window.page.locator("#problem").get_attribute("role") == "alert"
     assert button.is_visible() and not window.page.locator("#stage").is_visible()
     window.assert_fits()
+    without_scripts = window.context.browser.new_context(java_script_enabled=False).new_page()
+    without_scripts.goto(page)
+    assert without_scripts.get_by_role("button", name="Use the camera").is_disabled()
+    assert without_scripts.get_by_label("Choose a video").is_disabled()
+
+
+def test_a_page_of_which_a_file_is_missing_explains_it(open_camera, folder, tmp_path):
+    def lose(context) -> None:
+        context.route("**/poses.json", lambda route: route.abort(), times=1)
+
+    def explained(reason: str) -> None:
+        window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+        assert said(window, "problem").startswith(f"This does not work here: {reason}")
+        assert window.faults
+        window.faults.clear()
+
+    described = folder / "model.json"
+    with served(folder) as place:
+        window = open_camera(place, "desktop", prepare=lose)
+        explained("poses.json cannot be read (no answer: ")
+        kept = described.rename(tmp_path / described.name)
+        window.page.reload()
+        explained("model.json cannot be read (HTTP status 404)")
+        described.write_text("<!doctype html>")  # what some servers answer instead
+        window.page.get_by_role("button", name="Use the camera").click()
+        window.until(lambda: "status 404" not in said(window, "problem"), "another try")
+        explained("model.json cannot be read (HTTP status 200: ")
+        kept.rename(described)
+        window.page.get_by_role("button", name="Use the camera").click()
+        window.until(lambda: window.page.locator("#classes li").count() == 25, "the model's classes")
+        assert not window.page.locator("#problem").is_visible()
 
 
 def test_a_file_that_is_no_video_is_explained(open_camera, page, tmp_path):

@@ -3,7 +3,8 @@
 import pathlib
 from collections.abc import Callable
 
-MOST_FRAMES = 3000  # that a change is waited for: many seconds, and never reached where the page works
+# How long a change is waited for: at 60 frames a second 200 seconds, and longer where a busy machine draws fewer.
+MOST_FRAMES = 12_000
 
 
 class Window:

@@ -5,8 +5,14 @@ const SHOWN = 5, SECONDS = 30;
 const WIDE = 600, HIGH = 180, EDGE = 4;
 
 export class Chart {
-  constructor(svg, list, names, threshold) {
-    Object.assign(this, { svg, list, names, threshold, events: [], colors: new Map() });
+  constructor(svg, list) {
+    Object.assign(this, { svg, list, names: [], threshold: 0, events: [], colors: new Map() });
+  }
+
+  // The classes' names, and the probability below which no action is named.
+  describe(names, threshold) {
+    Object.assign(this, { names, threshold });
+    this.clear();
   }
 
   clear() {

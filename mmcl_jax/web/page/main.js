@@ -1,8 +1,8 @@
 // The page: buttons, what is said, and the loop from a picture to an action.
 import { Chart } from "./chart.js";
+import { FILES, readDescription } from "./description.js";
 import { Follower } from "./follower.js";
 import { loadModel } from "./model.js";
-import { loadNetworks } from "./networks.js";
 import { keepForOffline } from "./offline.js";
 import { once } from "./once.js";
 import { Picture } from "./picture.js";
@@ -12,22 +12,12 @@ import { close, countCameras, frameNumbers, openCamera, openFile, SourceError } 
 const UNSEEN = 0.5; // seconds after which the page says that it sees nobody
 const WITHIN = 2000; // milliseconds over which frames are counted
 const element = Object.fromEntries([...document.querySelectorAll("[id]")].map((each) => [each.id, each]));
-const { action, before, below, camera, during, file, hint, problem, share, speed, stage, stop, turn, video, whole } =
-  element;
+const { action, before, below, camera, classes, during, file, hint } = element;
+const { problem, share, speed, stage, stop, turn, video, whole } = element;
 
-const read = async (name) => (await fetch(name)).json();
-const [model, poses] = await Promise.all([read("model.json"), read("poses.json")]);
 const picture = new Picture(element.picture);
-const chart = new Chart(element.chart, element.top, model.class_names, model.threshold);
-let facing = "user", running = null;
-
-for (const name of model.class_names) {
-  const item = document.createElement("li");
-  item.textContent = name;
-  element.classes.append(item);
-}
-
-below.hidden = !(model.threshold > 0);
+const chart = new Chart(element.chart, element.top);
+let facing = "user", running = null, loading = null;
 
 // Changes a text only if it differs: a screen reader reads what changes.
 function say(place, text) {
@@ -39,24 +29,38 @@ async function hasGpu() {
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter; // a GPU that the CPU imitates is slower than the CPU
 }
 
+// What the export wrote, read when the page opens. The buttons do not wait for it.
+const describe = once(async () => {
+  const { model, poses } = await readDescription();
+  chart.describe(model.class_names, model.threshold);
+  classes.replaceChildren(...model.class_names.map(asItem));
+  below.hidden = !(model.threshold > 0);
+  return { model, poses };
+});
+
+function asItem(text) {
+  return Object.assign(document.createElement("li"), { textContent: text });
+}
+
 // The networks and the model, loaded when they are first needed.
 const load = once(async () => {
-  const gpu = await hasGpu();
+  const { model, poses } = await describe();
+  const [gpu, { loadNetworks }] = await Promise.all([hasGpu(), import("./networks.js")]);
   const [networks, classifier] = await Promise.all([loadNetworks(gpu), loadModel(model, gpu)]);
-  return { networks, classifier };
+  return { model, poses, networks, classifier };
 });
 
 // What a window of time shows: an action, or none that the model knows.
-function tell({ probabilities }) {
+function tell({ probabilities }, model) {
   const label = probabilities.indexOf(Math.max(...probabilities));
   const known = probabilities[label] >= model.threshold;
   if (!known) return { name: "unknown action", percent: "" };
   return { name: model.class_names[label], percent: `${Math.round(100 * probabilities[label])} %` };
 }
 
-function show(events) {
+function show(events, model) {
   for (const event of events) {
-    const { name, percent } = tell(event);
+    const { name, percent } = tell(event, model);
     if (event.whole) {
       say(whole, `${event.start.toFixed(1)} to ${event.end.toFixed(1)} s, all windows: ${name} ${percent}`);
       continue;
@@ -67,9 +71,11 @@ function show(events) {
   }
 }
 
-async function watch(live, signal) {
-  const { networks, classifier } = await load();
-  if (signal.aborted) return;
+async function watch(signal) {
+  loading = load();
+  await Promise.race([loading, aborted(signal)]);
+  if (signal.aborted) return say(action, "");
+  const { model, poses, networks, classifier } = await loading;
   const follower = new Follower(networks, poses.frame_rate);
   const recognizer = new Recognizer(classifier.classify, poses, model.bodies);
   const moments = [];
@@ -83,14 +89,18 @@ async function watch(live, signal) {
     if (person) picture.draw(person, poses.bones);
     const events = await recognizer.add(number, person, pixels);
     if (person) unseenSince = number + 1;
-    show(events);
+    show(events, model);
     if (number - unseenSince >= UNSEEN * poses.frame_rate) sayNobody();
-    else if (person && recognizer.progress < 1) sayWaiting(recognizer.progress);
+    else if (person && recognizer.progress < 1) sayWaiting(recognizer.progress, poses.window_seconds);
     moments.push(performance.now());
     while (moments[0] < moments.at(-1) - WITHIN) moments.shift();
-    sayRate(moments, networks, classifier);
+    sayRate(moments, poses.frame_rate, networks, classifier);
   }
-  if (!signal.aborted) show(await recognizer.finish());
+  if (!signal.aborted) show(await recognizer.finish(), model);
+}
+
+function aborted(signal) {
+  return new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
 }
 
 function sayNobody() {
@@ -98,17 +108,24 @@ function sayNobody() {
   say(share, "Show the whole body.");
 }
 
-function sayWaiting(progress) {
+function sayWaiting(progress, windowSeconds) {
   say(action, "Somebody is seen");
-  say(share, `First answer in ${Math.ceil((1 - progress) * poses.window_seconds)} s`);
+  say(share, `First answer in ${Math.ceil((1 - progress) * windowSeconds)} s`);
 }
 
-function sayRate(moments, networks, classifier) {
+function sayRate(moments, most, networks, classifier) {
   const seconds = (moments.at(-1) - moments[0]) / 1000;
-  const rate = seconds > 0 ? Math.min((moments.length - 1) / seconds, poses.frame_rate).toFixed(1) : "–";
+  const rate = seconds > 0 ? Math.min((moments.length - 1) / seconds, most).toFixed(1) : "–";
   const [pose, own] = [networks, classifier].map((each) => (each.accelerator === "wasm" ? "WebAssembly" : "WebGPU"));
   const kind = pose === own ? pose : `pose: ${pose}, action: ${own}`;
-  say(speed, `${rate} of ${poses.frame_rate} frames per second, ${kind}`);
+  say(speed, `${rate} of ${most} frames per second, ${kind}`);
+}
+
+function explain(error) {
+  const expected = error instanceof SourceError;
+  say(problem, expected ? error.message : `This does not work here: ${error.message}`);
+  problem.hidden = false;
+  if (!expected) console.error(error);
 }
 
 // Opens a source, watches it until it ends or is stopped, and leaves the page ready for the next.
@@ -127,12 +144,10 @@ async function run(open, live) {
       turn.hidden = !live || (await countCameras()) < 2;
       stop.focus();
       say(action, "Loading the networks");
-      await watch(live, controller.signal);
+      await watch(controller.signal);
     } catch (error) {
       stage.hidden = true;
-      say(problem, error instanceof SourceError ? error.message : `This does not work here: ${error.message}`);
-      problem.hidden = false;
-      if (!(error instanceof SourceError)) console.error(error);
+      explain(error);
     }
     close(video);
     const focused = during.contains(document.activeElement);
@@ -162,5 +177,16 @@ file.addEventListener("change", () => {
 file.addEventListener("focus", () => document.querySelector("label.button").classList.add("focused"));
 file.addEventListener("blur", () => document.querySelector("label.button").classList.remove("focused"));
 stop.addEventListener("click", end);
+before.disabled = false; // index.html disables the buttons until now, when they are listened to
 
-keepForOffline().catch((error) => console.info(`The page needs a network the next time, too: ${error.message}`));
+const described = describe();
+described.catch((error) => {
+  if (!running) explain(error); // else `run` explains it
+});
+const sayUnkept = (error) => console.info(`The page needs a network the next time, too: ${error.message}`);
+keepForOffline(FILES, loaded).catch(sayUnkept);
+
+async function loaded() {
+  await described;
+  await loading; // null unless somebody has pressed a button
+}
