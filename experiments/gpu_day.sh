@@ -9,13 +9,14 @@
 #
 #   check:200        device and versions; our models on this device against the references in --golden (default
 #                    tests/golden)
-#   train:330        training steps of CTR-GCN, then of MMCL in batches of 100, PyTorch eager beside ours, bfloat16
+#   train:430        training steps of CTR-GCN (all clips of two people, then 80 % of one), and of MMCL in batches of
+#                    100, PyTorch eager beside ours, bfloat16
 #   infer:320        the skeleton model: float32, TF32 and bfloat16, PyTorch eager beside ours
 #   nw_ucla:690      NW-UCLA's four streams, 65 epochs, seeds SEEDS (default "0 1 2"), JOBS runs at a time (default 4).
 #                    Runs live in RUNS (default DIR/runs); at the limit they are saved and stopped, and the same command
 #                    resumes them. Four runs at a time take about 11 minutes of an H100
 #   preparation:100  a question-answering model of BLIP's size, and YOLO11n: pictures per second
-#   streams:80       four streams in one program, or one after another
+#   streams:200      four streams in one program, or one after another
 #   compiled:300     CTR-GCN's training step, torch.compile beside ours
 #
 # A part writes DIR/PART.log, and its figures as JSON. The JSON and the logs are complete up to the moment at which a
@@ -39,7 +40,7 @@
 # of the rehearsal has some with shallower models.)
 set -uo pipefail
 
-declare -A limits=([check]=200 [train]=330 [infer]=320 [nw_ucla]=690 [preparation]=100 [streams]=80 [compiled]=300)
+declare -A limits=([check]=200 [train]=430 [infer]=320 [nw_ucla]=690 [preparation]=100 [streams]=200 [compiled]=300)
 ORDER=(check train infer nw_ucla preparation streams compiled)
 PYTHON=${PYTHON:-python3} MAIN=${MAIN:-mmcl_jax.main} BENCHMARK=${BENCHMARK:-experiments.benchmark}
 SEEDS=${SEEDS:-0 1 2} JOBS=${JOBS:-4}
@@ -104,10 +105,11 @@ train() {
   local failed=0 short=(--no-compile --rounds 3 --turn-seconds 0.7)
   if [ -n "$rehearsal" ]; then
     benchmark train train --batch 2 --steps 2 --clips 4 --base-channels 4 --image-size 75 --rounds 1 \
-      --turn-seconds 0.1 --cases ctrgcn mmcl --no-eager --no-compile
+      --turn-seconds 0.1 --cases ctrgcn mmcl --one-person 0.5 --no-eager --no-compile
     return
   fi
   benchmark train train_ctrgcn "${short[@]}" --cases ctrgcn || failed=1
+  benchmark train train_one_person "${short[@]}" --cases ctrgcn --one-person 0.8 --no-eager || failed=1
   # 200 clips do not fit into 80 GB beside PyTorch's.
   benchmark train train_mmcl "${short[@]}" --cases mmcl --no-eager --batch 100 --steps 5 --clips 400 || failed=1
   return $failed

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--records", required=True, type=pathlib.Path, help="records with images")
-    parser.add_argument("--protocols", help="comma-separated (default: all of the records' own)")
+    parser.add_argument("--protocols", help="comma-separated (default: all that the records have)")
     parser.add_argument("--encoder", default="efficientnet_lite0", help="image encoder (default efficientnet_lite0)")
     parser.add_argument("--weights", default="imagenet", help="its weights (default imagenet)")
     parser.add_argument("--penalty", type=float, default=0.1, help="of the squared weights (default 0.1)")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = get_config()
         config.model.image_encoder, config.model.image_encoder_weights = options.encoder, options.weights
         records = Records(options.records)
-        named = options.protocols.split(",") if options.protocols else list(records.info.protocols)
+        named = options.protocols.split(",") if options.protocols else list(records.protocols)
         lacking = set(records.clips_without(np.arange(len(records)), "images"))
         usable = np.array([str(name) not in lacking for name in records.index["name"]])
         labels = records.index["label"].astype(np.int64)

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import fam_gain, image_probe
 from experiments.launch import LaunchError
+from mmcl_jax.data.records import Records
 
 
 def run(arm, config="configs/demo.py", place=("xview", 3), overrides=()):
@@ -61,3 +62,11 @@ def test_a_linear_probe_finds_what_the_features_say_and_nothing_else():
     weights, biases = image_probe.fit(np.zeros((4, 1)), np.array([0, 0, 0, 1]), 2, 0.1)
     np.testing.assert_allclose(weights, 0, atol=1e-6)
     assert biases[0] - biases[1] == pytest.approx(np.log(3), abs=1e-3)
+
+
+def test_the_probe_takes_every_protocol_that_the_records_know(tiny_records, capsys):
+    image_probe.main([f"--records={tiny_records}", "--encoder=small_cnn", "--weights="])
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    known = Records(tiny_records).protocols
+    assert [line[0] for line in lines[2:]] == [*known, "all test clips"] and known
+    assert all(0 <= float(line[3]) <= 100 for line in lines[2:])
