@@ -12,7 +12,8 @@ Classes of the same name become one. With `--classes`, a CSV file with the heade
 a class of a dataset (empty: of every dataset that has it) its new name; an empty `joined` leaves the class out. Every
 class needs a row then, so that none is joined or lost by accident. Labels follow the order of the first use.
 
-`--rates` are the frames per second of each of the records, `--rate` that of the result: clips are resampled linearly.
+`--rate` is the frame rate of the result, in frames per second: clips are resampled linearly. `--rates` are those of
+each of the records, not needed where the records say them. Without `--rate` the records must not say different ones.
 
 Sensors see only a few square meters, so datasets show walking on the spot. `--travel` adds, for each such clip of a
 class of the result, a copy that moves ahead while its legs move, at a speed between two numbers, in units of the
@@ -204,6 +205,27 @@ def _check_alike(opened: Sequence[records.Records]) -> None:
                 raise PreparationError(f"{first.root} and {source.root} have different {what}: {here} and {there}")
 
 
+def _speeds(opened: Sequence[records.Records], rates: Sequence[float], rate: float | None) -> tuple[list[float], float]:
+    """Frames per second of each of the records divided by those of the result; and those of the result, 0 if unknown.
+
+    Raises: PreparationError for rates that are missing or too many, or that differ where none is asked for.
+    """
+    said = [source.info.frame_rate for source in opened]
+    if rates and (rate is None or len(rates) != len(opened)):
+        raise PreparationError(f"--rates needs one number for each of {len(opened)} records, and --rate")
+    if rate is None:
+        if len(set(said) - {0.0}) > 1:
+            listed = ", ".join(f"{source.root} {own:g}" for source, own in zip(opened, said, strict=True) if own)
+            raise PreparationError(f"the records have different frame rates ({listed}); --rate joins them at one")
+        return [1.0] * len(opened), said[0] if len(set(said)) == 1 else 0.0
+    for source, own in zip(opened, rates or said, strict=True):
+        if not own:
+            raise PreparationError(
+                f"{source.root} does not say its frame rate; --rates needs one for each of the records"
+            )
+    return [own / rate for own in rates or said], rate
+
+
 def test_subjects(texts: Sequence[str], opened: Sequence[records.Records], firsts: Sequence[int]) -> set[int]:
     """Subjects of the result that `DATASET:1,2` texts name. Raises: PreparationError for one that does not exist."""
     chosen = set()
@@ -268,8 +290,7 @@ def merge(
     """Joins the records `roots` into `out`; see the module. Raises: PreparationError, RecordsError, LayoutError."""
     opened = [records.Records(root) for root in roots]
     _check_alike(opened)
-    if bool(rates) != (rate is not None) or (rates and len(rates) != len(opened)):
-        raise PreparationError(f"--rates needs one number for each of {len(opened)} records, and --rate")
+    speeds, frame_rate = _speeds(opened, rates, rate)
     table = None if classes is None else read_classes(classes)
     class_names, labels = join_classes(opened, table)
     last = [int(source.index["subject"].max()) for source in opened]
@@ -284,9 +305,9 @@ def merge(
             mapping=joint_mapping(source.info.skeleton_layout, joints, joint_rules),
             labels=own,
             first_subject=first,
-            speed=float(fps / rate) if rate is not None else 1.0,
+            speed=speed,
         )
-        for source, own, first, fps in zip(opened, labels, firsts, rates or [1.0] * len(opened), strict=True)
+        for source, own, first, speed in zip(opened, labels, firsts, speeds, strict=True)
     ]
     travels, restyles = read_travels(travel, class_names, rate), read_restyles(restyle, class_names)
     test = test_subjects(tested, opened, firsts)
@@ -303,6 +324,7 @@ def merge(
         + "".join(f"; restyled copies of {text}" for text in restyle),
         channels=opened[0].info.channels,
         protocols={"xsub": records.Protocol("subject", tuple(sorted(subjects - test)))},
+        frame_rate=frame_rate,
     )
     total = sum(int(np.isin(source.opened.index["label"], list(source.labels)).sum()) for source in sources)
     clips = repeated(read_clips(sources, travels, restyles, joints, test), at_least, test)

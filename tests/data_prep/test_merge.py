@@ -1,5 +1,7 @@
 """Joined records: classes, joints, frame rates and subjects; and the variations of clips."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from data_prep import merge
 from data_prep.preparation import variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS
+from mmcl_jax.runtime.errors import PreparationError
 
 BODY13 = LAYOUTS["body13"]
 JOINT = {name: number for number, name in enumerate(BODY13.joints)}
@@ -66,7 +69,7 @@ def test_joined_records(two_records, tmp_path, capsys):
     assert "utd_mhad: subject 1 is subject 3" in capsys.readouterr().out
     joined = records.Records(out)
     assert joined.info.class_names == ("walk", "wave")
-    assert joined.info.layout == "body13"
+    assert (joined.info.layout, joined.info.frame_rate) == ("body13", 15)
     names = joined.index["name"].tolist()
     by_name = {name: row for row, name in enumerate(names)}
     frames = {name: int(joined.index["num_frames"][row]) for name, row in by_name.items()}
@@ -91,7 +94,27 @@ def test_classes_of_the_same_name_become_one(two_records, tmp_path):
     merge.merge(two_records, str(tmp_path / "out"))
     joined = records.Records(tmp_path / "out")
     assert joined.info.class_names == ("walk around", "drop", "wave", "walk")
-    assert joined.info.layout == "nw_ucla"
+    assert (joined.info.layout, joined.info.frame_rate) == ("nw_ucla", 0)
+
+
+def test_records_that_say_their_frame_rate(two_records, tmp_path):
+    """A second of each, at 20 and 40 frames: not joined as they are, and as many frames each at a common rate."""
+    opened = records.Records(two_records[0])
+    roots = [str(tmp_path / str(rate)) for rate in (20, 40)]
+    for root, rate in zip(roots, (20, 40), strict=True):
+        skeleton = np.zeros((rate + 1, 1, opened.info.skeleton_layout.num_joints, 3), np.float32)
+        skeleton[..., 1] = 1
+        info = dataclasses.replace(opened.info, frame_rate=rate)
+        records.write_records(root, info, [records.Clip(f"a{rate}", 0, 1, 1, 1, 1, skeleton)])
+    with pytest.raises(PreparationError, match=r"different frame rates \(.*20, .*40\); --rate joins them at one"):
+        merge.merge(roots, str(tmp_path / "none"))
+    merge.merge(roots, str(tmp_path / "both"), rate=10)
+    joined = records.Records(tmp_path / "both")
+    assert (joined.info.frame_rate, joined.index["num_frames"].tolist()) == (10, [11, 11])
+    merge.merge(roots[:1], str(tmp_path / "same"))
+    assert records.Records(tmp_path / "same").info.frame_rate == 20
+    with pytest.raises(PreparationError, match=r"nw_ucla does not say its frame rate; --rates needs one for each"):
+        merge.merge([roots[0], two_records[0]], str(tmp_path / "none"), rate=10)
 
 
 @pytest.mark.parametrize(
