@@ -15,7 +15,7 @@ from mmcl_jax import config_files, evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
-from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.errors import MMCLError, is_memory_full, memory_message
 from mmcl_jax.runtime.files import is_disk_full
 from mmcl_jax.runtime.messages import is_ours
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         distributed.end_now("interrupted; start again: a training resumes from its last complete checkpoint")
     except Exception as error:
-        expected = isinstance(error, MMCLError | OSError)
+        expected = isinstance(error, MMCLError | OSError) or is_memory_full(error)
         if not expected and jax.process_count() == 1:
             raise
         logging.log(logging.DEBUG if expected else logging.ERROR, "traceback of the error below", exc_info=True)
@@ -71,12 +71,25 @@ def _work(workdir: pathlib.Path) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """The message of an error; a full disk, which any write may meet, with its remedy."""
+    """The message of an error; a full disk, which any write may meet, and a full memory with their remedies."""
+    if is_memory_full(error):
+        return f"{_WORKDIR.value}: {memory_message(error, _memory_remedy())}"
     if isinstance(error, CheckpointError) or not is_disk_full(error):
         return str(error)
     return (
         f"{_WORKDIR.value}: the disk is full ({error}). Make room, then start again: a training resumes from its last "
         "complete checkpoint"
+    )
+
+
+def _memory_remedy() -> str:
+    config = _CONFIG.value
+    if _MODE.value == "eval":
+        return f"Evaluate fewer clips at a time: --config.eval_batch_size, now {config.eval_batch_size}"
+    return (
+        f"Train on fewer clips at a time (--config.batch_size, now {config.batch_size}) or with "
+        "--config.compute_dtype=bfloat16, both in another workdir; or end other programs that use this device, and "
+        "start again: a training resumes from its last complete checkpoint"
     )
 
 

@@ -67,6 +67,16 @@ def test_an_internal_error_keeps_its_traceback(tiny_records, compiled, tmp_path)
     assert "\nerror: " not in text
 
 
+def test_a_memory_that_is_full_is_explained(tiny_records, compiled, tmp_path):
+    command = runs.command(tiny_records, tmp_path / "run", program="tests.helpers.memory_full", batch_size=12)
+    status, text = runs.run(command, compiled, tmp_path / "log")
+    assert status == 1 and "Traceback" not in text
+    assert re.search(
+        r"\nerror: .*/run: the memory does not suffice \(RESOURCE_EXHAUSTED: .* bytes\)\. Train on fewer", text
+    )
+    assert "--config.batch_size, now 12)" in text.splitlines()[-1]
+
+
 def test_a_batch_that_the_devices_do_not_divide(tiny_records, compiled, tmp_path):
     command = runs.command(tiny_records, tmp_path / "run", batch_size=12)
     error = _fails(command, compiled, tmp_path, devices=8)

@@ -25,13 +25,27 @@ class PreparationError(MMCLError):
     """A preparation that cannot go on. The message names the file or folder and the remedy."""
 
 
+def is_memory_full(error: BaseException) -> bool:
+    """Whether `error`, of Python or of JAX, says that the memory of the machine or of a device does not suffice."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("RESOURCE_EXHAUSTED" in str(error) or "OUT_OF_MEMORY" in str(error))
+    )
+
+
+def memory_message(error: BaseException, remedy: str) -> str:
+    """What `error`, for which `is_memory_full`, says to a user: how much was asked for, and the remedy."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"the memory does not suffice ({said.partition(' [')[0].rstrip('.')}). {remedy}"
+
+
 @contextlib.contextmanager
 def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Iterator[None]:
     """Runs the body of a command; it ends with status 1 and a message on an error that a user can fix, or on Ctrl-C.
 
     SIGTERM is a Ctrl-C: what the body has open is closed, and what it has begun to write is removed.
 
-    Those errors are `MMCLError` and OSError. Any other exception is a mistake in the program and keeps its traceback.
+    Those errors are `MMCLError`, OSError and what says that the memory is full. Any other exception is a mistake in the
+    program and keeps its traceback.
     """
     is_main = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
@@ -41,6 +55,11 @@ def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Itera
         raise SystemExit(f"error: {error}") from error
     except KeyboardInterrupt as error:
         raise SystemExit(interrupted) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory_full(error):
+            raise
+        remedy = "Compute less at a time, or end other programs that use this device"
+        raise SystemExit(f"error: {memory_message(error, remedy)}") from error
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)

@@ -4,6 +4,7 @@ import ast
 import pathlib
 import signal
 
+import numpy as np
 import pytest
 
 from data_prep import synthetic
@@ -14,6 +15,7 @@ from mmcl_jax.data.records import RecordsError
 from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, plain_errors
 from mmcl_jax.runtime.scratch import scratch_folder
 from tests.helpers.internal_error import broken
+from tests.helpers.memory_full import ask_too_much
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Not for users: a benchmark catches it and leaves that contender out.
@@ -52,6 +54,17 @@ def test_a_user_s_error_is_a_message_and_a_status(error):
     with pytest.raises(SystemExit) as ended, plain_errors():
         raise error
     assert ended.value.code == "error: no"  # which Python prints, without a traceback, and ends with status 1
+
+
+def test_a_memory_that_is_full_is_a_message():
+    with pytest.raises(SystemExit) as ended, plain_errors():
+        ask_too_much()
+    assert ended.value.code == (
+        "error: the memory does not suffice (RESOURCE_EXHAUSTED: Out of memory allocating 4503599627370496 bytes). "
+        "Compute less at a time, or end other programs that use this device"
+    )
+    with pytest.raises(SystemExit, match=r"^error: the memory does not suffice \(Unable to allocate"), plain_errors():
+        np.zeros(2**60, np.uint8)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, TypeError, AssertionError])
