@@ -38,6 +38,7 @@ from mmcl_jax.recognition.watch import collect_poses, recognize_poses, usual_est
 from mmcl_jax.runtime.backend import keep_compiled_programs, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import user_cache
+from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.viewers import html_page
 
 ENGINES = ("xla", "onnxruntime")
@@ -199,8 +200,6 @@ def _watch(
     path: pathlib.Path, options: argparse.Namespace, models: Models, windows: WindowOptions, sinks: "Sequence[_Sink]"
 ) -> tuple[list[Event], Poses]:
     """Events and poses of a video; prints the first label's time and the speed of each stage."""
-    from tqdm import tqdm
-
     from mmcl_jax.poses.video import Video
 
     began, first = time.perf_counter(), None
@@ -208,7 +207,8 @@ def _watch(
     estimator = usual_estimator(options.pose_model)
     with Video(path, _fps(options, models)) as video:
         total = None if video.duration is None else round(video.duration * float(video.frame_rate))
-        with tqdm(total=total, unit="frame", desc=path.name, leave=False, disable=not sys.stderr.isatty()) as bar:
+        hidden = not sys.stderr.isatty()
+        with progress_bar(total=total, unit="frame", desc=path.name, leave=False, disable=hidden) as bar:
 
             def see(frame, _events) -> None:
                 frames.append(_without_picture(frame))

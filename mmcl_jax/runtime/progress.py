@@ -1,6 +1,7 @@
 """Progress bars: on a terminal a bar that moves, in a file a line now and then."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -8,12 +9,21 @@ _SECONDS = 30.0  # between two lines in a file
 
 
 def progress_bar(items: Iterable | None = None, **options: Any) -> Any:
-    """`tqdm.tqdm` over `items` on the standard error, with its options; not on a terminal, a line each half minute."""
+    """`tqdm.tqdm` over `items` on the standard error, with its options; not on a terminal, a line each half minute.
+
+    The bar measures time with a clock that nobody can set. tqdm takes the computer's: if that is set back by an hour,
+    the bar stops for an hour, and one that ends before shows a time below zero.
+    """
     from tqdm import tqdm
 
     if not sys.stderr.isatty():
-        options = {"file": _Lines(sys.stderr), "mininterval": _SECONDS, "maxinterval": 2 * _SECONDS, **options}
-    return tqdm(items, **options)
+        options = {"file": _Lines(sys.stderr), "mininterval": _SECONDS, **options}
+    # miniters=1: the bar looks at the clock after every item. With others, a thread of tqdm looks at the computer's.
+    bar: Any = tqdm(items, miniters=1, **options)
+    if not bar.disable:
+        bar._time = time.monotonic
+        bar.start_t = bar.last_print_t = bar._time()
+    return bar
 
 
 class _Lines:

@@ -1,5 +1,6 @@
 """Progress bars: a file gets lines, and few of them."""
 
+import itertools
 import sys
 
 from mmcl_jax.runtime.progress import progress_bar
@@ -19,3 +20,15 @@ def test_a_terminal_gets_a_moving_bar(capsys, monkeypatch):
     for _ in progress_bar(range(3), desc="clips"):
         pass
     assert "\r" in capsys.readouterr().err
+
+
+def test_a_clock_that_is_set_back_neither_stops_a_bar_nor_makes_its_times_negative(capsys, monkeypatch):
+    hours = itertools.count(1_000_000, -3600)
+    for clock in ("time.time", "tqdm.std.time"):  # tqdm has a name of its own for it
+        monkeypatch.setattr(clock, lambda: next(hours))
+    with progress_bar(total=3, mininterval=0) as bar:
+        for _ in range(3):
+            bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert all(any(f" {done}/3 " in line for line in lines) for done in range(4)), lines
+    assert not any("-" in line for line in lines), lines
