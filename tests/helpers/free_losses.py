@@ -1,6 +1,6 @@
 """A program for test_distributed: the losses of training steps left to themselves, in float64, as JSON.
 
-python -m tests.helpers.free_losses RECORDS STEPS [COORDINATOR PROCESS PROCESSES]
+python -m tests.helpers.free_losses RECORDS STEPS CASE [COORDINATOR PROCESS PROCESSES]
 
 In float32 and at the recipe's learning rate two runs diverge within a few steps on any devices: differences grow ten
 times and more a step (see docs/equivalence.md). Here they start at 1e-16, and a small learning rate lets them grow
@@ -24,17 +24,23 @@ from mmcl_jax.task import build_training_task, train_batches
 from tests.helpers.runs import MeanColour, tiny_config
 from tests.helpers.shallow import make_shallow
 
+# Batch size, clips that are normalized together, and how many bodies of these several processes compute; None: all.
+# The devices of two processes share the 28 of 32 bodies that a run would compute, or each has a group of 4 clips.
+CASES = {"all bodies": (8, 4, None), "packed bodies": (16, 16, 28), "packed groups": (16, 4, 9)}
 
-def losses(records: str, steps: int) -> list[float]:
-    """Losses by step of MMCL with FAM and FRM around three blocks, groups of 4 in batches of 8."""
+
+def losses(records: str, steps: int, case: str) -> list[float]:
+    """Losses by step of MMCL with FAM and FRM around three blocks. One process computes all bodies."""
     make_shallow()
     IMAGE_ENCODERS["mean_colour"] = ImageEncoder(MeanColour, image_size=8)
+    batch_size, group, capacity = CASES[case]
     config = tiny_config(
         records,
+        batch_size=batch_size,
         model__image_encoder="mean_colour",
         learning_rate=2e-4,
-        model__batch_norm_group_size=4,
-        loss__contrastive_group_size=4,
+        model__batch_norm_group_size=group,
+        loss__contrastive_group_size=group,
     )
     task = build_training_task(config)
     mesh = sharding.data_mesh()
@@ -48,7 +54,7 @@ def losses(records: str, steps: int) -> list[float]:
         double = functools.partial(jax.tree.map, _double)
         state = sharding.replicate(double(state), mesh)
         totals = [0.0]
-        step = compile_step(task.recipe, config.seed, mesh)
+        step = compile_step(task.recipe, config.seed, mesh, capacity=capacity if jax.process_count() > 1 else None)
         for number, batch in enumerate(batches):
             placed = sharding.place_batch(double(batch), mesh)
             if number == 0:
@@ -68,6 +74,6 @@ def _double(leaf: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        distributed.join(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
-    print(json.dumps(losses(sys.argv[1], int(sys.argv[2]))))
+    if len(sys.argv) > 4:
+        distributed.join(sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
+    print(json.dumps(losses(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

@@ -1,12 +1,13 @@
 """Commands that are interrupted at a known place: when a signal from outside arrives depends on how busy a machine is.
 
-    python -m tests.helpers.interrupted training SIGTERM:7 --config=configs/demo.py --workdir=DIR
+    python -m tests.helpers.interrupted mmcl_jax.main SIGTERM:7 --config=configs/demo.py --workdir=DIR
     python -m tests.helpers.interrupted mosaics 1 --skeletons=DIR --videos=DIR --out=DIR
 
-The first is `mmcl_jax.main`, which sends itself a signal after a step, before a checkpoint of that step is saved. The
-second is `data_prep.ntu`, killed when so many mosaics are stored.
+The first is that program, or `tests.helpers.shallow`, which sends itself a signal after a step, before a checkpoint of
+that step is saved. The second is `data_prep.ntu`, killed when so many mosaics are stored.
 """
 
+import runpy
 import signal
 import sys
 import time
@@ -14,8 +15,8 @@ import time
 
 def training(command: list[str], name: str, step: int) -> list[str]:
     """The command of a run (`runs.command`) that sends itself the signal `name` after `step`."""
-    python, _, _, *arguments = command
-    return [python, "-m", "tests.helpers.interrupted", "training", f"{name}:{step}", *arguments]
+    python, _, program, *arguments = command
+    return [python, "-m", "tests.helpers.interrupted", program, f"{name}:{step}", *arguments]
 
 
 def _signal_at(number: signal.Signals, at: int) -> None:
@@ -49,17 +50,13 @@ def _kill_after_mosaics(number: int) -> None:
 
 
 if __name__ == "__main__":
-    kind, place = sys.argv.pop(1), sys.argv.pop(1)
-    if kind == "training":
-        from absl import app
-
-        from mmcl_jax import main  # which defines flags: not where tests import this file
-
-        name, _, step = place.partition(":")
-        _signal_at(signal.Signals[name], int(step))
-        app.run(main.main, flags_parser=main._parse_flags)
-    else:
+    program, place = sys.argv.pop(1), sys.argv.pop(1)
+    if program == "mosaics":
         from data_prep import ntu
 
         _kill_after_mosaics(int(place))
         ntu.main(sys.argv[1:])
+    else:
+        name, _, step = place.partition(":")
+        _signal_at(signal.Signals[name], int(step))
+        runpy.run_module(program, run_name="__main__")

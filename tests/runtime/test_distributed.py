@@ -10,7 +10,7 @@ import pytest
 
 from mmcl_jax.runtime import distributed
 from mmcl_jax.steps import Step
-from tests.helpers import interrupted, runs
+from tests.helpers import free_losses, interrupted, runs
 
 STEPS = 6  # of each epoch: a batch of 16 of 24 clips, each four times
 
@@ -19,7 +19,8 @@ def _command(records, workdir, **changes):
     """A run on only skeletons."""
     given = {"batch_size": 16, "eval_batch_size": 16, "checkpoint_every_steps": 2, "eval_every_epochs": 2}
     skeletons_alone = {"loss__contrastive_weight": 0, "loss__refinement_weight": 0}
-    return runs.command(records, workdir, **{**given, **skeletons_alone, **changes})
+    program = "tests.helpers.shallow"
+    return runs.command(records, workdir, program=program, **{**given, **skeletons_alone, **changes})
 
 
 @pytest.fixture
@@ -46,8 +47,9 @@ def _run(command, cache, folder, started) -> list[str]:
 
 
 @pytest.mark.hosts
-def test_twenty_steps_have_the_losses_of_one_process(tiny_records, compiled, tmp_path, started):
-    command = [sys.executable, "-m", "tests.helpers.free_losses", str(tiny_records), "20"]
+@pytest.mark.parametrize("case", free_losses.CASES)
+def test_twenty_steps_have_the_losses_of_one_process(case, tiny_records, compiled, tmp_path, started):
+    command = [sys.executable, "-m", "tests.helpers.free_losses", str(tiny_records), "20", case]
     address = runs.free_address()
     for index in range(2):
         more = [address, str(index), "2"]
@@ -70,7 +72,8 @@ def test_a_run_whose_processes_are_killed_and_stopped_ends_as_one_left_alone(tin
     quiet, hard = tmp_path / "quiet", tmp_path / "hard"
     for folder in (quiet, hard):
         folder.mkdir()
-    _run(_command(tiny_records, quiet / "run"), compiled, quiet, started)
+    texts = _run(_command(tiny_records, quiet / "run"), compiled, quiet, started)
+    assert "absent bodies are computed once, with the same result: 28 bodies of 32 in a batch" in texts[0]
 
     workdir = hard / "run"
     command = _command(tiny_records, workdir)
