@@ -1,9 +1,10 @@
-"""The skeleton model alone, CTR-GCN at NTU RGB+D 120's shapes: the predictor against PyTorch and ONNX Runtime.
+"""The skeleton model alone, at NTU RGB+D 120's shapes: the predictor against PyTorch and ONNX Runtime.
 
-All have the same random weights, and their logits are compared before anything is timed. 'As released' is the order in
-which the published code computes; 'mean first' the same function in the order that is faster, which this library has
-too. PyTorch and its exports always compute both bodies; the predictor and our own export (`mmcl_jax.export
---format=onnx`) only those that are present (absent_body='zeros').
+--backbone names the model; CTR-GCN is the default. All contenders have the same random weights, and their logits are
+compared before anything is timed. 'As released' is the order in which the published code computes; 'mean first' the
+same function in the order that is faster, which this library has too; only CTR-GCN has two orders. PyTorch and its
+exports always compute both bodies; the predictor and our own export (`mmcl_jax.export --format=onnx`) only those that
+are present (absent_body='zeros').
 On a GPU there are three precisions: 'float32', whose products are exact to float32's 23 bits in every contender,
 'TF32', whose operands are rounded to 10 bits (JAX's default), and 'bfloat16', PyTorch's autocast.
 The last column is the fraction of the machine's rate of a large matrix product, by the multiply-adds of each program's
@@ -12,12 +13,13 @@ own products and convolutions. ONNX Runtime needs `pip install '.[onnx]'`; it is
 
 import argparse
 import functools
+import importlib
 import io
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +32,14 @@ from experiments.multiply_adds import multiply_adds
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import folded
 from mmcl_jax.models.ctrgcn import CTRGCN
-from mmcl_jax.models.graphs import spatial_adjacency
+from mmcl_jax.models.ctrsgcn import CTRSGCN
+from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions, spatial_adjacency
+from mmcl_jax.models.hdgcn import HDGCN
+from mmcl_jax.models.infogcn import InfoGCN
 from mmcl_jax.models.layers import BatchNorm
 from mmcl_jax.predictor import Predictor
-from mmcl_jax.pytorch.names import ctrgcn_entries
-from mmcl_jax.pytorch.state_dicts import to_torch
+from mmcl_jax.pytorch.names import ctrgcn_entries, ctrsgcn_entries, hdgcn_entries, infogcn_entries
+from mmcl_jax.pytorch.state_dicts import Entry, to_torch
 from mmcl_jax.runtime.backend import HASTY, tune_compiler
 from mmcl_jax.runtime.options import model_width, positive
 
@@ -45,7 +50,54 @@ _CASES = ("one", "two", "many")
 _TOLERANCE = {"float32": 1e-4, "TF32": 2e-2, "bfloat16": 1e-1}
 
 
+class Measured(NamedTuple):
+    """A backbone that can be measured.
+
+    Attributes:
+      title: its name in titles.
+      module: makes ours from the number of classes, `graph` and base_channels.
+      graph: what our module and PyTorch's are made with: adjacency matrices or relative positions.
+      entries: PyTorch's names of the variables, for base_channels.
+      baselines: order of operations -> file in `experiments.pytorch_baselines` and class.
+    """
+
+    title: str
+    module: Callable[..., Any]
+    graph: np.ndarray
+    entries: Callable[..., list[Entry]]
+    baselines: dict[str, tuple[str, str]]
+
+
+MEASURED = {
+    "ctrgcn": Measured(
+        "CTR-GCN",
+        CTRGCN,
+        spatial_adjacency(_LAYOUT),
+        ctrgcn_entries,
+        {"as released": ("gcn", "ReleasedCTRGCN"), "mean first": ("gcn", "CTRGCN")},
+    ),
+    "ctrsgcn": Measured(
+        "CTRS-GCN",
+        CTRSGCN,
+        np.stack([np.eye(_LAYOUT.num_joints, dtype=np.float32)] * 3),
+        ctrsgcn_entries,
+        {"as released": ("gcn", "CTRSGCN")},
+    ),
+    "hdgcn": Measured(
+        "HD-GCN", HDGCN, hierarchical_adjacency(_LAYOUT, 2), hdgcn_entries, {"as released": ("hdgcn", "HDGCN")}
+    ),
+    "infogcn": Measured(
+        "Info-GCN",
+        functools.partial(InfoGCN, latent_noise=0.0),
+        relative_positions(_LAYOUT, 8),
+        infogcn_entries,
+        {"as released": ("infogcn", "InfoGCN")},
+    ),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", choices=MEASURED, default="ctrgcn", help="the model (default %(default)s)")
     parser.add_argument(
         "--cases", nargs="+", choices=_CASES, default=list(_CASES), help="one clip of one person, of two, or many clips"
     )
@@ -64,9 +116,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report) -> None:
     backend = report.machine.backend
-    variables = machine.measured(functools.partial(random_variables, options.base_channels))
+    model = {"backbone": options.backbone, "base_channels": options.base_channels}
+    variables = machine.measured(functools.partial(random_variables, **model))
     for title, bodies, precision in _cases(backend, options.cases, options.precisions):
-        shared = {"bodies": bodies, "base_channels": options.base_channels, "variables": variables}
+        shared = {"bodies": bodies, **model, "variables": variables}
+        if options.backbone != "ctrgcn":
+            title = f"{title}, {MEASURED[options.backbone].title}"
         timings = alternate(
             _contenders(shared, precision, backend, compiled=not options.no_compile),
             rounds=options.rounds,
@@ -96,8 +151,8 @@ def _contenders(shared: dict[str, Any], precision: str, backend: str, *, compile
     contenders = [Contender("this library", jax_program, {**shared, "precision": precision})]
     if backend == "cpu":
         contenders.append(Contender("ONNX Runtime, this library", exported_program, shared))
-    for order, released in (("as released", True), ("mean first", False)):
-        ordered = {**shared, "released": released}
+    for order in MEASURED[shared["backbone"]].baselines:
+        ordered = {**shared, "order": order}
         torch_options = {**ordered, "precision": precision}
         contenders.append(Contender(f"PyTorch eager, {order}", torch_program, {**torch_options, "compiled": False}))
         if compiled:
@@ -107,17 +162,18 @@ def _contenders(shared: dict[str, Any], precision: str, backend: str, *, compile
     return contenders
 
 
-def make_model(base_channels: int) -> CTRGCN:
-    return CTRGCN(CLASSES, spatial_adjacency(_LAYOUT), base_channels)
+def make_model(backbone: str, base_channels: int) -> Any:
+    """This library's module of a key of `MEASURED`."""
+    return MEASURED[backbone].module(CLASSES, MEASURED[backbone].graph, base_channels)
 
 
-def random_variables(base_channels: int) -> dict:
+def random_variables(backbone: str, base_channels: int) -> dict:
     """The model's variables, drawn from seed 0: every contender's weights.
 
     The batch norms have the statistics of some clips, as training would leave them: else ten blocks would blow
     activations, and with them the rounding that differs between the programs, up at will.
     """
-    model = make_model(base_channels)
+    model = make_model(backbone, base_channels)
     clips = random_clips((2, 2))
     rng = np.random.default_rng(0)
 
@@ -145,20 +201,23 @@ def random_clips(bodies: tuple[int, ...]) -> np.ndarray:
     return clips
 
 
-def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, precision: str) -> Program:
+def jax_program(bodies: tuple[int, ...], backbone: str, base_channels: int, variables: dict, precision: str) -> Program:
     """This library's predictor."""
     tune_compiler()
     if jax.default_backend() == "gpu":
         jax.config.update("jax_default_matmul_precision", "highest" if precision == "float32" else "default")
-    model = make_model(base_channels)
+    model = make_model(backbone, base_channels)
     predictor = Predictor(model, skips_absent=True, dtype=jnp.bfloat16 if precision == "bfloat16" else None)
     clips, there = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))
     prepare = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
     prepared = prepare(variables, clips.shape[1:])
     predict = jax.jit(predictor.logits)
-    embedded = jax.ShapeDtypeStruct((CHANNELS, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
-    twin = functools.partial(folded.twin_of(model).apply, train=False, method="trunk")
-    one_body = 2 * multiply_adds(jax.make_jaxpr(twin)(prepared["variables"], embedded).jaxpr)
+    embed, trunk = (
+        functools.partial(folded.twin_of(model).apply, train=False, method=method) for method in ("embed", "trunk")
+    )
+    channels = jax.eval_shape(embed, prepared["variables"], clips).shape[0]
+    embedded = jax.ShapeDtypeStruct((channels, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
+    one_body = 2 * multiply_adds(jax.make_jaxpr(trunk)(prepared["variables"], embedded).jaxpr)
     return Program(
         lambda: jax.block_until_ready(predict(prepared, clips, there)),
         np.asarray(predict(prepared, clips, there)),
@@ -166,7 +225,7 @@ def jax_program(bodies: tuple[int, ...], base_channels: int, variables: dict, pr
     )
 
 
-def exported_program(bodies: tuple[int, ...], base_channels: int, variables: dict) -> Program:
+def exported_program(bodies: tuple[int, ...], backbone: str, base_channels: int, variables: dict) -> Program:
     """ONNX Runtime on the file that this library exports, for transformed clips, on the CPU."""
     try:
         import onnx  # noqa: F401
@@ -183,28 +242,25 @@ def exported_program(bodies: tuple[int, ...], base_channels: int, variables: dic
         raise UnavailableError(f"no {error.name}; pip install '.'") from error
 
     info = DatasetInfo("random", "ntu", "meters", tuple(f"class {label}" for label in range(CLASSES)))
-    description = Description(Config(model=ModelConfig(base_channels=base_channels)), info, BODIES, centered=True)
+    config = Config(model=ModelConfig(backbone=backbone, base_channels=base_channels))
+    description = Description(config, info, BODIES, centered=True)
     model = to_onnx(TrainedModel(description, variables), features=True, logits=True)  # as the other contenders
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = {"skeleton": random_clips(bodies)}
     return Program(lambda: session.run(None, inputs), session.run(None, inputs)[0])
 
 
-def _torch_model(bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool):
+def _torch_model(bodies: tuple[int, ...], backbone: str, base_channels: int, variables: dict, order: str):
     """The PyTorch model in evaluation, its clips `[N, C, T, V, M]`, and the FLOPs of its products and convolutions."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from experiments.pytorch_baselines import gcn
-
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    kind = gcn.ReleasedCTRGCN if released else gcn.CTRGCN
-    model = (
-        kind(CLASSES, torch.tensor(spatial_adjacency(_LAYOUT)), BODIES, CHANNELS, base_channels)
-        .eval()
-        .requires_grad_(False)
-    )
-    weights = to_torch(variables, ctrgcn_entries(base_channels))
+    measured = MEASURED[backbone]
+    file, kind = measured.baselines[order]
+    make = getattr(importlib.import_module(f"experiments.pytorch_baselines.{file}"), kind)
+    model = make(CLASSES, torch.tensor(measured.graph), BODIES, CHANNELS, base_channels).eval().requires_grad_(False)
+    weights = to_torch(variables, measured.entries(base_channels))
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     clips = torch.tensor(random_clips(bodies).transpose(0, 4, 2, 3, 1).copy())
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -213,7 +269,13 @@ def _torch_model(bodies: tuple[int, ...], base_channels: int, variables: dict, r
 
 
 def torch_program(
-    bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool, precision: str, compiled: bool
+    bodies: tuple[int, ...],
+    backbone: str,
+    base_channels: int,
+    variables: dict,
+    order: str,
+    precision: str,
+    compiled: bool,
 ) -> Program:
     """PyTorch, on the GPU where there is one; bfloat16 is its autocast."""
     import torch
@@ -224,7 +286,7 @@ def torch_program(
     if device == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "TF32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "TF32"
-    model, clips, flops = _torch_model(bodies, base_channels, variables, released)
+    model, clips, flops = _torch_model(bodies, backbone, base_channels, variables, order)
     model, clips = model.to(device), clips.to(device)
     function = torch.compile(model) if compiled else model
 
@@ -239,7 +301,7 @@ def torch_program(
     return Program(work, work().float().cpu().numpy(), {"flops": flops, "threads": torch.get_num_threads()})
 
 
-def onnx_program(bodies: tuple[int, ...], base_channels: int, variables: dict, released: bool) -> Program:
+def onnx_program(bodies: tuple[int, ...], backbone: str, base_channels: int, variables: dict, order: str) -> Program:
     """ONNX Runtime on the exported PyTorch model, on the CPU, with its own choice of threads."""
     try:
         import onnx  # noqa: F401  (the exporter needs it)
@@ -248,7 +310,7 @@ def onnx_program(bodies: tuple[int, ...], base_channels: int, variables: dict, r
         raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
     import torch
 
-    model, clips, flops = _torch_model(bodies, base_channels, variables, released)
+    model, clips, flops = _torch_model(bodies, backbone, base_channels, variables, order)
     exported = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # that this exporter, which needs no further package, is the old one

@@ -42,6 +42,8 @@ class TemporalConv(nn.Module):
 class MultiScaleTemporalConv(nn.Module):
     """Two dilated convolutions, a max pool and a 1x1 convolution; each has a quarter of the channels."""
 
+    dilated: type[TemporalConv] = TemporalConv
+
     def __init__(self, channels: int, stride: int):
         super().__init__()
         width = channels // 4
@@ -51,7 +53,7 @@ class MultiScaleTemporalConv(nn.Module):
 
         self.branches = nn.ModuleList(
             [
-                *(reduced(TemporalConv(width, width, stride=stride, dilation=dilation)) for dilation in DILATIONS),
+                *(reduced(self.dilated(width, width, stride=stride, dilation=dilation)) for dilation in DILATIONS),
                 reduced(nn.MaxPool2d((3, 1), (stride, 1), (1, 0)), nn.BatchNorm2d(width)),
                 nn.Sequential(_conv(channels, width, stride=(stride, 1)), nn.BatchNorm2d(width)),
             ]
@@ -174,7 +176,7 @@ class TenBlocks(nn.Module):
 
     Args:
       num_classes: length of the logits.
-      adjacency: `[3, V, V]`, the initial value in the graph convolutions.
+      adjacency: `[..., V, V]`, the initial value in the graph convolutions.
       num_bodies: M of the clips.
       in_channels: C of the clips.
       base_channels: channels of blocks 1 to 4, a multiple of 4; blocks 5 to 7 have twice, 8 to 10 four times as many.
@@ -197,7 +199,7 @@ class TenBlocks(nn.Module):
         for number, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
             channels = width * base_channels
             block = Block(
-                self.graph_conv(channels_in, channels, adjacency),
+                self.graph_conv_of(number)(channels_in, channels, adjacency),
                 self.temporal_conv(channels, stride),
                 None if number == 1 else _residual(channels_in, channels, stride),
             )
@@ -205,6 +207,11 @@ class TenBlocks(nn.Module):
             channels_in = channels
         self.fc = nn.Linear(channels_in, num_classes)
         nn.init.normal_(self.fc.weight, 0.0, (2 / num_classes) ** 0.5)
+
+    def graph_conv_of(self, number: int) -> Callable[[int, int, torch.Tensor], nn.Module]:
+        """What makes the graph convolution of block `number`, from 1."""
+        del number  # the same in every block
+        return self.graph_conv
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips `[N, C, T, V, M]` -> features pooled over bodies, frames and joints, `[N, 4 * base_channels]`."""

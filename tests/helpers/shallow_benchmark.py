@@ -18,14 +18,17 @@ STAGES = ((1, 1), (2, 2))
 
 def make_shallow() -> None:
     """Graph convolutional networks of two blocks on 16 frames; Inception-v3 of its stem and one block."""
-    for module in (infer, train):
-        for name in {"CTRGCN", "ctrgcn_entries", "mmcl_entries"} & set(vars(module)):
-            setattr(module, name, functools.partial(getattr(module, name), stages=STAGES))
+    for name in ("CTRGCN", "ctrgcn_entries", "mmcl_entries"):
+        setattr(train, name, functools.partial(getattr(train, name), stages=STAGES))
+    for name, measured in infer.MEASURED.items():
+        shallower = {key: functools.partial(getattr(measured, key), stages=STAGES) for key in ("module", "entries")}
+        infer.MEASURED[name] = measured._replace(**shallower)
     shallow.make_shallow(stages=STAGES)  # which our ONNX file is made of
     if importlib.util.find_spec("torch") is not None:
-        from experiments.pytorch_baselines import gcn
+        from experiments.pytorch_baselines import gcn, infogcn
 
-        gcn.WIDTHS, gcn.STRIDES = (1, 2), (1, 2)
+        for baselines in (gcn, infogcn):
+            baselines.WIDTHS, baselines.STRIDES = (1, 2), (1, 2)
     for name in [name for name in inception.BLOCKS if name != "Mixed_5b"]:
         del inception.BLOCKS[name]
     train.WINDOW = 16

@@ -19,7 +19,9 @@ from experiments.benchmark import data, harness, infer, machine, streams, train
 from experiments.benchmark.harness import Contender, Program, Timing, UnavailableError, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax.data.records import Records
+from mmcl_jax.runtime.backend import HASTY
 from tests.helpers.runs import ROOT
+from tests.helpers.shallow import make_shallow
 
 
 def stand_still() -> Callable[[float], None]:
@@ -231,8 +233,9 @@ for name, dtype, repeats in (("ctrgcn", "bfloat16", 2), ("mmcl", "float32", 1)):
     for program in programs:
         program.run()
     found[name] = [[*program.outputs.tolist(), program.details["flops"]] for program in programs]
-shared = {"bodies": (2, 1), "base_channels": 4, "variables": infer.random_variables(4), "precision": "float32"}
-programs = [infer.jax_program(**shared), infer.torch_program(**shared, released=True, compiled=False)]
+model = {"backbone": "ctrgcn", "base_channels": 4}
+shared = {"bodies": (2, 1), **model, "variables": infer.random_variables(**model), "precision": "float32"}
+programs = [infer.jax_program(**shared), infer.torch_program(**shared, order="as released", compiled=False)]
 found["infer"] = [program.outputs.tolist() for program in programs]
 print(json.dumps(found))
 """
@@ -259,6 +262,33 @@ def test_infer_and_train_need_nothing_but_jax_flax_optax_and_torch(tmp_path):
             assert 0.8 < flops / our_flops < 1.5
     ours, theirs = np.array(found["infer"])
     assert np.linalg.norm(theirs - ours) < 1e-4 * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize("backbone", ["ctrsgcn", pytest.param("hdgcn", marks=pytest.mark.long), "infogcn"])
+def test_contenders_of_every_backbone_have_the_same_logits(backbone, monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install '.[onnx]'")
+    from experiments.pytorch_baselines import gcn, infogcn
+
+    stages = ((1, 1), (2, 2))
+    make_shallow(monkeypatch.setitem, stages)
+    for baselines in (gcn, infogcn):
+        monkeypatch.setattr(baselines, "WIDTHS", (1, 2))
+        monkeypatch.setattr(baselines, "STRIDES", (1, 2))
+    measured = infer.MEASURED[backbone]
+    shallower = {key: functools.partial(getattr(measured, key), stages=stages) for key in ("module", "entries")}
+    monkeypatch.setitem(infer.MEASURED, backbone, measured._replace(**shallower))
+    monkeypatch.setattr(infer, "tune_compiler", lambda: None)
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=HASTY))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    model = {"backbone": backbone, "base_channels": 4}
+    shared = {"bodies": (2, 1, 1), **model, "variables": infer.random_variables(**model)}
+    contenders = infer._contenders(shared, "float32", "cpu", compiled=False)
+    assert len(contenders) == 2 + 2 * len(measured.baselines)
+    ours, *others = (contender.make(**contender.options).outputs for contender in contenders)
+    assert np.ptp(ours, axis=0).max() > 1e-2  # the clips differ
+    for logits in others:
+        np.testing.assert_allclose(logits, ours, atol=1e-4 * np.abs(ours).max())
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 
 from experiments.pytorch_baselines.gcn import CTRGCN, CTRSGCN, ReleasedCTRGCN
+from experiments.pytorch_baselines.hdgcn import HDGCN
 from experiments.pytorch_baselines.inception import InceptionV3
+from experiments.pytorch_baselines.infogcn import InfoGCN
 from experiments.pytorch_baselines.mmcl import MMCL, contrastive_loss, make_optimizer, mmcl_loss, training_step
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.models import losses
-from mmcl_jax.models.graphs import spatial_adjacency
-from mmcl_jax.pytorch.names import ctrgcn_entries, inception_entries, mmcl_entries
-from mmcl_jax.pytorch.state_dicts import IGNORED
+from mmcl_jax.models.graphs import hierarchical_adjacency, relative_positions, spatial_adjacency
+from mmcl_jax.pytorch.names import ctrgcn_entries, hdgcn_entries, inception_entries, mmcl_entries
+from mmcl_jax.pytorch.state_dicts import IGNORED, resolve_aliases
 from tests.helpers.golden import (
     filled_state_dict,
     gradient_norm_mismatches,
@@ -82,6 +84,24 @@ def test_published_outputs(name, model):
     assert relative_error(logits.detach(), expected["train_logits"]) <= 1e-3
     assert loss.item() == pytest.approx(float(expected["train_loss"]), rel=1e-3)
     assert gradient_norm_mismatches(ours, reference, lambda moved: run(*moved)[2], (clips,)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "graph", "entries"),
+    [
+        ("hdgcn_com2_ntu120", HDGCN, hierarchical_adjacency(LAYOUTS["ntu"], 2), hdgcn_entries()),
+        ("infogcn_k1_ntu120", InfoGCN, relative_positions(LAYOUTS["ntu"], 1), []),
+    ],
+)
+def test_published_outputs_of_models_for_inference(name, model, graph, entries):
+    reference, expected = load(name)
+    state_dict = resolve_aliases(filled_state_dict(reference), entries)
+    made = model(120, torch.from_numpy(graph))
+    assert list(made.state_dict()) == list(reference["state_dict"])
+    made.load_state_dict({key: torch.from_numpy(value) for key, value in state_dict.items()})
+    with torch.no_grad():
+        logits = made.eval()(torch.from_numpy(model_input(reference)))
+    assert relative_error(logits, expected["eval_logits"]) <= 1e-4
 
 
 def test_published_co_learning():
