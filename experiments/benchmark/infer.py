@@ -41,6 +41,7 @@ from mmcl_jax.predictor import Predictor
 from mmcl_jax.pytorch.names import ctrgcn_entries, ctrsgcn_entries, hdgcn_entries, infogcn_entries
 from mmcl_jax.pytorch.state_dicts import Entry, to_torch
 from mmcl_jax.runtime.backend import HASTY, tune_compiler
+from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.options import model_width, positive
 
 CLASSES, BODIES, FRAMES, CHANNELS = 120, 2, 64, 3
@@ -112,18 +113,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-compile", action="store_true", help="leave torch.compile out: it takes minutes to compile"
     )
+    parser.add_argument(
+        "--onnx-only", action="store_true", help="only ONNX Runtime, on a CPU; ratios are to our file's time"
+    )
 
 
 def run(options: argparse.Namespace, report: Report) -> None:
     backend = report.machine.backend
+    if options.onnx_only and backend != "cpu":
+        raise ConfigError(f"--onnx-only measures on a CPU, this is a {backend}; set JAX_PLATFORMS=cpu")
     model = {"backbone": options.backbone, "base_channels": options.base_channels}
     variables = machine.measured(functools.partial(random_variables, **model))
     for title, bodies, precision in _cases(backend, options.cases, options.precisions):
         shared = {"bodies": bodies, **model, "variables": variables}
         if options.backbone != "ctrgcn":
             title = f"{title}, {MEASURED[options.backbone].title}"
+        contenders = _contenders(shared, precision, backend, compiled=not options.no_compile)
         timings = alternate(
-            _contenders(shared, precision, backend, compiled=not options.no_compile),
+            [one for one in contenders if one.make in _ON_ONNX_RUNTIME] if options.onnx_only else contenders,
             rounds=options.rounds,
             turn_seconds=options.turn_seconds,
             tolerance=_TOLERANCE[precision],
@@ -318,3 +325,6 @@ def onnx_program(bodies: tuple[int, ...], backbone: str, base_channels: int, var
     session = onnxruntime.InferenceSession(exported.getvalue(), providers=["CPUExecutionProvider"])
     inputs = {"clips": clips.numpy()}
     return Program(lambda: session.run(None, inputs), session.run(None, inputs)[0], {"flops": flops})
+
+
+_ON_ONNX_RUNTIME = (exported_program, onnx_program)
