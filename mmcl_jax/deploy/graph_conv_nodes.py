@@ -83,14 +83,15 @@ def infogcn(graph: Graph, x: str, params: Mapping) -> str:
     queries, keys = graph.add("Split", both, outputs=2, axis=3)  # [B, T, V, HEADS * width]
     queries = graph.transpose(graph.reshape(queries, 0, 0, joints, HEADS, width), 0, 1, 3, 2, 4)
     keys = graph.transpose(graph.reshape(keys, 0, 0, joints, HEADS, width), 0, 1, 3, 4, 2)
-    topology = graph.add("Softmax", graph.add("MatMul", queries, keys), axis=-1)  # [B, T, HEADS, U, V]
-    topology = graph.add("Mul", topology, graph.weights(shared))
-    gathered = graph.add("MatMul", topology, graph.axes("Unsqueeze", channels_last, 2))  # [B, T, HEADS, U, C]
-    channels_in, channels = np.shape(params["kernel"])[1:]
-    gathered = graph.reshape(graph.transpose(gathered, 0, 2, 4, 1, 3), 0, HEADS * channels_in, -1, joints)
+    attended = graph.add("Softmax", graph.add("MatMul", queries, keys), axis=-1)  # [B, T, HEADS, U, V]
+    topologies = graph.add("Split", graph.add("Mul", attended, graph.weights(shared)), outputs=HEADS, axis=2)
     bias = np.asarray(params["bias"]).sum(axis=0) + params["bn"]["bias"]
-    z = conv(graph, gathered, np.asarray(params["kernel"]).reshape(-1, channels), bias)
-    return add_residual(graph, z, x, params, None)
+    heads = []
+    for topology, matrix, offset in zip(topologies, np.asarray(params["kernel"]), (bias, None, None), strict=True):
+        gathered = graph.add("MatMul", graph.axes("Squeeze", topology, 2), channels_last)  # [B, T, U, C]
+        # One axis moves: ONNX Runtime is slow where several do.
+        heads.append(conv(graph, graph.transpose(gathered, 0, 3, 1, 2), matrix, offset))
+    return add_residual(graph, _sum(graph, heads), x, params, None)
 
 
 def hdgcn(graph: Graph, x: str, params: Mapping, members: np.ndarray) -> str:
