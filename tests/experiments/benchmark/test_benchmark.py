@@ -264,7 +264,10 @@ def test_infer_and_train_need_nothing_but_jax_flax_optax_and_torch(tmp_path):
     assert np.linalg.norm(theirs - ours) < 1e-4 * np.linalg.norm(ours)
 
 
-@pytest.mark.parametrize("backbone", ["ctrsgcn", pytest.param("hdgcn", marks=pytest.mark.long), "infogcn"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["ctrsgcn", pytest.param("hdgcn", marks=pytest.mark.long), pytest.param("infogcn", marks=pytest.mark.long)],
+)
 def test_contenders_of_every_backbone_have_the_same_logits(backbone, monkeypatch):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxruntime", reason="no onnxruntime; pip install '.[onnx]'")
