@@ -254,7 +254,7 @@ def jax_program(case: Case, repeats: int, clips: int | None, packs: bool = True)
         if order is None:
             rows = rng.integers(0, count, shape)
         else:
-            rows = np.stack([order(step)[0] for step in range(done, done + repeats)]).reshape(shape)
+            rows = np.stack([order(step)[0] for step in range(done, done + repeats)]).reshape(shape) % count
         batches = {"row": rows.astype(np.int32), "position": position}
         capacity = None if capacities is None else capacities.at(done, repeats)
         done += repeats
@@ -285,12 +285,16 @@ def jax_program(case: Case, repeats: int, clips: int | None, packs: bool = True)
 
 
 def _epochs(case: Case, bodies: np.ndarray):
-    """The order of the clips in a run's epochs, and the numbers of bodies of its programs."""
+    """The order of the clips in the epochs of a run of TRAINING_CLIPS clips, and the numbers of bodies of its programs.
+
+    Clip i of the run is clip i modulo R of those on the device, whose `bodies` are `[R]`: fewer clips would make a run
+    so short that it compiled fewer programs.
+    """
     from mmcl_jax.data.capacities import BodyCounts, Capacities
     from mmcl_jax.data.input_pipeline import train_order
 
-    counts = BodyCounts(bodies, BODIES, seed=0, batch_size=case.batch, repeats=1, groups=1)
-    return train_order(len(bodies), seed=0, batch_size=case.batch, repeats=1), Capacities(counts)
+    counts = BodyCounts(np.resize(bodies, TRAINING_CLIPS), BODIES, seed=0, batch_size=case.batch, repeats=1, groups=1)
+    return train_order(TRAINING_CLIPS, seed=0, batch_size=case.batch, repeats=1), Capacities(counts)
 
 
 def _fitting(case: Case) -> int:
