@@ -1,4 +1,4 @@
-"""The skeleton model alone, at NTU RGB+D 120's shapes: the predictor against PyTorch and ONNX Runtime.
+"""Prediction at NTU RGB+D 120's shapes: the predictor against PyTorch and ONNX Runtime.
 
 --backbone names the model; CTR-GCN is the default. All contenders have the same random weights, and their logits are
 compared before anything is timed. 'As released' is the order in which the published code computes; 'mean first' the
