@@ -87,7 +87,9 @@ def infogcn(graph: Graph, x: str, params: Mapping) -> str:
     topologies = graph.add("Split", graph.add("Mul", attended, graph.weights(shared)), outputs=HEADS, axis=2)
     bias = np.asarray(params["bias"]).sum(axis=0) + params["bn"]["bias"]
     heads = []
-    for topology, matrix, offset in zip(topologies, np.asarray(params["kernel"]), (bias, None, None), strict=True):
+    for topology, matrix, offset in zip(
+        topologies, np.asarray(params["kernel"]), [bias] + [None] * (HEADS - 1), strict=True
+    ):
         gathered = graph.add("MatMul", graph.axes("Squeeze", topology, 2), channels_last)  # [B, T, U, C]
         # One axis moves: ONNX Runtime is slow where several do.
         heads.append(conv(graph, graph.transpose(gathered, 0, 3, 1, 2), matrix, offset))

@@ -4,9 +4,13 @@ Errors of a single module are defined in it. Here are the base class and the err
 """
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Iterator
+
+# At the end of XLA's messages: [executable_name='jit__train_steps']
+_TAGS = re.compile(r"( \[[\w-]+='[^']*'\])+$")
 
 
 class MMCLError(Exception):
@@ -35,7 +39,7 @@ def is_memory_full(error: BaseException) -> bool:
 def memory_message(error: BaseException, remedy: str) -> str:
     """What `error`, for which `is_memory_full`, says to a user: how much was asked for, and the remedy."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"the memory does not suffice ({said.partition(' [')[0].rstrip('.')}). {remedy}"
+    return f"the memory does not suffice ({_TAGS.sub('', said).rstrip('.')}). {remedy}"
 
 
 @contextlib.contextmanager

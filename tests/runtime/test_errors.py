@@ -12,7 +12,7 @@ from experiments import ensemble
 from mmcl_jax import torch_weights
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
-from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, plain_errors
+from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, memory_message, plain_errors
 from mmcl_jax.runtime.scratch import scratch_folder
 from tests.helpers.internal_error import broken
 from tests.helpers.memory_full import ask_too_much
@@ -65,6 +65,25 @@ def test_a_memory_that_is_full_is_a_message():
     )
     with pytest.raises(SystemExit, match=r"^error: the memory does not suffice \(Unable to allocate"), plain_errors():
         np.zeros(2**60, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: [0] Failed to get module function add: CUDA_ERROR_OUT_OF_MEMORY: out of memory "
+            "[executable_name='jit__random_state']",
+            "RESOURCE_EXHAUSTED: [0] Failed to get module function add: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8.91GiB with allocator GPU_0_bfc on device 0. "
+            "[tf-allocator-allocation-error=''] [executable_name='jit__train_steps']",
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8.91GiB with allocator GPU_0_bfc on device 0",
+        ),
+    ],
+)
+def test_messages_of_a_gpu_whose_memory_is_full(message, shown):
+    assert memory_message(RuntimeError(message), "Less.") == f"the memory does not suffice ({shown}). Less."
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, TypeError, AssertionError])
