@@ -66,10 +66,12 @@ def open_window(browser) -> Iterator[Callable[..., Window]]:
         return windows[-1]
 
     yield start
-    for window in windows:
-        window.context.close()
-    for window in windows:
-        assert window.faults == []
+    try:
+        for window in windows:
+            window.check()
+    finally:
+        for window in windows:
+            window.context.close()
 
 
 @pytest.fixture(params=SIZES)

@@ -20,6 +20,9 @@ WALK = "videos/icesi/walk_to_camera/L04_1.mp4"
 # Where there is no GPU, Chromium and LiteRT say so, and WebAssembly computes.
 WARNINGS = ("No available adapters", "Failed to create default WebGPU device")
 
+# What a browser, and then the page, write to the console about a file that is missing.
+LOST_FILE = ("Failed to load resource: ", "Error: ")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
@@ -41,6 +44,13 @@ def served(folder: pathlib.Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield address(server)
         server.shutdown()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[pathlib.Path], str]]:
+    """`serve(folder)`: the address of a page that is served until the browser is closed."""
+    with contextlib.ExitStack() as servers:
+        yield lambda folder: servers.enter_context(served(folder))
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +82,11 @@ def there_and_back(video: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def open_camera(playwright) -> Iterator[Callable[..., Window]]:
+def open_camera(playwright, serve) -> Iterator[Callable[..., Window]]:
     """`open_camera(page, size, ...)`: the page in a browser whose cameras show a file or a pattern.
 
-    `prepare` is given the browser's context before it opens the page.
+    `prepare` is given the browser's context before it opens the page; `errors` are the beginnings of errors that the
+    page may write to its console. Browsers are closed before `serve` ends.
     """
     windows = []
 
@@ -85,6 +96,7 @@ def open_camera(playwright) -> Iterator[Callable[..., Window]]:
         pictures: pathlib.Path | None = None,
         allowed: bool = True,
         prepare: Callable[[Any], None] = lambda context: None,
+        errors: tuple[str, ...] = (),
     ) -> Window:
         camera = ["--use-fake-device-for-media-stream=device-count=2"]
         if pictures is not None:
@@ -94,14 +106,16 @@ def open_camera(playwright) -> Iterator[Callable[..., Window]]:
         context = browser.new_context(**SIZES[size], permissions=["camera"] if allowed else [])
         context.set_default_timeout(0)
         prepare(context)
-        windows.append(Window(context, page, WARNINGS))
+        windows.append(Window(context, page, WARNINGS, errors))
         return windows[-1]
 
     yield start
-    for window in windows:
-        window.context.browser.close()
-    for window in windows:
-        assert window.faults == []
+    try:
+        for window in windows:
+            window.check()
+    finally:
+        for window in windows:
+            window.context.browser.close()
 
 
 def said(window: Window, place: str) -> str:
@@ -223,30 +237,28 @@ def see_nobody(window: Window) -> None:
     window.assert_fits()
 
 
-def test_a_page_that_cannot_be_kept_and_that_fails_once(open_camera, folder, tmp_path):
+def test_a_page_that_cannot_be_kept_and_that_fails_once(open_camera, serve, folder, tmp_path):
     network = folder / "vendor" / "mediapipe" / "pose_detection.tflite"
-    with served(folder) as place:
-        window = open_camera(place, "desktop")
-        window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
-        quota = {"origin": place.rstrip("/"), "quotaSize": 1}
-        window.context.new_cdp_session(window.page).send("Storage.overrideQuotaForOrigin", quota)
-        window.page.evaluate("async () => { for (const name of await caches.keys()) await caches.delete(name); }")
-        moved = network.rename(tmp_path / network.name)
-        window.page.reload()
-        camera = window.page.get_by_role("button", name="Use the camera")
-        camera.click()
-        window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
-        moved.rename(network)
-        assert said(window, "problem").startswith("This does not work here: ")
-        assert len(window.faults) == 2 and "404" in window.faults[0]  # and what the page says about it
-        window.faults.clear()
-        count_cameras(window)
-        camera.click()
-        window.until(lambda: said(window, "speed") != "", "frames")
-        window.page.locator("#turn").evaluate("(turn) => [turn.click(), turn.click()]")
-        window.until(lambda: window.page.evaluate("streams.length") == 3, "the cameras")
-        window.until(lambda: said(window, "speed") != "", "frames")
-        assert window.page.evaluate("streams.filter((each) => each.active).length") == 1
+    place = serve(folder)
+    window = open_camera(place, "desktop", errors=LOST_FILE)
+    window.until(lambda: window.page.evaluate("Boolean(navigator.serviceWorker.controller)"), "the worker")
+    quota = {"origin": place.rstrip("/"), "quotaSize": 1}
+    window.context.new_cdp_session(window.page).send("Storage.overrideQuotaForOrigin", quota)
+    window.page.evaluate("async () => { for (const name of await caches.keys()) await caches.delete(name); }")
+    moved = network.rename(tmp_path / network.name)
+    window.page.reload()
+    camera = window.page.get_by_role("button", name="Use the camera")
+    camera.click()
+    window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
+    moved.rename(network)
+    assert said(window, "problem").startswith("This does not work here: ")
+    count_cameras(window)
+    camera.click()
+    window.until(lambda: said(window, "speed") != "", "frames")
+    window.page.locator("#turn").evaluate("(turn) => [turn.click(), turn.click()]")
+    window.until(lambda: window.page.evaluate("streams.length") == 3, "the cameras")
+    window.until(lambda: said(window, "speed") != "", "frames")
+    assert window.page.evaluate("streams.filter((each) => each.active).length") == 1
 
 
 def count_cameras(window: Window) -> None:
@@ -282,31 +294,29 @@ def test_a_refused_camera_is_explained(open_camera, page):
     assert without_scripts.get_by_label("Choose a video").is_disabled()
 
 
-def test_a_page_of_which_a_file_is_missing_explains_it(open_camera, folder, tmp_path):
+def test_a_page_of_which_a_file_is_missing_explains_it(open_camera, serve, folder, tmp_path):
     def lose(context) -> None:
         context.route("**/poses.json", lambda route: route.abort(), times=1)
 
     def explained(reason: str) -> None:
         window.until(lambda: window.page.locator("#problem").is_visible(), "an explanation")
         assert said(window, "problem").startswith(f"This does not work here: {reason}")
-        assert window.faults
-        window.faults.clear()
 
     described = folder / "model.json"
-    with served(folder) as place:
-        window = open_camera(place, "desktop", prepare=lose)
-        explained("poses.json cannot be read (no answer: ")
-        kept = described.rename(tmp_path / described.name)
-        window.page.reload()
-        explained("model.json cannot be read (HTTP status 404)")
-        described.write_text("<!doctype html>")  # what some servers answer instead
-        window.page.get_by_role("button", name="Use the camera").click()
-        window.until(lambda: "status 404" not in said(window, "problem"), "another try")
-        explained("model.json cannot be read (HTTP status 200: ")
-        kept.rename(described)
-        window.page.get_by_role("button", name="Use the camera").click()
-        window.until(lambda: window.page.locator("#classes li").count() == 25, "the model's classes")
-        assert not window.page.locator("#problem").is_visible()
+    window = open_camera(serve(folder), "desktop", prepare=lose, errors=LOST_FILE)
+    explained("poses.json cannot be read (no answer: ")
+    kept = described.rename(tmp_path / described.name)
+    window.page.reload()
+    explained("model.json cannot be read (HTTP status 404)")
+    described.write_text("<!doctype html>")  # what some servers answer instead
+    window.page.get_by_role("button", name="Use the camera").click()
+    window.until(lambda: "status 404" not in said(window, "problem"), "another try")
+    explained("model.json cannot be read (HTTP status 200: ")
+    kept.rename(described)
+    window.page.get_by_role("button", name="Use the camera").click()
+    window.until(lambda: said(window, "speed") != "", "frames")
+    assert window.page.locator("#classes li").count() == 25
+    assert not window.page.locator("#problem").is_visible()
 
 
 def test_a_file_that_is_no_video_is_explained(open_camera, page, tmp_path):

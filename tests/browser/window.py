@@ -16,15 +16,22 @@ class Window:
       faults: unexpected events: errors, warnings, requests to a network.
     """
 
-    def __init__(self, context, place: pathlib.Path | str, warnings: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        context,
+        place: pathlib.Path | str,
+        warnings: tuple[str, ...] = (),
+        errors: tuple[str, ...] = (),
+    ):
         """Opens a page.
 
         Args:
           context: the browser's.
           place: a file, or the address of a server on this machine, which may be asked for more.
-          warnings: beginnings of warnings that are no fault.
+          warnings: beginnings of the console's warnings that are no fault.
+          errors: beginnings of its errors that are no fault.
         """
-        self.context, self.faults, self._warnings = context, [], warnings
+        self.context, self.faults, self._expected = context, [], {"warning": warnings, "error": errors}
         address = place if isinstance(place, str) else place.absolute().as_uri()
         self._own = ("file:", "data:", "blob:", *((address,) if isinstance(place, str) else ()))
         self.page = context.new_page()
@@ -35,14 +42,17 @@ class Window:
         self.page.goto(address)
 
     def _heard(self, message) -> None:
-        if message.type == "warning" and message.text.startswith(self._warnings):
-            return
-        if message.type in ("error", "warning"):
+        if message.type in self._expected and not message.text.startswith(self._expected[message.type]):
             self.faults.append(f"console: {message.text}")
 
     def _requested(self, request) -> None:
         if not request.url.startswith(self._own):
             self.faults.append(f"request: {request.url}")
+
+    def check(self) -> None:
+        """Nothing unexpected has happened so far. Called before the page or its server is closed, which cuts loads."""
+        self.frames(1)  # messages that were written before this come
+        assert self.faults == []
 
     def pixels(self, canvas) -> str:
         """What is drawn on a canvas."""
