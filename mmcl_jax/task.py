@@ -1,9 +1,7 @@
 """What a config means: records, model, transforms and optimizer of a run, built and checked before anything starts."""
 
 import dataclasses
-import importlib.util
-import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,28 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmcl_jax import optim
+from mmcl_jax import config_checks, optim
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline, resident
 from mmcl_jax.data.input_pipeline import Batches, Fields, ReadOptions, steps_per_epoch
 from mmcl_jax.data.records import Records, RecordsError, RecordsView
 from mmcl_jax.data.transforms import Transform, make_transform, output_channels
 from mmcl_jax.description import transform_options
-from mmcl_jax.models import BACKBONES, classifier_of, graphs
+from mmcl_jax.models import BACKBONES, classifier_of
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
-from mmcl_jax.models.losses import CONTRASTIVE
-from mmcl_jax.models.mmcl import BACKBONE, MMCL, REFINEMENT, FeatureAlignment, FeatureRefinement
+from mmcl_jax.models.mmcl import BACKBONE, MMCL, FeatureAlignment, FeatureRefinement
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.steps import LossOptions, ModelInputs, Recipe
 
-TEXT_SCALING = ("none", "standardise")
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("step", "cosine")
-CLASS_WEIGHTS = ("none", "balanced")
-FREEZE = ("none", "backbone")
-# The type of the features in training, as the models' field `dtype` takes it.
-COMPUTE_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 ImageFeatures = dict[int, np.ndarray]  # by row of the records, float32 `[D]`: from a frozen image encoder
 
 
@@ -77,14 +67,7 @@ def build_skeleton_task(
     data, model = config.data, config.model
     if records is None:
         records = open_records(config)
-    _check_known("model.backbone", model.backbone, BACKBONES)
-    if model.base_channels < 4 or model.base_channels % 4:
-        raise ConfigError(f"model.base_channels {model.base_channels} is not a positive multiple of 4")
-    _check_known("model.graph", model.graph, graphs.GRAPHS)
-    if model.graph != "natural" and model.backbone != "ctrgcn":
-        raise ConfigError(f"model.graph {model.graph!r} is only for ctrgcn; {model.backbone} has its own")
-    if data.workers < 0:
-        raise ConfigError(f"data.workers {data.workers} is negative; with 0 the main process reads")
+    config_checks.check_skeleton_values(config)
     layout = records.info.skeleton_layout
     layout.center_of_mass(model.center_of_mass)  # raises if the layout has no such joint
     num_classes = len(records.class_names(data.protocol))
@@ -154,15 +137,15 @@ class TrainingTask:
 def build_training_task(config: AnyConfig) -> TrainingTask:
     """Builds a run and checks that records and config fit. Raises: RecordsError, ConfigError, LayoutError."""
     config = Config.of(config)
-    _check_values(config)
+    config_checks.check_training_values(config)
     sharding.check_batch_size("batch_size", config.batch_size)
     skeleton = build_skeleton_task(config, train=True)
     records = skeleton.records
-    _check_loss(config, skeleton.backbone)
+    config_checks.check_loss(config, skeleton.backbone)
     rows = training_rows(config, records)
     epoch_steps = steps_per_epoch(len(rows), config.data.repeats, config.batch_size)
-    _check_dispatch(config, epoch_steps)
-    _check_groups(config)
+    config_checks.check_dispatch(config, epoch_steps)
+    config_checks.check_groups(config)
     schedule = learning_rates(config, epoch_steps)
     text_set = _training_text_set(config, records, rows) if config.loss.refinement_weight > 0 else None
     image_size = _image_size(config, records, rows) if config.loss.contrastive_weight > 0 else None
@@ -269,148 +252,6 @@ def text_statistics(records: Records, rows: np.ndarray, text_set: str) -> tuple[
     return features.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1).astype(np.float32)
 
 
-def _check_known(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} {value!r} is not one of {', '.join(known)}")
-
-
-def _check_values(config: Config) -> None:
-    """Values that would fail only after the workdir was claimed, or in the middle of a run. Raises: ConfigError."""
-    data, loss = config.data, config.loss
-    for name, value in (
-        ("num_epochs", config.num_epochs),
-        ("eval_every_epochs", config.eval_every_epochs),
-        ("log_every_steps", config.log_every_steps),
-        ("data.repeats", data.repeats),
-        ("data.window", data.window),
-        ("data.threads", data.threads),
-        ("model.refinement_terms", config.model.refinement_terms),
-        ("data.host_memory_mb", data.host_memory_mb),
-        ("steps_per_dispatch", config.steps_per_dispatch),
-    ):
-        if value < 1:
-            raise ConfigError(f"{name} {value} is not a positive number")
-    if config.seed < 0:
-        raise ConfigError(f"seed {config.seed} is negative")
-    if config.checkpoint_every_steps < 0:
-        raise ConfigError(f"checkpoint_every_steps {config.checkpoint_every_steps} is negative; 0: after epochs only")
-    for name, value in (
-        ("learning_rate", config.learning_rate),
-        ("warmup_epochs", config.warmup_epochs),
-        ("drop_factor", config.drop_factor),
-        ("weight_decay", config.weight_decay),
-        ("data.prefetch", data.prefetch),
-        ("data.frame_rate", data.frame_rate),
-        *(("drop_epochs", epoch) for epoch in config.drop_epochs),
-    ):
-        if value < 0:
-            raise ConfigError(f"{name} {value} is negative; it is 0 or more")
-    for name, value, known in (
-        ("optimizer", config.optimizer, OPTIMIZERS),
-        ("schedule", config.schedule, SCHEDULES),
-        ("freeze", config.freeze, FREEZE),
-        ("loss.class_weights", loss.class_weights, CLASS_WEIGHTS),
-    ):
-        _check_known(name, value, known)
-    for name, value in (
-        ("gradient_clip", config.gradient_clip),
-        ("loss.mixup", loss.mixup),
-        ("early_stopping_epochs", config.early_stopping_epochs),
-        ("data.train_fraction_seed", data.train_fraction_seed),
-    ):
-        if value < 0:
-            raise ConfigError(f"{name} {value} is negative; it is 0 or more")
-    for name, value in (("ema_decay", config.ema_decay), ("loss.label_smoothing", loss.label_smoothing)):
-        if not 0 <= value < 1:
-            raise ConfigError(f"{name} {value} is not within 0 and 1; 0 switches it off")
-    if not 0 < data.train_fraction <= 1:
-        raise ConfigError(f"data.train_fraction {data.train_fraction} is not a fraction, more than 0 and at most 1")
-    if config.schedule == "cosine" and config.warmup_epochs >= config.num_epochs:
-        raise ConfigError(
-            f"warmup_epochs {config.warmup_epochs} leaves nothing of num_epochs {config.num_epochs} for the cosine"
-        )
-    if config.backbone_learning_rate_scale <= 0:
-        raise ConfigError(
-            f"backbone_learning_rate_scale {config.backbone_learning_rate_scale} is not positive; to keep the backbone "
-            "as it is, use --config.freeze=backbone"
-        )
-    if config.freeze != "none" and not config.init_from:
-        raise ConfigError("freeze 'backbone' would keep random weights; name trained ones with --config.init_from")
-    if config.freeze != "none" and config.backbone_learning_rate_scale != 1:
-        raise ConfigError("freeze 'backbone' leaves nothing for backbone_learning_rate_scale; set one of them")
-    if loss.mixup and (loss.contrastive_weight or loss.refinement_weight):
-        raise ConfigError(
-            "loss.mixup mixes clips, but neither their images nor their text; switch FAM and FRM off with "
-            "--config.loss.contrastive_weight=0 --config.loss.refinement_weight=0"
-        )
-    if config.early_stopping_epochs and not config.keep_best:
-        raise ConfigError(
-            "early_stopping_epochs would leave the weights of its last epoch, which is not the best; add "
-            "--config.keep_best=True"
-        )
-    if config.keep_best and not data.validation_subjects:
-        raise ConfigError(
-            "keep_best needs a validation split, because the test split must not choose; hold training subjects out "
-            "with --config.data.validation_subjects=(1,2)"
-        )
-    if config.wandb_project and importlib.util.find_spec("wandb") is None:
-        raise ConfigError(f"wandb_project {config.wandb_project!r}: wandb is not installed; pip install wandb")
-    if not 0 <= config.momentum < 1:
-        raise ConfigError(f"momentum {config.momentum} is not within 0 and 1; 1 would never forget a gradient")
-    for name, value in (
-        ("loss.contrastive_weight", loss.contrastive_weight),
-        ("loss.refinement_weight", loss.refinement_weight),
-    ):
-        if value < 0:
-            raise ConfigError(f"{name} {value} is negative; 0 switches the module off")
-    if loss.temperature <= 0:
-        raise ConfigError(f"loss.temperature {loss.temperature} is not positive")
-    _check_known("loss.contrastive", loss.contrastive, CONTRASTIVE)
-    _check_known("data.text_scaling", data.text_scaling, TEXT_SCALING)
-    _check_known("data.storage", data.storage, input_pipeline.STORAGE)
-    _check_known("model.refinement_matrices", config.model.refinement_matrices, REFINEMENT)
-    _check_known("compute_dtype", config.compute_dtype, COMPUTE_DTYPES)
-
-
-def _check_loss(config: Config, backbone: Any) -> None:
-    """Raises ConfigError if the backbone's own loss cannot do what the config asks of it."""
-    taken = inspect.signature(backbone.classification_loss).parameters
-    for asked, keyword, key, own in (
-        (config.loss.label_smoothing != 0, "smoothing", "label_smoothing", "model.label_smoothing"),
-        (config.loss.class_weights != "none", "weights", "class_weights", ""),
-    ):
-        if asked and keyword not in taken:
-            remedy = (
-                f"; it has a key of its own, {own}" if own and hasattr(backbone, own.removeprefix("model.")) else ""
-            )
-            raise ConfigError(
-                f"loss.{key}: the classification_loss of {config.model.backbone} takes no {keyword!r}{remedy}"
-            )
-
-
-def _check_dispatch(config: Config, epoch_steps: int) -> None:
-    """A dispatch ends where something is logged or saved: a longer one would never run. Raises: ConfigError."""
-    for name, steps in (
-        ("the steps of an epoch", epoch_steps),
-        ("log_every_steps", config.log_every_steps),
-        ("checkpoint_every_steps", config.checkpoint_every_steps),
-    ):
-        if 0 < steps < config.steps_per_dispatch:
-            raise ConfigError(
-                f"steps_per_dispatch {config.steps_per_dispatch} is more than {name}, {steps}, where a dispatch ends; "
-                f"give it {steps} or a divisor of that"
-            )
-
-
-def _check_groups(config: Config) -> None:
-    for name, size in (
-        ("model.batch_norm_group_size", config.model.batch_norm_group_size),
-        ("loss.contrastive_group_size", config.loss.contrastive_group_size),
-    ):
-        if size is not None and (size < 1 or config.batch_size % size):
-            raise ConfigError(f"{name} {size} does not divide batch_size {config.batch_size}; choose one that does")
-
-
 def _mmcl(config: Config, skeleton: SkeletonTask, *, with_image: bool, with_text: bool) -> MMCL:
     model = config.model
     trains_encoder = with_image and not model.image_encoder_frozen
@@ -425,7 +266,7 @@ def _mmcl(config: Config, skeleton: SkeletonTask, *, with_image: bool, with_text
 
 def _computing(module: nn.Module, config: Config) -> nn.Module:
     """A backbone or an image encoder whose features have the config's `compute_dtype`. Raises: ConfigError."""
-    dtype = COMPUTE_DTYPES[config.compute_dtype]
+    dtype = config_checks.COMPUTE_DTYPES[config.compute_dtype]
     if dtype is None:
         return module
     if not hasattr(module, "dtype"):
@@ -438,7 +279,7 @@ def _computing(module: nn.Module, config: Config) -> nn.Module:
 def image_encoder(config: Config) -> nn.Module:
     """The image encoder that the config names. Raises: ConfigError."""
     name = config.model.image_encoder
-    _check_known("model.image_encoder", name, IMAGE_ENCODERS)
+    config_checks.check_known("model.image_encoder", name, IMAGE_ENCODERS)
     return IMAGE_ENCODERS[name].module(group_size=config.model.batch_norm_group_size)
 
 
