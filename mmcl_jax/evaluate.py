@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from mmcl_jax import checkpoints, plots
+from mmcl_jax.batches import read_options
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Batch, Batches, Fields
@@ -27,7 +28,7 @@ from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.steps import draw
-from mmcl_jax.task import SkeletonTask, build_skeleton_task, open_records, read_options
+from mmcl_jax.task import SkeletonTask, build_skeleton_task, open_records
 
 _SHOWN_CLIPS = 10
 _TOP = 5  # of so few classes, every clip is in the top 5

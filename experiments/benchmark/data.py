@@ -181,7 +181,7 @@ def _config(records: pathlib.Path, **changes):
 
 
 def _batches(task):
-    from mmcl_jax.task import train_batches
+    from mmcl_jax.batches import train_batches
 
     return train_batches(task, (0, task.num_steps))
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mmcl_jax import steps
+from mmcl_jax.batches import check_room, fields, resident_clips, train_batches
 from mmcl_jax.data import resident
 from mmcl_jax.data.input_pipeline import Fields, read_clip
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
-from mmcl_jax.task import build_training_task, check_room, fields, resident_clips, train_batches
+from mmcl_jax.task import build_training_task
 from tests.helpers.runs import STEPS_PER_EPOCH, tiny_config
 
 

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmcl_jax import batches as run_batches
 from mmcl_jax import task as tasks
 from mmcl_jax.data import worker_processes
 from mmcl_jax.data.input_pipeline import Fields, ReadOptions, train_batches, train_order
@@ -112,7 +113,7 @@ def test_a_damaged_record_is_the_error_that_it_is_without_workers(tiny_records, 
     for workers in (0, 1):
         data = dataclasses.replace(task.config.data, workers=workers)
         config = dataclasses.replace(task.config, data=data)
-        batches = tasks.train_batches(dataclasses.replace(task, config=config), (0, runs.STEPS))
+        batches = run_batches.train_batches(dataclasses.replace(task, config=config), (0, runs.STEPS))
         next(batches)
         with pytest.raises(RecordsError, match="the index says another; prepare again") as raised:
             next(batches)

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from mmcl_jax import train
+from mmcl_jax.batches import train_batches
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import tune_compiler
 from mmcl_jax.steps import compile_step, empty_totals
-from mmcl_jax.task import build_training_task, train_batches
+from mmcl_jax.task import build_training_task
 from tests.helpers.runs import tiny_config
 from tests.helpers.shallow import make_shallow
 

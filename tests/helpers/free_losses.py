@@ -16,11 +16,12 @@ import jax
 import numpy as np
 
 from mmcl_jax import train
+from mmcl_jax.batches import train_batches
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.steps import compile_step
-from mmcl_jax.task import build_training_task, train_batches
+from mmcl_jax.task import build_training_task
 from tests.helpers.runs import MeanColour, tiny_config
 from tests.helpers.shallow import make_shallow
 
