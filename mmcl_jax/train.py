@@ -4,7 +4,7 @@
 caller to callee:
 
     batches.train_batches    the batch of each step, read by `data.input_pipeline` or drawn from `data.resident`
-    Stepper.take             the batch to the devices, one or several steps
+    stepper.Stepper.take     the batch to the devices, one or several steps
     steps.train_step         transform, model, losses, gradients, update: a new `TrainState`
     _take_steps              after each dispatch: log, evaluate, save, stop
     checkpoints.save         the state on the disk
@@ -12,12 +12,8 @@ caller to callee:
 
 import contextlib
 import dataclasses
-import functools
-import itertools
 import pathlib
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -26,24 +22,21 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import CheckpointManager
 
-from mmcl_jax import best, checkpoints, steps
-from mmcl_jax.batches import check_room, resident_clips, train_batches
+from mmcl_jax import best, checkpoints
+from mmcl_jax.batches import check_room
 from mmcl_jax.config import AnyConfig, Config
 from mmcl_jax.description import DESCRIPTION, describe, write_description
 from mmcl_jax.evaluate import Evaluator, keep, log_metrics
-from mmcl_jax.image_features import frozen_image_features, pretrained_variables
 from mmcl_jax.metrics import NonFiniteScoresError
-from mmcl_jax.models.groups import group_count
 from mmcl_jax.models.mmcl import BACKBONE
-from mmcl_jax.packing import capacities_of
-from mmcl_jax.pretrained import announce, start_from
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
-from mmcl_jax.runtime import distributed, sharding
-from mmcl_jax.runtime.backend import kept_programs, quiet_compiler
+from mmcl_jax.run_progress import Progress
+from mmcl_jax.run_state import backbone_variables, create_state, state_shapes, state_variables
+from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
-from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.signals import StopSignal
+from mmcl_jax.stepper import Stepper, dispatches
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, learning_rates
 
@@ -120,30 +113,6 @@ def _train(run: Run) -> None:
             _evaluate_best(run)
 
 
-def _begin(run: Run) -> tuple[TrainState, "Stepper"]:
-    """The state to go on from, and what takes the steps. A new run compiles its first program meanwhile."""
-    if run.manager.latest_step() is not None or run.config.init_from or jax.process_count() > 1:
-        state = restore_or_create_state(run)
-        return state, Stepper(run, int(state.step))
-    stepper = Stepper(run, 0)
-    try:
-        stepper.compile_ahead()
-        return restore_or_create_state(run), stepper
-    except BaseException:
-        stepper.close()
-        raise
-
-
-def _evaluate_best(run: Run) -> None:
-    """Evaluates the weights of the best epoch by validation; their scores are beside them."""
-    folder = run.workdir / best.FOLDER
-    step, variables = checkpoints.restore_skeleton(folder, run.evaluator.template())
-    for part in run.evaluator.parts:
-        evaluation = run.evaluator.evaluate(variables, part)
-        log_metrics(evaluation, part, step=step, which="the best by validation")
-        keep(evaluation, part, folder, step=step)
-
-
 def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     """Builds what training needs, checks that it fits, and claims the workdir. Raises: as `train`."""
     began = time.perf_counter()
@@ -174,6 +143,20 @@ def _check_done(task: TrainingTask, workdir: pathlib.Path) -> None:
         )
 
 
+def _begin(run: Run) -> tuple[TrainState, Stepper]:
+    """The state to go on from, and what takes the steps. A new run compiles its first program meanwhile."""
+    if run.manager.latest_step() is not None or run.config.init_from or jax.process_count() > 1:
+        state = restore_or_create_state(run)
+        return state, Stepper(run.task, run.mesh, run.workdir, int(state.step))
+    stepper = Stepper(run.task, run.mesh, run.workdir, 0)
+    try:
+        stepper.compile_ahead()
+        return restore_or_create_state(run), stepper
+    except BaseException:
+        stepper.close()
+        raise
+
+
 def restore_or_create_state(run: Run) -> TrainState:
     """The newest checkpoint's state on every device of the mesh, or a new state if there is no checkpoint."""
     if run.manager.latest_step() is None:
@@ -181,47 +164,6 @@ def restore_or_create_state(run: Run) -> TrainState:
     everywhere, shapes = sharding.replicated(run.mesh), state_shapes(run.task)
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), shapes)
     return checkpoints.restore_latest(run.manager, template)
-
-
-def state_shapes(task: TrainingTask) -> TrainState:
-    """The shapes and types of every state of a run."""
-    return jax.eval_shape(functools.partial(steps.random_state, task.recipe, task.config.seed, task.input_shapes()))
-
-
-def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:
-    """Initial state from the config's seed.
-
-    The image encoder starts from its weights file if one is given; the rest from the model in `init_from`, where it
-    fits, which is logged and, with a `workdir`, written into it.
-    """
-    state = steps.draw_state(task.recipe, task.config.seed, task.input_shapes())
-    params, batch_stats = state.params, state.batch_stats
-    if task.config.init_from:
-        variables, report = start_from(task.config.init_from, task, state_variables(state))
-        params, batch_stats = variables["params"], variables["batch_stats"]
-        announce(report, workdir)
-    if task.recipe.model.image_encoder is not None and task.config.model.image_encoder_weights:
-        pretrained = pretrained_variables(task.config)
-        params = {**params, "image_encoder": pretrained["params"]}
-        batch_stats = {**batch_stats, "image_encoder": pretrained["batch_stats"]}
-    if params is state.params:
-        return state
-    return steps.start_state(task.recipe, params, batch_stats)
-
-
-def state_variables(state: TrainState) -> dict:
-    """The variables of `MMCL`."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def backbone_variables(state: TrainState) -> dict:
-    """The skeleton model's variables, all that inference needs: their moving average, if there is one."""
-    if state.average is not None:
-        return state.average
-    return {
-        "params": state.params[BACKBONE],
-        "batch_stats": state.batch_stats[BACKBONE],
-    }
 
 
 def _announce(run: Run, state: TrainState) -> None:
@@ -261,102 +203,6 @@ def describe_change(task: TrainingTask, start: int, before: int) -> str:
     )
 
 
-class Stepper:
-    """Takes the steps of a run, in order, one or several at once.
-
-    There is a program for each number of steps and, if absent bodies are computed once, of bodies. Each is compiled at
-    its first use, the first one before there is a state.
-    """
-
-    def __init__(self, run: Run, start: int):
-        """Prepares the batches from step `start` on, and puts resident clips on the devices. Close it after use."""
-        task, end = run.task, run.task.num_steps
-        image_features = frozen_image_features(task, run.workdir)
-        clips = resident_clips(task, run.mesh, image_features) if start < end else None
-        self._run, self._mesh = run, run.mesh
-        self._clips = () if clips is None else (clips,)
-        self._batches = train_batches(task, (start, end), image_features)
-        self._next = start
-        self._ahead: Future | None = None
-        self._groups = group_count(run.config.batch_size, run.config.model.batch_norm_group_size)
-        self._capacities, packed = capacities_of(task, run.mesh.size)
-        logging.info("%s", packed)
-        self._compile = functools.partial(
-            steps.compile_step, task.recipe, run.config.seed, run.mesh, resident=clips is not None
-        )
-        self._programs: dict[tuple[int, int | None], Callable[..., TrainState]] = {}
-        self.waited = 0.0  # seconds, for programs to be compiled
-        self._empty_totals = jax.jit(steps.empty_totals, out_shardings=sharding.replicated(run.mesh))
-
-    def take(self, state: TrainState, count: int) -> TrainState:
-        """The state after the next `count` steps; `state` is donated."""
-        began, known = time.perf_counter(), len(self._programs) if self._ahead is None else 0
-        prepared, self._ahead = self._ahead, None
-        program, batches = self._prepare(state, count) if prepared is None else prepared.result()
-        if len(self._programs) > known:
-            self.waited += time.perf_counter() - began
-        return program(state, batches, *self._clips)
-
-    def compile_ahead(self) -> None:
-        """Begins to compile the program of the first steps, in a thread, before there is a state."""
-        run, span = self._run, (self._next, self._run.task.num_steps)
-        _, count = next(dispatches(span, run.task.steps_per_epoch, run.config))
-        self._ahead = ThreadPoolExecutor(1).submit(self._prepare, state_shapes(run.task), count)
-
-    def _prepare(self, state: TrainState, count: int) -> tuple[Callable[..., TrainState], dict[str, jax.Array]]:
-        """The program for the next `count` steps of states like `state`, and their batches."""
-        batches = list(itertools.islice(self._batches, count))
-        joined = jax.tree.map(lambda *leaves: np.stack(leaves), *batches) if count > 1 else batches[0]
-        del batches  # so that the host does not hold them twice
-        placed = sharding.place_batch(joined, self._mesh, stacked=count > 1)
-        capacity = None if self._capacities is None else self._capacities.at(self._next, count)
-        self._next += count
-        if (count, capacity) not in self._programs:
-            self._programs[count, capacity] = self._compiled(count, capacity, (state, placed, *self._clips))
-        return self._programs[count, capacity], placed
-
-    def _compiled(self, count: int, capacity: int | None, arguments: tuple) -> Callable[..., TrainState]:
-        began = time.perf_counter()
-        which = ("" if count == 1 else f" ({count} at once)") + (
-            "" if capacity is None else f" for {capacity * self._groups} bodies"
-        )
-        logging.info(
-            "compiling the training step%s; about a minute for a published model on two cores; %s",
-            which,
-            kept_programs(),
-        )
-        with quiet_compiler():
-            program = distributed.compile_together(self._compile(steps=count, capacity=capacity), *arguments)
-        logging.info("compiled, or read, in %.1f s", time.perf_counter() - began)
-        return program
-
-    def restart_totals(self, state: TrainState) -> TrainState:
-        """`state` at the start of an epoch: its totals are empty."""
-        return state.replace(totals=self._empty_totals())
-
-    def close(self) -> None:
-        """Ends the threads or processes that read batches."""
-        if self._ahead is not None and not self._ahead.cancel() and not self._ahead.done():
-            logging.info("waiting for the compiler, which cannot be interrupted")
-            wait([self._ahead])
-        self._batches.close()
-
-
-def dispatches(span: tuple[int, int], steps_per_epoch: int, config: Config) -> Iterator[tuple[int, int]]:
-    """Divides the steps of `span` into programs: yields (first step, number of steps).
-
-    That is `steps_per_dispatch`, or one if fewer are left before a step after which something is logged, saved or
-    evaluated. So there are at most two numbers of steps.
-    """
-    step, end = span
-    intervals = [steps_per_epoch, config.log_every_steps, config.checkpoint_every_steps]
-    while step < end:
-        ends = [(step // interval + 1) * interval for interval in intervals if interval]
-        count = config.steps_per_dispatch if step + config.steps_per_dispatch <= min(*ends, end) else 1
-        yield step, count
-        step += count
-
-
 def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
     """All steps that are left, with what happens between them. A signal to stop ends the process after a save."""
     config, steps_per_epoch = run.config, run.task.steps_per_epoch
@@ -365,7 +211,7 @@ def _take_steps(run: Run, state: TrainState, stepper: Stepper) -> TrainState:
         best.note_stop(run.workdir, state.best, start // steps_per_epoch)
         return state
     best.forget_stop(run.workdir)
-    with StopSignal(several=jax.process_count() > 1) as stop, _Progress(run, start) as progress:
+    with StopSignal(several=jax.process_count() > 1) as stop, Progress(run.task, start, run.began) as progress:
         for step, count in dispatches((start, run.task.num_steps), steps_per_epoch, config):
             state = stepper.take(state, count)
             done = step + count
@@ -397,52 +243,6 @@ def _is_exhausted(run: Run, state: TrainState) -> bool:
     """Whether the run is to end early, at the end of an epoch."""
     epoch, rest = divmod(int(state.step), run.task.steps_per_epoch)
     return not rest and best.is_exhausted(state.best, epoch, run.config.early_stopping_epochs)
-
-
-class _Progress:
-    """The progress bar, and the times of an epoch. A context: leaving it closes the bar."""
-
-    def __init__(self, run: Run, start: int):
-        self._run, self._done = run, start
-        self._waited = 0.0
-        self._first_step: dict[str, float] = {}  # until the next row of metrics.csv
-        self._bar = progress_bar(
-            total=run.task.num_steps, initial=start, unit="step", smoothing=0.05, disable=jax.process_index() > 0
-        )
-        self.begin_epoch()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_exception) -> None:
-        self._bar.close()
-
-    def advance(self, count: int, waited: float) -> None:
-        """Adds `count` steps. The seconds `waited` for compilation so far do not count in the time left."""
-        self._done += count
-        if not self._bar.disable:
-            self._bar.start_t += waited - self._waited
-            self._bar.last_print_t += waited - self._waited
-        self._waited = waited
-        self._bar.update(count)
-
-    def show(self, text: str) -> None:
-        self._bar.set_postfix_str(text, refresh=False)  # the next `advance` shows it
-
-    def note_first_step(self) -> None:
-        seconds = time.perf_counter() - self._run.began
-        self._first_step = {"first_step_seconds": seconds}
-        logging.info("first step done after %.1f s: records, state, compilation", seconds)
-
-    def begin_epoch(self) -> None:
-        self._epoch_began, self._epoch_start = time.perf_counter(), self._done
-
-    def epoch_times(self) -> dict[str, float]:
-        """Columns of metrics.csv; of an epoch that was resumed, for the part since then."""
-        seconds = time.perf_counter() - self._epoch_began
-        clips = (self._done - self._epoch_start) * self._run.config.batch_size
-        first_step, self._first_step = self._first_step, {}
-        return {"seconds": seconds, "clips_per_second": clips / seconds, **first_step}
 
 
 def _log_steps(run: Run, state: TrainState) -> str:
@@ -487,6 +287,16 @@ def _evaluate(run: Run, state: TrainState, part: str) -> dict[str, float]:
         raise _non_finite(run, f"{part} after step {int(state.step) - 1}: {error}") from error
     names = ("loss", "top1", "top5", "mean_class") if len(metrics.confusion) > 5 else ("loss", "top1", "mean_class")
     return {f"{part}_{name}": getattr(metrics, name) for name in names}
+
+
+def _evaluate_best(run: Run) -> None:
+    """Evaluates the weights of the best epoch by validation; their scores are beside them."""
+    folder = run.workdir / best.FOLDER
+    step, variables = checkpoints.restore_skeleton(folder, run.evaluator.template())
+    for part in run.evaluator.parts:
+        evaluation = run.evaluator.evaluate(variables, part)
+        log_metrics(evaluation, part, step=step, which="the best by validation")
+        keep(evaluation, part, folder, step=step)
 
 
 def _save(run: Run, state: TrainState) -> None:

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mmcl_jax import best, bundle, checkpoints, steps, train
+from mmcl_jax import best, bundle, checkpoints, run_state, steps, train
 from mmcl_jax.description import read_description
-from mmcl_jax.pretrained import read_source
+from mmcl_jax.pretrained import read_source, start_from
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.errors import ConfigError
@@ -99,7 +99,7 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
     task = train.build_training_task(config(init_from=str(source), seed=3))
     other = train.build_training_task(config(init_from=str(source), model__base_channels=8))
     with pytest.raises(ConfigError, match=r"4 in the source, 8 in this run; set --config\.model\.base_channels=4"):
-        train.start_from(source, other, {})
+        start_from(source, other, {})
 
     # A bundle of it is the same source.
     described, (step, variables) = read_description(source), checkpoints.read_variables(source)
@@ -115,8 +115,8 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
     stored["data"]["records"] = str(tmp_path / "gone")
     (source / "config.json").write_text(json.dumps(stored))
     state = jax.eval_shape(functools.partial(steps.random_state, task.recipe, 0, task.input_shapes()))
-    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), train.state_variables(state))
-    variables, report = train.start_from(source, task, blank)
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run_state.state_variables(state))
+    variables, report = start_from(source, task, blank)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(variables["params"]["backbone"]["fc"]))
     assert [note.split(";")[0] for note in report.notes] == [
         "the source does not name its joints",

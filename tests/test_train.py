@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from mmcl_jax import train
-from mmcl_jax.config import Config
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.locks import exclusive
@@ -171,19 +170,6 @@ def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
     assert runs.read_rows(tmp_path)[0] == rows[0]
     for name in ("train_loss", "test_loss", "test_top1"):
         assert runs.read_rows(tmp_path)[1][name] == rows[1][name]
-
-
-@pytest.mark.parametrize("start", [0, 7, 12, 29])
-@pytest.mark.parametrize(("together", "log_every", "save_every"), [(1, 50, 0), (4, 6, 0), (4, 8, 10), (5, 50, 7)])
-def test_dispatches_end_where_something_is_logged_saved_or_evaluated(start, together, log_every, save_every):
-    config = Config(steps_per_dispatch=together, log_every_steps=log_every, checkpoint_every_steps=save_every)
-    divided = list(train.dispatches((start, 36), 12, config))
-    assert [step + i for step, count in divided for i in range(count)] == list(range(start, 36))
-    assert {count for _, count in divided} <= {1, together}
-    for every in filter(None, (12, log_every, save_every)):
-        assert not any(end % every == 0 for step, count in divided for end in range(step + 1, step + count)), every
-    if together == 4 and not save_every:
-        assert [count for _, count in divided][-3:] == [4, 1, 1]
 
 
 def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, shallow, monkeypatch):

@@ -202,7 +202,7 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     config = _config(records, **changes, **{"loss.contrastive_group_size": None})
     import jax
 
-    from mmcl_jax import steps, train
+    from mmcl_jax import run_state, steps
     from mmcl_jax.runtime import backend, sharding
     from mmcl_jax.task import build_training_task
 
@@ -211,7 +211,7 @@ def _training(records: pathlib.Path, width: int, batch_size: int) -> Program:
     batches = _batches(task)
     mesh = sharding.data_mesh(jax.devices()[:1])
     step = steps.compile_step(task.recipe, config.seed, mesh)
-    state = sharding.replicate(train.create_state(task), mesh)
+    state = sharding.replicate(run_state.create_state(task), mesh)
 
     def work() -> None:
         nonlocal state

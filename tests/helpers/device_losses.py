@@ -12,7 +12,7 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import train
+from mmcl_jax import run_state
 from mmcl_jax.batches import train_batches
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.backend import tune_compiler
@@ -37,7 +37,7 @@ def compare(records: str, steps: int) -> dict[str, list[float]]:
     step = {
         name: compile_step(task.recipe, config.seed, mesh, capacity=capacities[name]) for name, mesh in meshes.items()
     }
-    state = jax.tree.map(np.asarray, train.create_state(task))
+    state = jax.tree.map(np.asarray, run_state.create_state(task))
     results = {"one": [], "eight": [], "update error": []}
     for batch in batches:
         before, after = state.replace(totals=jax.tree.map(np.asarray, empty_totals())), {}

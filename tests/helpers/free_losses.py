@@ -15,7 +15,7 @@ import sys
 import jax
 import numpy as np
 
-from mmcl_jax import train
+from mmcl_jax import run_state
 from mmcl_jax.batches import train_batches
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS, ImageEncoder
 from mmcl_jax.runtime import distributed, sharding
@@ -47,8 +47,8 @@ def losses(records: str, steps: int, case: str) -> list[float]:
     mesh = sharding.data_mesh()
     batches = train_batches(task, (0, steps))
     # Compiled in a hurry: a few tiny steps run.
-    train.jax.jit = functools.partial(train.jax.jit, compiler_options=HASTY)
-    state = jax.tree.map(np.array, train.create_state(task))
+    jax.jit = functools.partial(jax.jit, compiler_options=HASTY)
+    state = jax.tree.map(np.array, run_state.create_state(task))
     rng = np.random.default_rng(0)
     state = state.replace(params=jax.tree_util.tree_map_with_path(functools.partial(_off_the_kink, rng), state.params))
     with jax.enable_x64(True):

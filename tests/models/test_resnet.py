@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl_jax import image_features, steps, train
+from mmcl_jax import image_features, run_state, steps
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.models.resnet import BasicBlock, ResNet34
 from mmcl_jax.pytorch import state_dicts
@@ -105,7 +105,7 @@ def test_a_run_starts_from_the_weights_file(tiny_records, tmp_path, shapes, monk
     config = tiny_config(tiny_records, model__image_encoder="resnet34", model__image_encoder_weights=weights)
     task = build_training_task(config)
     assert task.image_size == 224
-    state = train.create_state(task)
+    state = run_state.create_state(task)
     started = {kind: getattr(state, kind)["image_encoder"] for kind in ("params", "batch_stats")}
     jax.tree.map(np.testing.assert_array_equal, started, state_dicts.to_flax(state_dict, resnet34_entries(), shapes))
     assert state.params["alignment"]["hidden"]["kernel"].shape[0] == 1000  # FAM reads the encoder's logits
