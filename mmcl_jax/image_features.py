@@ -16,7 +16,7 @@ from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.records import Records
 from mmcl_jax.data.transforms import normalise_images
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
-from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch import state_dicts, weight_files
 from mmcl_jax.pytorch.names import IMAGE_ENCODER_ENTRIES
 from mmcl_jax.runtime import distributed, sharding
 from mmcl_jax.runtime.arrays import read_arrays
@@ -72,7 +72,7 @@ def pretrained_variables(config: AnyConfig) -> dict:
         published = ", ".join(IMAGE_ENCODER_ENTRIES)
         raise ConfigError(f"model.image_encoder_weights: {name!r} has no published weights; use {published}")
     path = weights_file(name, config.model.image_encoder_weights)
-    state_dict = state_dicts.read_state_dict(path)
+    state_dict = weight_files.read_state_dict(path)
     try:
         return state_dicts.to_flax(state_dict, IMAGE_ENCODER_ENTRIES[name](), _encoder_shapes(config))
     except state_dicts.TorchWeightsError as error:

@@ -21,7 +21,7 @@ from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import CHANNELS, DatasetInfo, Records
 from mmcl_jax.description import Description, check_classes, describe, write_description
 from mmcl_jax.models.mmcl import BACKBONE
-from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch import state_dicts, weight_files
 from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
 from mmcl_jax.run_log import IMPORTED, LOCK, WorkdirError, read_workdir_config
@@ -62,7 +62,7 @@ def import_checkpoint(
     came from, the model's sizes, and the counters of PyTorch's batch norms, which Flax does not keep.
 
     Args:
-      file: the checkpoint, see `state_dicts.read_state_dict`.
+      file: the checkpoint, see `weight_files.read_state_dict`.
       workdir: a folder that is empty or does not exist yet.
       model: key of `published.PUBLISHED`; None: it is recognized by its keys.
       clips: what the model's clips and classes are. With it, the workdir is complete: `mmcl_jax.load_model` loads it.
@@ -103,7 +103,7 @@ def _import(
     say: Callable[[str], None],
 ) -> list[str]:
     """Writes the files of the workdir into `partial`; returns what there is to say once they are in place."""
-    stored = state_dicts.read_state_dict(file, say)
+    stored = weight_files.read_state_dict(file, say)
     state_dict = state_dicts.unwrapped(stored)
     if stored.keys() != state_dict.keys():
         say(f"{file}: dropped {next(iter(stored)).removesuffix(next(iter(state_dict)))!r} before every name")

@@ -12,7 +12,7 @@ import torch
 
 from mmcl_jax import checkpoints
 from mmcl_jax.evaluate import evaluate_workdir
-from mmcl_jax.pytorch import state_dicts
+from mmcl_jax.pytorch import state_dicts, weight_files
 from mmcl_jax.pytorch.names import hdgcn_entries
 from mmcl_jax.pytorch.published import PUBLISHED, convert
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
@@ -154,7 +154,7 @@ def test_what_training_code_saves_is_taken(content, said, published, tmp_path, c
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
 def test_floats_of_any_width_become_float32(kind, published, tmp_path):
     content, notes = cast(published["ctrgcn"], kind), []
-    arrays = state_dicts.read_state_dict(save(content, tmp_path / "a.pt"), notes.append)
+    arrays = weight_files.read_state_dict(save(content, tmp_path / "a.pt"), notes.append)
     assert_bit_for_bit(
         arrays,
         read(save({k: v.float() if v.is_floating_point() else v for k, v in content.items()}, tmp_path / "b.pt")),

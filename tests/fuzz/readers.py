@@ -612,10 +612,10 @@ def _make_npz_weights(folder: pathlib.Path) -> None:
 
 
 def _weights(path: pathlib.Path) -> Outcome:
-    from mmcl_jax.pytorch import published, state_dicts
+    from mmcl_jax.pytorch import published, state_dicts, weight_files
     from mmcl_jax.torch_weights import _counters
 
-    state_dict = state_dicts.unwrapped(state_dicts.read_state_dict(path, print))
+    state_dict = state_dicts.unwrapped(weight_files.read_state_dict(path, print))
     try:
         recognized = published.convert(state_dict, "ctrgcn")
         counters = _counters(state_dict, recognized.entries)

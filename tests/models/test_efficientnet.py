@@ -11,7 +11,8 @@ from mmcl_jax import image_features
 from mmcl_jax.models.efficientnet import Block, DepthwiseConv, EfficientNetLite0, InvertedResidual
 from mmcl_jax.models.image_encoders import IMAGE_ENCODERS
 from mmcl_jax.pytorch.names import efficientnet_lite0_entries
-from mmcl_jax.pytorch.state_dicts import read_state_dict, to_torch
+from mmcl_jax.pytorch.state_dicts import to_torch
+from mmcl_jax.pytorch.weight_files import read_state_dict
 from mmcl_jax.runtime.errors import ConfigError
 from tests.helpers.golden import COMPACT, relative_error, standard_input
 from tests.helpers.runs import tiny_config
