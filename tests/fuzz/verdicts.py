@@ -14,7 +14,7 @@ import traceback
 import warnings
 
 from tests.fuzz import readers, trees
-from tests.fuzz.mutations import CANARY
+from tests.fuzz.mutations.kinds import CANARY
 from tests.fuzz.readers import Outcome
 from tests.fuzz.trees import Tree
 
