@@ -20,11 +20,6 @@ from tests.helpers.ntu_formats import set_aside
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> records.Records:
-    return ntu_formats.prepare(tmp_path_factory.mktemp("reference"))
-
-
 def save(folder: pathlib.Path, stem: str, arrays: dict, compressed: bool = False) -> pathlib.Path:
     path = folder / f"{stem}.npz"
     (np.savez_compressed if compressed else np.savez)(path, **arrays)
