@@ -14,8 +14,8 @@ from mmcl_jax.data.records import checks, writing
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.locks import LockedError, exclusive
 from mmcl_jax.runtime.scratch import MARK
-from tests.data.records.test_reading import TEXT_SET, jpeg, make_clip, make_info
 from tests.helpers import locks_and_scratch
+from tests.helpers.made_up_records import TEXT_SET, jpeg, make_clip, make_info
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = ("--subjects=4",)
