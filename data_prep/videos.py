@@ -364,8 +364,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--labels has a column `subject`; leave --subjects out")
     if parsed.split and parsed.validation_fraction:
         parser.error("--split lists the validation part; leave --validation_fraction out")
-    if parsed.test_fraction + parsed.validation_fraction >= 1:
+    drawn = not (parsed.split or parsed.test_subjects or parsed.folds)
+    if drawn and parsed.test_fraction + parsed.validation_fraction >= 1:
         parser.error("--test_fraction and --validation_fraction leave no clip to train")
+    if parsed.seed < 0:
+        parser.error(f"--seed {parsed.seed}: expected a seed of at least 0")
     subjects = tuple(filter(None, (name.strip() for name in (parsed.test_subjects or "").split(","))))
     with plain_errors():
         prepare(

@@ -14,7 +14,7 @@ import pytest
 
 from configs import videos as videos_config
 from data_prep import videos
-from data_prep.formats import dealing
+from data_prep.formats import dealing, video_lists
 from data_prep.preparation import video_poses
 from data_prep.videos import Divide
 from mmcl_jax import config_files
@@ -223,6 +223,65 @@ def test_a_table_cuts_clips_out_of_long_videos(estimator, tmp_path):
     assert opened.index["subject"][opened.select("split", "test")].tolist() == [2, 2]
     reasons = {item["name"]: item["reason"] for item in json.loads((tmp_path / "out/set_aside.json").read_text())}
     assert "no such file" in reasons["gone.mp4"] and "it ends before 9 s" in reasons["short@9-"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{root}/outside.mp4,walk,ann", "line 2: .*outside.mp4 is not in .*mine; set --videos to a folder"),
+        ("a.mp4,pick, up", None),
+        ("a.mp4,pick, up,ann", "line 2: more cells than the 3 columns"),
+        ("a.mp4,{long},ann", "not a line of a CSV file"),
+    ],
+)
+def test_lines_of_a_table_that_would_be_read_wrongly(tmp_path, line, message):
+    """A person after a comma in a label, for instance, would be lost without a word."""
+    root = tmp_path / "mine"
+    root.mkdir()
+    for path in (root / "a.mp4", tmp_path / "outside.mp4"):
+        path.touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("file,label,subject\n" + line.format(root=tmp_path, long="w" * 200_000) + "\n")
+    if message is None:
+        assert video_lists.in_table(table, root).clips[0].subject == "up"
+        return
+    with pytest.raises(PreparationError, match=message):
+        video_lists.in_table(table, root)
+
+
+def test_names_of_a_table(tmp_path, capsys):
+    """A misspelt column is noted; clips that differ in hundredths of a second, hours after the beginning, differ."""
+    (tmp_path / "a.mp4").touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("file,label,subjects,start\na.mp4,x,ann,12345.61\na.mp4,x,ann,12345.64\n")
+    names = [clip.name for clip in video_lists.in_table(table, tmp_path).clips]
+    assert names == ["a@12345.61-", "a@12345.64-"]
+    assert "not read: subjects" in capsys.readouterr().out
+
+
+def test_shards_that_begin_at_the_same_time(tmp_path):
+    """One may still be writing the settings when the other looks into the folder."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".about.json.0123").touch()
+    folder = video_poses.WorkFolder(tmp_path / "work", video_poses.Settings())
+    folder.claim()
+    folder.claim()
+    with pytest.raises(PreparationError, match="other settings"):
+        video_poses.WorkFolder(tmp_path / "work", video_poses.Settings(persons=2)).claim()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed=-1"], "--seed -1: expected a seed of at least 0"),
+        (["--test_fraction=0.5", "--validation_fraction=0.5"], "leave no clip to train"),
+        (["--folds=2", "--validation_fraction=0.8"], "no such folder"),  # --test_fraction is not used
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        videos.main([f"--videos={tmp_path / 'none'}", f"--out={tmp_path / 'out'}", *arguments])
+    assert message in capsys.readouterr().err + str(ended.value.code)
 
 
 @pytest.mark.parametrize(("persons", "bodies"), [(1, [1, 1]), (2, [2, 1])])
