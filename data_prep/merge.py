@@ -22,7 +22,8 @@ class that is named twice gets two copies. `--restyle` adds copies of training c
 another way, and the trunk leans forward where the knees bend, for actions that the legs make. With `--at_least`, clips
 of classes with fewer training clips are stored several times. Test clips have none of these copies but travel.
 
-Subjects are numbered on: the second records' subject 1 comes after the last of the first. The result has one protocol,
+Subjects are numbered on: the second records' subject 1 comes after the last of the first, and an unknown subject, 0,
+comes before that one. The result has one protocol,
 `xsub`: subjects that are named by `--test_subjects` test, the others train. A clip's `setup` is the number of the
 records that it comes from, its name begins with their dataset. Images and text features are not copied.
 """
@@ -226,6 +227,19 @@ def _speeds(opened: Sequence[records.Records], rates: Sequence[float], rate: flo
     return [own / rate for own in rates or said], rate
 
 
+def first_subjects(opened: Sequence[records.Records]) -> list[int]:
+    """What is added to the subjects of each of the records, so that none is one of another's.
+
+    A subject 0, who is unknown, gets a number of its own, too, except in the first records.
+    """
+    added, used = [], 0
+    for number, source in enumerate(opened):
+        subjects = source.index["subject"]
+        added.append(used + int(number > 0 and subjects.min() == 0))
+        used = added[-1] + int(subjects.max())
+    return added
+
+
 def test_subjects(texts: Sequence[str], opened: Sequence[records.Records], firsts: Sequence[int]) -> set[int]:
     """Subjects of the result that `DATASET:1,2` texts name. Raises: PreparationError for one that does not exist."""
     chosen = set()
@@ -293,8 +307,7 @@ def merge(
     speeds, frame_rate = _speeds(opened, rates, rate)
     table = None if classes is None else read_classes(classes)
     class_names, labels = join_classes(opened, table)
-    last = [int(source.index["subject"].max()) for source in opened]
-    firsts = [sum(last[:number]) for number in range(len(opened))]
+    firsts = first_subjects(opened)
     target = opened[0].info.layout if layout is None else layout
     if isinstance(target, str) and target not in LAYOUTS:
         raise PreparationError(f"--layout {target!r} is not one of {', '.join(LAYOUTS)}")
