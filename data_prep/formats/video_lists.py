@@ -9,6 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+from data_prep.formats.sources import LINKED_FOLDER
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import printable
@@ -93,7 +94,11 @@ def in_folders(root: pathlib.Path, named_subjects: bool) -> Listing:
     found, set_aside = [], []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if path.is_dir() or any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_dir():
+            if path.is_symlink():
+                set_aside.append(SetAside(str(relative), LINKED_FOLDER))
             continue
         if not path.is_file():
             set_aside.append(SetAside(str(relative), "no file: a link that leads nowhere, or a pipe or device"))

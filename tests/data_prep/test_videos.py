@@ -14,7 +14,7 @@ import pytest
 
 from configs import videos as videos_config
 from data_prep import videos
-from data_prep.formats import dealing, video_lists
+from data_prep.formats import dealing, sources, video_lists
 from data_prep.preparation import video_poses
 from data_prep.videos import Divide
 from mmcl_jax import config_files
@@ -247,6 +247,18 @@ def test_lines_of_a_table_that_would_be_read_wrongly(tmp_path, line, message):
         return
     with pytest.raises(PreparationError, match=message):
         video_lists.in_table(table, root)
+
+
+def test_a_class_behind_a_link_is_not_lost_without_a_word(tmp_path):
+    for name in ("mine/kick/b.mp4", "elsewhere/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mine" / "wave").symlink_to(tmp_path / "elsewhere")
+    listing = video_lists.in_folders(tmp_path / "mine", False)
+    assert [clip.name for clip in listing.clips] == ["kick/b"]
+    assert [(item.name, item.reason.partition(",")[0]) for item in listing.set_aside] == [("wave", "a link to a folder")]
+    with sources.open_source(tmp_path / "mine", ".mp4", tmp_path / "scratch") as (files, set_aside):
+        assert list(files) == ["b"] and [item.name for item in set_aside] == ["wave"]
 
 
 def test_names_of_a_table(tmp_path, capsys):
