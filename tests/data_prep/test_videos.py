@@ -256,7 +256,8 @@ def test_a_class_behind_a_link_is_not_lost_without_a_word(tmp_path):
     (tmp_path / "mine" / "wave").symlink_to(tmp_path / "elsewhere")
     listing = video_lists.in_folders(tmp_path / "mine", False)
     assert [clip.name for clip in listing.clips] == ["kick/b"]
-    assert [(item.name, item.reason.partition(",")[0]) for item in listing.set_aside] == [("wave", "a link to a folder")]
+    (left_out,) = listing.set_aside
+    assert left_out.name == "wave" and left_out.reason.startswith("a link to a folder")
     with sources.open_source(tmp_path / "mine", ".mp4", tmp_path / "scratch") as (files, set_aside):
         assert list(files) == ["b"] and [item.name for item in set_aside] == ["wave"]
 
@@ -308,10 +309,10 @@ def test_the_persons_who_act_most(estimator, tmp_path, capsys, persons, bodies):
     assert ("1 who act most are kept" in (tmp_path / "out.work/notes.txt").read_text()) if persons == 1 else True
 
 
-def test_lists(estimator, tmp_path):
-    for name in "abcd":
+def test_lists(estimator, tmp_path, capsys):
+    for name in "abcde":
         write(tmp_path / "mine/x" / f"{name}.mp4", range(0, 20, 2))
-    lists = {"train": ["x/a", "x/b.mp4"], "val": ["x/c"], "test": ["x/d", "x/left out"]}
+    lists = {"train": ["x/a", "x/b.mp4"], "val": ["x/c"], "test": ["x/d", "x/misspelt"]}
     (tmp_path / "lists.json").write_text(json.dumps(lists))
     divide = Divide(split=tmp_path / "lists.json")
     opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, divide=divide)
@@ -320,6 +321,23 @@ def test_lists(estimator, tmp_path):
         for protocol, part in (("split", "train"), ("split", "test"), ("split_validation", "test"))
     ]
     assert names == [["x/a", "x/b"], ["x/d"], ["x/c"]]
+    printed = capsys.readouterr().out
+    assert printed.count("1 names are no clip's, among them 'x/misspelt'") == 1
+    assert printed.count("1 clips are in no list, so they neither train nor test, among them 'x/e'") == 1
+
+
+def test_a_clip_without_an_image_is_kept_and_not_counted_as_left_out(estimator, tmp_path, capsys):
+    for name in "ab":
+        write(tmp_path / "mine/x" / f"{name}.mp4", range(0, 20, 2))
+    prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, images=True)
+    picture = min((tmp_path / "out.work" / "images").glob("*.jpg"))
+    picture.with_suffix(".set_aside").write_text("nobody in it")
+    picture.unlink()
+    capsys.readouterr()
+    opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, images=True, overwrite=True)
+    assert len(opened) == 2 and opened.clips_without(np.arange(2), "images") == ["x/a"]
+    printed = capsys.readouterr().out
+    assert "1 clips kept without an image, listed in" in printed and "set aside: " not in printed
 
 
 @pytest.mark.parametrize(
