@@ -115,7 +115,7 @@ class WorkFolder:
         """
         reason = self.poses_file(key, ".set_aside")
         if reason.exists():
-            raise sources.SourceFileError(reason.read_text(encoding="utf-8"))
+            raise sources.SourceFileError(reason.read_text(encoding="utf-8", errors="replace"))
         path = self.poses_file(key)
         try:
             poses = _read(path)
