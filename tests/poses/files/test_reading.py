@@ -391,6 +391,14 @@ REFUSED = {
         lambda folder: np.savez(folder / "a.npz", a=np.ones((2, 2)), b=np.ones((2, 2))) or folder / "a.npz",
         "arrays a, b: which one holds the poses is unknown; name it keypoints",
     ),
+    "a frame rate that is none": (
+        lambda folder: np.savez(folder / "a.npz", keypoints=np.ones((4, 17, 2)), fps=np.nan) or folder / "a.npz",
+        "fps is 'nan', expected a number from 0.01 to 1000",
+    ),
+    "a picture of no width": (
+        lambda folder: np.savez(folder / "a.npz", x=np.ones((4, 17, 2)), width="w", height=1) or folder / "a.npz",
+        "width is 'w', expected a number from 1 to 100000",
+    ),
     "pictures": (save(np.ones((4, 3, 480, 640))), "whose last axis is not the coordinates"),
     "all zero": (save(np.zeros((5, 17, 2))), "no joint was found"),
     "columns without a meaning": (text("a.csv", "frame,colour\n1,2\n"), "a column 'colour', expected frame, person"),
