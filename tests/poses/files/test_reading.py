@@ -400,7 +400,10 @@ REFUSED = {
         "width is 'w', expected a number",
     ),
     "a frame beyond all numbers": (
-        text("a.csv", "frame,nose_x,nose_y\n0,1,2\n1e300,1,2\n"),
+        text(
+            "a.csv",
+            "frame," + ",".join(f"x{n},y{n}" for n in range(17)) + "".join(f"\n{n}" + 34 * ",5" for n in (0, 1e300)),
+        ),
         "a frame numbered 1e.300, expected at most",
     ),
     "a picture of no size": (
