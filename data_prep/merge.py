@@ -32,6 +32,7 @@ import argparse
 import collections
 import csv
 import dataclasses
+import io
 import pathlib
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -42,6 +43,7 @@ from data_prep.preparation import commands, variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.files import read_text
 
 _COLUMNS = ("dataset", "class", "joined")
 _SPREAD = 0.4  # radians between the directions of travel and of the face, standard deviation
@@ -69,17 +71,21 @@ class Source:
 def read_classes(path: pathlib.Path) -> dict[tuple[str, str], str]:
     """The table of a CSV file: (dataset or '', class) -> new name or ''. Raises: PreparationError."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
-            if tuple(lines.fieldnames or ()) != _COLUMNS:
-                raise PreparationError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
-            table: dict[tuple[str, str], str] = {}
-            for number, row in enumerate(lines, start=2):
-                dataset, name, joined = (str(row[column] or "").strip() for column in _COLUMNS)
-                if not name or (dataset, name) in table:
-                    raise PreparationError(f"{path}, line {number}: {name!r} is empty or a repeated class")
-                table[dataset, name] = joined
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        if tuple(lines.fieldnames or ()) != _COLUMNS:
+            raise PreparationError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
+        table: dict[tuple[str, str], str] = {}
+        for row in lines:
+            where = f"{path}, line {lines.line_num}"
+            if None in row:
+                raise PreparationError(
+                    f"{where}: more than {len(_COLUMNS)} cells; put a name that has a comma in double quotes"
+                )
+            dataset, name, joined = (str(row[column] or "").strip() for column in _COLUMNS)
+            if not name or (dataset, name) in table:
+                raise PreparationError(f"{where}: {name!r} is empty or a repeated class")
+            table[dataset, name] = joined
+    except (OSError, ValueError, csv.Error) as error:
         raise PreparationError(f"{path}: not a readable CSV file ({error})") from error
     return table
 
@@ -266,7 +272,7 @@ def read_travels(texts: Sequence[str], class_names: Sequence[str], rate: float |
             least, largest = (float(number) for number in speeds.split(","))
         except ValueError:
             least, largest = 1.0, 0.0
-        if rate is None or name not in class_names or not 0 <= least <= largest:
+        if rate is None or name not in class_names or not 0 <= least <= largest < float("inf"):
             raise PreparationError(
                 f"--travel {text!r} is not CLASS:LEAST,LARGEST with one of {', '.join(class_names)} and two speeds "
                 "per second, or --rate is missing"

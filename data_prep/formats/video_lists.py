@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from data_prep.formats.sources import LINKED_FOLDER
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.files import printable, read_text
 
 # Files beside videos; FFmpeg would take some of them for videos.
 _NO_VIDEOS = frozenset(
@@ -131,8 +132,8 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
     Raises: PreparationError, naming the line, if the table cannot be read; a missing video is set aside.
     """
     try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(table)
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{table}: not a readable CSV file in UTF-8 ({error})") from error
     found, set_aside = [], []
     for number, row in _rows(text, table):
@@ -159,7 +160,7 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
 
 def _rows(text: str, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields the number of each line of a table after the header, and its cells by column. Raises: PreparationError."""
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         columns = [str(name).strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns

@@ -138,9 +138,15 @@ def test_records_that_say_their_frame_rate(two_records, tmp_path):
     ("table", "more", "message"),
     [
         ("class,joined\n", [], "header"),
+        (TABLE + ",jump, high,\n", [], "line 6: more than 3 cells"),
         (TABLE.replace(",drop,\n", ""), [], "'drop' .* has no row"),
         (TABLE + ",jump,\n", [], "jump.* none of the records has"),
         (TABLE, ["--travel", "run:1,2"], "--travel 'run:1,2' is not CLASS"),
+        (
+            TABLE,
+            ["--rates", "10", "30", "--rate", "15", "--travel", "walk:0,inf"],
+            "--travel 'walk:0,inf' is not CLASS",
+        ),
         (TABLE, ["--restyle", "walk:x"], "--restyle 'walk:x'"),
         (TABLE, ["--rates", "10", "--rate", "15"], "one number for each of 2"),
         (TABLE, ["--test_subjects", "ntu:1"], "none of the records is of the dataset 'ntu'"),

@@ -263,13 +263,21 @@ def test_a_class_behind_a_link_is_not_lost_without_a_word(tmp_path):
 
 
 def test_names_of_a_table(tmp_path, capsys):
-    """A misspelt column is noted; clips that differ in hundredths of a second, hours after the beginning, differ."""
+    """A misspelt column is noted; clips that differ in hundredths of a second, hours after the beginning, differ.
+
+    A class name may have a line separator of Unicode in it: only a new line ends a row.
+    """
     (tmp_path / "a.mp4").touch()
     table = tmp_path / "clips.csv"
     table.write_text("file,label,subjects,start\na.mp4,x,ann,12345.61\na.mp4,x,ann,12345.64\n")
     names = [clip.name for clip in video_lists.in_table(table, tmp_path).clips]
     assert names == ["a@12345.61-", "a@12345.64-"]
     assert "not read: subjects" in capsys.readouterr().out
+    table.write_text("file,label\na.mp4,sit\u2028down\n", encoding="utf-8")
+    assert [clip.label for clip in video_lists.in_table(table, tmp_path).clips] == ["sit\u2028down"]
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(PreparationError, match=r"pipe\.csv: not a readable CSV file"):
+        video_lists.in_table(tmp_path / "pipe.csv", tmp_path)
 
 
 def test_shards_that_begin_at_the_same_time(tmp_path):
