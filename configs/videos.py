@@ -11,8 +11,9 @@ records: `--config.data.records=RECORDS`. The image encoder is the small one, fr
 --config.model.image_encoder_frozen=True` costs less and knows more. The paper's, with weights of your own:
 `--config.model.image_encoder=inception_v3 --config.model.image_encoder_weights=FILE`.
 
-Whatever the size of a picture and of the person in it, the model sees the joints relative to the hips, in sizes of the
-person. Half of the training clips are mirrored; with `--config.data.flip=0`, left and right can be told apart.
+The model sees the joints relative to the hips, in sizes of the person, so the sizes of the picture and of the person in
+it do not matter. Half of the training clips are mirrored; with `--config.data.flip=0`, left and right can be told
+apart.
 """
 
 from mmcl_jax import config as common

@@ -22,7 +22,8 @@ class that is named twice gets two copies. `--restyle` adds copies of training c
 another way, and the trunk leans forward where the knees bend, for actions that the legs make. With `--at_least`, clips
 of classes with fewer training clips are stored several times. Test clips have none of these copies but travel.
 
-Subjects are numbered on: the second records' subject 1 comes after the last of the first. The result has one protocol,
+Subjects are numbered on: the second records' subject 1 comes after the last of the first, and an unknown subject, 0,
+comes before that one. The result has one protocol,
 `xsub`: subjects that are named by `--test_subjects` test, the others train. A clip's `setup` is the number of the
 records that it comes from, its name begins with their dataset. Images and text features are not copied.
 """
@@ -31,6 +32,7 @@ import argparse
 import collections
 import csv
 import dataclasses
+import io
 import pathlib
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -41,6 +43,7 @@ from data_prep.preparation import commands, variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
+from mmcl_jax.runtime.files import read_text
 
 _COLUMNS = ("dataset", "class", "joined")
 _SPREAD = 0.4  # radians between the directions of travel and of the face, standard deviation
@@ -68,17 +71,21 @@ class Source:
 def read_classes(path: pathlib.Path) -> dict[tuple[str, str], str]:
     """The table of a CSV file: (dataset or '', class) -> new name or ''. Raises: PreparationError."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
-            if tuple(lines.fieldnames or ()) != _COLUMNS:
-                raise PreparationError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
-            table: dict[tuple[str, str], str] = {}
-            for number, row in enumerate(lines, start=2):
-                dataset, name, joined = (str(row[column] or "").strip() for column in _COLUMNS)
-                if not name or (dataset, name) in table:
-                    raise PreparationError(f"{path}, line {number}: {name!r} is empty or a repeated class")
-                table[dataset, name] = joined
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        if tuple(lines.fieldnames or ()) != _COLUMNS:
+            raise PreparationError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
+        table: dict[tuple[str, str], str] = {}
+        for row in lines:
+            where = f"{path}, line {lines.line_num}"
+            if None in row:
+                raise PreparationError(
+                    f"{where}: more than {len(_COLUMNS)} cells; put a name that has a comma in double quotes"
+                )
+            dataset, name, joined = (str(row[column] or "").strip() for column in _COLUMNS)
+            if not name or (dataset, name) in table:
+                raise PreparationError(f"{where}: {name!r} is empty or a repeated class")
+            table[dataset, name] = joined
+    except (OSError, ValueError, csv.Error) as error:
         raise PreparationError(f"{path}: not a readable CSV file ({error})") from error
     return table
 
@@ -226,6 +233,19 @@ def _speeds(opened: Sequence[records.Records], rates: Sequence[float], rate: flo
     return [own / rate for own in rates or said], rate
 
 
+def first_subjects(opened: Sequence[records.Records]) -> list[int]:
+    """What is added to the subjects of each of the records, so that none is one of another's.
+
+    A subject 0, who is unknown, gets a number of its own, too, except in the first records.
+    """
+    added, used = [], 0
+    for number, source in enumerate(opened):
+        subjects = source.index["subject"]
+        added.append(used + int(number > 0 and subjects.min() == 0))
+        used = added[-1] + int(subjects.max())
+    return added
+
+
 def test_subjects(texts: Sequence[str], opened: Sequence[records.Records], firsts: Sequence[int]) -> set[int]:
     """Subjects of the result that `DATASET:1,2` texts name. Raises: PreparationError for one that does not exist."""
     chosen = set()
@@ -252,7 +272,7 @@ def read_travels(texts: Sequence[str], class_names: Sequence[str], rate: float |
             least, largest = (float(number) for number in speeds.split(","))
         except ValueError:
             least, largest = 1.0, 0.0
-        if rate is None or name not in class_names or not 0 <= least <= largest:
+        if rate is None or name not in class_names or not 0 <= least <= largest < float("inf"):
             raise PreparationError(
                 f"--travel {text!r} is not CLASS:LEAST,LARGEST with one of {', '.join(class_names)} and two speeds "
                 "per second, or --rate is missing"
@@ -293,8 +313,7 @@ def merge(
     speeds, frame_rate = _speeds(opened, rates, rate)
     table = None if classes is None else read_classes(classes)
     class_names, labels = join_classes(opened, table)
-    last = [int(source.index["subject"].max()) for source in opened]
-    firsts = [sum(last[:number]) for number in range(len(opened))]
+    firsts = first_subjects(opened)
     target = opened[0].info.layout if layout is None else layout
     if isinstance(target, str) and target not in LAYOUTS:
         raise PreparationError(f"--layout {target!r} is not one of {', '.join(LAYOUTS)}")

@@ -187,8 +187,6 @@ class Answering:
         decoded, faults = {}, []
         for name in batch if missing else []:
             try:
-                if not _NAME.fullmatch(name):
-                    raise sources.SourceFileError("a name of other than letters, digits, '.', '_' and '-'")
                 decoded[name] = pictures.decode(self.mosaics.read(name))
             except (sources.SourceFileError, records.RecordsError, OSError) as error:
                 faults.append(SetAside(name, str(error)))

@@ -39,6 +39,7 @@ from collections.abc import Iterator
 from data_prep.formats import dealing, division, sources, video_lists
 from data_prep.formats.dealing import Division
 from data_prep.formats.video_lists import ListedClip, Listing
+from data_prep.images import mosaics
 from data_prep.preparation import commands
 from data_prep.preparation.video_poses import Settings, WorkFolder, check_seen, estimate, shard_of, to_skeleton
 from mmcl_jax.data import records
@@ -144,7 +145,7 @@ def divisions(clips: list[ListedClip], divide: Divide) -> dict[str, Division]:
     groups = {clip.name: clip.group for clip in clips}
     labels = {clip.name: clip.label for clip in clips}
     if divide.split is not None:
-        return {_PROTOCOL: _listed_division(clips, divide.split)}
+        return {_PROTOCOL: _listed_division(clips, divide.split)[0]}
     if divide.folds is not None:
         if len(set(groups.values())) < divide.folds:
             raise PreparationError(
@@ -176,11 +177,12 @@ def _check_division(listing: Listing, divide: Divide) -> None:
     if divide.folds is not None and len(groups) < divide.folds:
         raise PreparationError(f"--folds={divide.folds}: only {len(groups)} persons or videos to divide")
     if divide.split is not None:
-        _listed_division(listing.clips, divide.split)
+        for note in _listed_division(listing.clips, divide.split)[1]:
+            print(note)
 
 
-def _listed_division(clips, path: pathlib.Path) -> Division:
-    """The division that a JSON file of lists states. Raises: PreparationError."""
+def _listed_division(clips, path: pathlib.Path) -> tuple[Division, list[str]]:
+    """The division that a JSON file of lists states, and what does not fit. Raises: PreparationError."""
     parts = {"train": set(), "test": set(), "validation": set()}
     for part, listed in division.read_splits(path).items():
         if part not in _PARTS:
@@ -203,7 +205,16 @@ def _listed_division(clips, path: pathlib.Path) -> Division:
             raise PreparationError(f"{path}: {both[0]!r} is in both {one} and {other}")
     if not parts["test"]:
         found["test"] = set(by_name) - found["train"] - found["validation"]
-    return Division(*(frozenset(found[part]) for part in ("train", "test", "validation")))
+    notes = []
+    unknown, unlisted = set().union(*parts.values()) - known.keys(), set(by_name).difference(*found.values())
+    if unknown:
+        notes.append(f"NOTE: {path}: {len(unknown)} names are no clip's, among them {min(unknown)!r}")
+    if unlisted:
+        notes.append(
+            f"NOTE: {path}: {len(unlisted)} clips are in no list, so they neither train nor test, among them "
+            f"{min(unlisted)!r}"
+        )
+    return Division(*(frozenset(found[part]) for part in ("train", "test", "validation"))), notes
 
 
 def _usable(listing: Listing, folder: WorkFolder) -> tuple[list[ListedClip], list[records.SetAside]]:
@@ -262,15 +273,7 @@ def _records_clips(
             skeleton = map_joints(skeleton, joint_mapping(poses.skeleton_layout, info.skeleton_layout), 2)
         subject = subjects.get(listed.subject, 0)
         clip = records.Clip(listed.name, labels[listed.label], subject, 0, 0, 0, skeleton, fold=folds[listed.name])
-        if images:
-            try:
-                clip.image = folder.images.read(key)
-            except sources.SourceFileError as error:
-                reason = f"{error}; the clip is kept, without an image"
-                yield clip
-                yield records.SetAside(f"{listed.name}.jpg", reason)
-                continue
-        yield clip
+        yield from mosaics.with_mosaic(clip, folder.images if images else None, key)
 
 
 def _report(listing, clips, protocols, folds, folder: WorkFolder) -> Iterator[str]:
@@ -364,8 +367,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--labels has a column `subject`; leave --subjects out")
     if parsed.split and parsed.validation_fraction:
         parser.error("--split lists the validation part; leave --validation_fraction out")
-    if parsed.test_fraction + parsed.validation_fraction >= 1:
+    drawn = not (parsed.split or parsed.test_subjects or parsed.folds)
+    if drawn and parsed.test_fraction + parsed.validation_fraction >= 1:
         parser.error("--test_fraction and --validation_fraction leave no clip to train")
+    if parsed.seed < 0:
+        parser.error(f"--seed {parsed.seed}: expected a seed of at least 0")
     subjects = tuple(filter(None, (name.strip() for name in (parsed.test_subjects or "").split(","))))
     with plain_errors():
         prepare(

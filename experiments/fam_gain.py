@@ -30,7 +30,7 @@ import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 
-from experiments.launch import LaunchError, Run, Stopped, split_overrides
+from experiments.launch import LaunchError, Run, Stopped, split_overrides, whole_numbers
 from experiments.markdown import markdown_table
 from experiments.scores import read_scores
 from mmcl_jax.runtime.errors import plain_errors
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--arms: {unknown[0]!r} is not one of {', '.join(ARMS)}")
     with plain_errors("interrupted"):
         overrides = split_overrides(rest)
-        seeds = [int(seed) for seed in options.seeds.split(",")]
+        seeds = whole_numbers(options.seeds, "--seeds")
         named = Run(options.config, options.workdir, overrides).read_config().data.protocol
         places = [(protocol, seed) for seed in seeds for protocol in (options.protocols or named).split(",")]
         runs = {

@@ -21,7 +21,7 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from experiments.launch import Run, Stopped, split_overrides
+from experiments.launch import LaunchError, Run, Stopped, split_overrides, whole_numbers
 from experiments.markdown import markdown_table
 from experiments.scores import read_scores
 from mmcl_jax.runtime.errors import plain_errors
@@ -98,6 +98,17 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:+.1f}" for value in values)
 
 
+def _fractions(text: str) -> list[float]:
+    """The values of `--fractions`. Raises: LaunchError."""
+    try:
+        fractions = [float(fraction) for fraction in text.split(",")]
+    except ValueError:
+        fractions = []
+    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
+        raise LaunchError(f"--fractions={text}: expected numbers above 0 and up to 1, such as 0.1,1")
+    return fractions
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -115,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for part in _PARTS
         )
         split_overrides([key for key in rest if not key.startswith(_PARTS)])  # raises for what no part knows
-        fractions = [float(fraction) for fraction in options.fractions.split(",")]
-        seeds = [int(seed) for seed in options.seeds.split(",")]
+        fractions = _fractions(options.fractions)
+        seeds = whole_numbers(options.seeds, "--seeds")
         source = Run(options.source, options.workdir / "source", (*overrides, *own, ("seed", "0")))
         tuning = (*overrides, ("num_epochs", str(options.epochs)))
         runs = {

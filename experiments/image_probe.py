@@ -18,7 +18,7 @@ import numpy as np
 from experiments.markdown import markdown_table
 from mmcl_jax import image_features
 from mmcl_jax.config import Config, get_config
-from mmcl_jax.data.records import Records
+from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.runtime.errors import plain_errors
 
 _ITERATIONS = 300
@@ -53,6 +53,17 @@ def probe(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.
     return float(((scaled[test] @ weights + biases).argmax(axis=1) == labels[test]).mean())
 
 
+def _divided(records: Records, protocol: str, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the clips with an image, bool `[N]`, that train and that test. Raises: RecordsError."""
+    train, test = (rows[usable[rows]] for rows in (records.select(protocol, part) for part in ("train", "test")))
+    if not len(train) or not len(test):
+        raise RecordsError(
+            f"{records.root}: under {protocol}, {len(train)} clips with an image train and {len(test)} test; name "
+            "other protocols with --protocols"
+        )
+    return train, test
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -70,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         named = options.protocols.split(",") if options.protocols else list(records.protocols)
         lacking = set(records.clips_without(np.arange(len(records)), "images"))
         usable = np.array([str(name) not in lacking for name in records.index["name"]])
+        if not usable.any():
+            raise RecordsError(f"{records.root}: no clip has an image; prepare the records with --images")
         labels = records.index["label"].astype(np.int64)
+        divided = [(protocol, *_divided(records, protocol, usable)) for protocol in named]
         encoded = image_features.encode(Config.of(config), records, np.flatnonzero(usable)).astype(np.float64)
         features = np.zeros((len(records), encoded.shape[1]))
         features[usable] = encoded
         rows = []
-        for protocol in named:
-            train, test = (
-                clips[usable[clips]] for clips in (records.select(protocol, "train"), records.select(protocol, "test"))
-            )
+        for protocol, train, test in divided:
             frequent = (labels[test] == np.bincount(labels[train]).argmax()).mean()
             accuracy = probe(features, labels, train, test, options.penalty)
             rows.append((protocol, str(len(train)), str(len(test)), 100 * accuracy, 100 * frequent))

@@ -132,6 +132,14 @@ def split_overrides(arguments: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(overrides)
 
 
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """The different whole numbers of a comma-separated option. Raises: LaunchError."""
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
+        raise LaunchError(f"{option}={text}: expected different whole numbers, such as 0,1,2")
+    return tuple(map(int, numbers))
+
+
 def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
     path = workdir / "metrics.csv"
     if not path.exists():

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import ensemble, model_table, scores
-from experiments.launch import LaunchError, Run, Stopped, split_overrides
+from experiments.launch import LaunchError, Run, Stopped, split_overrides, whole_numbers
 from experiments.markdown import markdown_table
 from experiments.scores import ScoresError
 from experiments.streams import HD_STREAMS, published_weights, stream_run
@@ -360,26 +360,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    numbers = text.split(",")
-    if not all(number.isdecimal() for number in numbers) or len(set(map(int, numbers))) < len(numbers):
-        raise LaunchError(f"{option}={text}: expected different whole numbers, such as 0,1,2")
-    return tuple(map(int, numbers))
-
-
 def _sweep(options: argparse.Namespace, rest: list[str]) -> Sweep:
     given = dict(text.partition("=")[::2] for text in options.text)
     unknown = [name for name, text_set in given.items() if name not in TEXT_SETS or not text_set]
     if unknown:
         raise LaunchError(f"--text={unknown[0]}: expected NAME=SET, with a NAME of {', '.join(TEXT_SETS)}")
-    seeds = _numbers(options.seeds, "--seeds")
+    seeds = whole_numbers(options.seeds, "--seeds")
     return Sweep(options.config, options.workdir, seeds, split_overrides(rest), {**TEXT_SETS, **given})
 
 
 def _chosen(table: Table, rows: str | None) -> list[Row]:
     if rows is None:
         return list(table.rows)
-    numbers = _numbers(rows, "--rows")
+    numbers = whole_numbers(rows, "--rows")
     if not all(1 <= number <= len(table.rows) for number in numbers):
         raise LaunchError(f"--rows={rows}: the table has rows 1 to {len(table.rows)}")
     return [table.rows[number - 1] for number in numbers]

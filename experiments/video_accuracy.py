@@ -17,6 +17,7 @@ import argparse
 import collections
 import csv
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ import numpy as np
 
 from experiments.markdown import markdown_table
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
+from mmcl_jax.runtime.files import read_text
 
 _COLUMNS = ("clip", "action", "split")
 _UNKNOWN = "nothing that I know"
@@ -54,13 +56,17 @@ class Answer:
 def read_labels(path: pathlib.Path) -> list[Label]:
     """Raises: LabelsError."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
-            if tuple(lines.fieldnames or ()) != _COLUMNS:
-                raise LabelsError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
-            rows = [tuple(str(row[column] or "").strip() for column in _COLUMNS) for row in lines]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        columns, cells = tuple(lines.fieldnames or ()), list(lines)
+    except (OSError, ValueError, csv.Error) as error:
         raise LabelsError(f"{path}: not a readable CSV file ({error})") from error
+    if columns != _COLUMNS:
+        raise LabelsError(f"{path}: the header is {list(columns)}, expected {','.join(_COLUMNS)}")
+    if long := [row["clip"] for row in cells if None in row]:
+        raise LabelsError(
+            f"{path}, {long[0]}: more than {len(_COLUMNS)} cells; put a name that has a comma in double quotes"
+        )
+    rows = [tuple(str(row[column] or "").strip() for column in _COLUMNS) for row in cells]
     return [Label(clip, tuple(filter(None, actions.split("|"))), split) for clip, actions, split in rows]
 
 
@@ -68,7 +74,7 @@ def read_answers(path: pathlib.Path) -> dict[str, Answer]:
     """The answers over whole inputs, by input; of several persons, that of the longest. Raises: LabelsError."""
     answers: dict[str, tuple[float, Answer]] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_text(path).splitlines():
             event = json.loads(line)
             if not event.get("whole"):
                 continue
@@ -83,10 +89,15 @@ def read_answers(path: pathlib.Path) -> dict[str, Answer]:
 
 
 def match(labels: Sequence[Label], answers: dict[str, Answer]) -> list[tuple[Label, Answer]]:
-    """Each label with its answer; a clip in which nobody was found is refused. Raises: LabelsError if none has one."""
+    """Each label with its answer; a clip in which nobody was found is refused.
+
+    Raises: LabelsError if no label has an answer, or a label is the end of several inputs' paths.
+    """
     found = []
     for label in labels:
         ends = [name for name in answers if f"/{name}".endswith(f"/{label.clip}")]
+        if len(ends) > 1:
+            raise LabelsError(f"the clip {label.clip} may be {ends[0]} or {ends[1]}; write more of its path")
         found.append((label, answers[ends[0]] if ends else Answer((), refused=True)))
     if not any(answer.actions for _, answer in found):
         raise LabelsError(

@@ -197,12 +197,16 @@ def _measured(workdir: pathlib.Path, description: Description, step: int) -> tup
     path = workdir / "metrics.csv"
     if not path.exists():
         return ()
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("step") == str(step) and row.get("test_top1")]
-    if not rows:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("step") == str(step) and row.get("test_top1")]
+        if not rows:
+            return ()
+        top1, mean_class = (100 * float(rows[-1][column]) for column in ("test_top1", "test_mean_class"))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        print(f"NOTE: {path}: damaged ({error!r}); the card states no accuracy")
         return ()
     when = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC).date()
-    top1, mean_class = (100 * float(rows[-1][column]) for column in ("test_top1", "test_mean_class"))
     return (
         f"top-1 {top1:.2f} %, mean class {mean_class:.2f} % "
         f"on the test clips of {description.info.dataset}, protocol {description.protocol}, last epoch, not the best "

@@ -26,7 +26,7 @@ from mmcl_jax.pytorch.published import PUBLISHED, convert, entries_of
 from mmcl_jax.pytorch.state_dicts import COUNTER, Entry, TorchWeightsError
 from mmcl_jax.run_log import IMPORTED, LOCK, WorkdirError, read_workdir_config
 from mmcl_jax.runtime.errors import plain_errors
-from mmcl_jax.runtime.files import whole_file
+from mmcl_jax.runtime.files import read_text, whole_file
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.scratch import scratch_folder
 
@@ -214,7 +214,12 @@ class Clips:
             names = [f"class {label}" for label in range(sizes["num_classes"])]
             say("NOTE: no --class_names; classes are called 'class 0', 'class 1', ...")
         else:
-            names = [line.strip() for line in self.class_names.read_text(encoding="utf-8-sig").splitlines()]
+            try:
+                names = [line.strip() for line in read_text(self.class_names).splitlines()]
+            except (OSError, ValueError) as error:
+                raise TorchWeightsError(
+                    f"{self.class_names}: not a readable list of class names ({error}); give one name per line"
+                ) from error
             names = names[:-1] if names and not names[-1] else names
         channels = tuple(self.channels.split(",")) if self.channels else CHANNELS[0]
         metric = self.layout in ("ntu", "nw_ucla", "utd_mhad")

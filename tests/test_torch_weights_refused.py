@@ -117,6 +117,13 @@ def test_every_missing_key_is_listed_where_the_model_is_named(ctrgcn, tmp_path, 
     assert "missing: l9.gcn1.convs.2.conv4.weight" in message
 
 
+def test_class_names_that_are_no_text(ctrgcn, tmp_path, capsys):
+    file, names = save(ctrgcn, tmp_path / "a.npz"), tmp_path / "names.txt"
+    names.write_bytes(b"\xff\xfe\x00")
+    message = fails(capsys, "import", file, tmp_path / "run", "--layout=ntu", f"--class_names={names}")
+    assert message.startswith(f"{names}: not a readable list of class names") and not (tmp_path / "run").exists()
+
+
 def cut(file, _):
     file.write_bytes(file.read_bytes()[:-5000])
 

@@ -169,6 +169,16 @@ def test_a_bundle_says_the_same(small, tmp_path, monkeypatch):
         bundle.write_bundle(tmp_path / "half", small.description, variables, provenance)
 
 
+@pytest.mark.parametrize("row", ["1,7,0.5", "1,7,0.5,x", "1,7,0.5,0.25"])
+def test_the_accuracy_on_the_card_is_that_of_the_log(tmp_path, capsys, row):
+    (tmp_path / "metrics.csv").write_text(f"epoch,step,test_top1,test_mean_class\n{row}\n2,14,1,1\n")
+    stated = export._measured(tmp_path, _describe(), 7)
+    if row.endswith("0.25"):
+        assert stated[0].startswith("top-1 50.00 %, mean class 25.00 %")
+    else:
+        assert not stated and "metrics.csv: damaged" in capsys.readouterr().out
+
+
 def test_a_changed_bundle_is_refused(small, tmp_path):
     variables = {kind: {"backbone": tree} for kind, tree in small.variables.items()}
     folder = tmp_path / "bundle"

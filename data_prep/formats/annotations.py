@@ -12,7 +12,7 @@ from mmcl_jax.runtime import plain_pickle
 from mmcl_jax.runtime.errors import PreparationError
 
 _LARGEST_PICTURE = 100_000
-_MOST_CLASSES = 10_000
+MOST_CLASSES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,8 @@ def check(stored) -> Annotation:
     label, keypoint, score = stored.get("label"), stored.get("keypoint"), stored.get("keypoint_score")
     if isinstance(label, bool) or not isinstance(label, int | np.integer):
         raise sources.SourceFileError(f"label {show(label)}, expected a whole number")
-    if not 0 <= label < _MOST_CLASSES:
-        raise sources.SourceFileError(f"label {show(label)}, expected 0 to {_MOST_CLASSES - 1}")
+    if not 0 <= label < MOST_CLASSES:
+        raise sources.SourceFileError(f"label {show(label)}, expected 0 to {MOST_CLASSES - 1}")
     if keypoint is None:
         raise sources.SourceFileError("no keypoint in it (Kinetics keeps them in other files, which are not read)")
     for key, array in (("keypoint", keypoint), ("keypoint_score", score)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.formats.annotations import Source
+from data_prep.formats.annotations import MOST_CLASSES, Source, show
 from mmcl_jax.data import records
 from mmcl_jax.poses.files import find_pose_files, read_clips
 from mmcl_jax.poses.types import METRES, PIXELS, SHARES, Poses, PosesError
@@ -106,6 +106,8 @@ def _own_label(path: pathlib.Path, folder: pathlib.Path, names: dict[int, str]) 
     label = entry.get("label_index")
     if not isinstance(label, int) or isinstance(label, bool) or label < 0:
         return None
+    if label >= MOST_CLASSES:
+        raise PosesError(f"{path}: label_index {show(label)}, expected 0 to {MOST_CLASSES - 1}")
     name = str(entry.get("label", f"class {label}"))
     fault = records.name_fault(name)
     if fault is not None:

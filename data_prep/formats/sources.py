@@ -22,6 +22,7 @@ from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.scratch import scratch_folder
 
 _WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
+LINKED_FOLDER = "a link to a folder, which is not followed; put the folder itself in its place"
 _LARGEST_FILE = 1 << 31  # bytes; a few compressed bytes may declare any number
 
 
@@ -128,6 +129,8 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, f
 def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: list[SetAside]):
     """The data files beneath `folder` by name, sorted, and `set_aside` with the duplicates added."""
     files: dict[str, pathlib.Path] = {}
+    linked = [path.relative_to(folder) for path in _linked_folders(folder)]
+    set_aside += [SetAside(str(path), LINKED_FOLDER) for path in linked if _is_data(path / f"x{suffix}", suffix)]
     for path in sorted(folder.rglob(f"*{suffix}")):
         relative = path.relative_to(folder)
         if not _is_data(relative, suffix):
@@ -144,6 +147,12 @@ def _files_beneath(folder, source, suffix: str, name_of: Callable, set_aside: li
     if not files:
         raise PreparationError(f"{source}: no *{suffix} files; give the dataset as distributed")
     return dict(sorted(files.items())), set_aside
+
+
+def _linked_folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The links to folders beneath `folder`, sorted within each folder; `rglob` passes them over."""
+    for within, names, _ in os.walk(folder):
+        yield from (pathlib.Path(within, name) for name in sorted(names) if os.path.islink(os.path.join(within, name)))
 
 
 def _is_data(path: pathlib.PurePath, suffix: str) -> bool:

@@ -3,15 +3,17 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import math
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
+from data_prep.formats.sources import LINKED_FOLDER
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.files import printable, read_text
 
 # Files beside videos; FFmpeg would take some of them for videos.
 _NO_VIDEOS = frozenset(
@@ -52,7 +54,7 @@ class ListedClip:
 
     @property
     def key(self) -> str:
-        """The name of the clip's files in the work folder. Another file under the same name has another key.
+        """The name of the clip's files in the work folder. A file of another size under the same name has another key.
 
         Raises: OSError if the video cannot be read.
         """
@@ -93,7 +95,11 @@ def in_folders(root: pathlib.Path, named_subjects: bool) -> Listing:
     found, set_aside = [], []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if path.is_dir() or any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_dir():
+            if path.is_symlink():
+                set_aside.append(SetAside(str(relative), LINKED_FOLDER))
             continue
         if not path.is_file():
             set_aside.append(SetAside(str(relative), "no file: a link that leads nowhere, or a pipe or device"))
@@ -126,20 +132,12 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
     Raises: PreparationError, naming the line, if the table cannot be read; a missing video is set aside.
     """
     try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(table)
+    except (OSError, ValueError) as error:
         raise PreparationError(f"{table}: not a readable CSV file in UTF-8 ({error})") from error
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    columns = [str(name).strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    if not {"file", "label"} <= set(columns):
-        raise PreparationError(
-            f"{table}: columns {columns}; expected a header with file, label and perhaps subject, "
-            "start, end (seconds), separated by commas"
-        )
     found, set_aside = [], []
-    for row in reader:
-        where = f"{table}, line {reader.line_num}"
+    for number, row in _rows(text, table):
+        where = f"{table}, line {number}"
         values = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not values["file"] or not values["label"]:
             raise PreparationError(f"{where}: no {'label' if values['file'] else 'file'}; each line needs both")
@@ -147,6 +145,8 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
         if end is not None and end <= (start or 0.0):
             raise PreparationError(f"{where}: the clip ends at {end:g} s, before it starts at {start or 0:g} s")
         path = root / values["file"]
+        if not path.absolute().is_relative_to(root.absolute()):
+            raise PreparationError(f"{where}: {path} is not in {root}; set --videos to a folder that holds all videos")
         if not path.is_file():
             set_aside.append(SetAside(values["file"], f"no such file ({where})"))
             continue
@@ -156,6 +156,31 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
             f"{table}: none of its {len(set_aside)} videos is in {root}; set --videos to their folder"
         )
     return Listing(tuple(_named(found, root)), tuple(set_aside))
+
+
+def _rows(text: str, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the number of each line of a table after the header, and its cells by column. Raises: PreparationError."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        columns = [str(name).strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        if not {"file", "label"} <= set(columns):
+            raise PreparationError(
+                f"{table}: columns {columns}; expected a header with file, label and perhaps subject, "
+                "start, end (seconds), separated by commas"
+            )
+        unread = [name for name in columns if name and name not in COLUMNS]
+        if unread:
+            print(f"NOTE: {table}: not read: {', '.join(unread)}; the columns that are read: {', '.join(COLUMNS)}")
+        for row in reader:
+            if None in row:
+                raise PreparationError(
+                    f"{table}, line {reader.line_num}: more cells than the {len(columns)} columns of the header; put a "
+                    "text that has a comma in double quotes"
+                )
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise PreparationError(f"{table}, line {reader.line_num}: not a line of a CSV file ({error})") from error
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:
@@ -182,7 +207,7 @@ def _named(found: Iterable[tuple], root: pathlib.Path) -> Iterator[ListedClip]:
         name = _without_suffix(path, root)
         name = name if len(files[name]) == 1 else f"{name}{path.suffix}"
         if start or end is not None:
-            name += f"@{start:g}-{'' if end is None else f'{end:g}'}"
+            name += f"@{start:.10g}-{'' if end is None else f'{end:.10g}'}"
         name = printable(name)
         if name in clips:
             raise PreparationError(f"{path}: listed twice as the clip {name}; give each clip once")
@@ -191,4 +216,4 @@ def _named(found: Iterable[tuple], root: pathlib.Path) -> Iterator[ListedClip]:
 
 
 def _without_suffix(path: pathlib.Path, root: pathlib.Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
+    return path.absolute().relative_to(root.absolute()).with_suffix("").as_posix()

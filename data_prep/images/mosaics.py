@@ -286,12 +286,17 @@ def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.
     return common
 
 
-def with_mosaic(clip: records.Clip, folder: ImageFolder | None) -> list[records.Clip | records.SetAside]:
-    """The clip with its mosaic, if there is a folder. A clip without a mosaic is kept, and the reason is set aside."""
+def with_mosaic(
+    clip: records.Clip, folder: ImageFolder | None, name: str | None = None
+) -> list[records.Clip | records.SetAside]:
+    """The clip with its mosaic, if there is a folder. A clip without a mosaic is kept, and the reason is set aside.
+
+    `name` of the clip in the folder; None: its own.
+    """
     if folder is None:
         return [clip]
     try:
-        clip.image = folder.read(clip.name)
+        clip.image = folder.read(clip.name if name is None else name)
     except sources.SourceFileError as error:
         return [clip, records.SetAside(f"{clip.name}.jpg", f"{error}; the clip is kept, without an image", True)]
     return [clip]

@@ -73,7 +73,8 @@ class WorkFolder:
     def claim(self) -> None:
         """Creates the folder. Raises: PreparationError if it holds something else, or is of other settings."""
         about, path = self.settings.about(), self.path / _ABOUT
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        # Another shard may be writing about.json, or may have been killed as it did.
+        if not self.path.is_dir() or all(entry.name.startswith(f".{_ABOUT}.") for entry in self.path.iterdir()):
             make_folder(self.path)
             write_whole(path, json.dumps(about, indent=1) + "\n")
             return
@@ -114,7 +115,7 @@ class WorkFolder:
         """
         reason = self.poses_file(key, ".set_aside")
         if reason.exists():
-            raise sources.SourceFileError(reason.read_text(encoding="utf-8"))
+            raise sources.SourceFileError(reason.read_text(encoding="utf-8", errors="replace"))
         path = self.poses_file(key)
         try:
             poses = _read(path)

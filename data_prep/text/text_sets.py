@@ -5,9 +5,11 @@ beneath `text/`, one TFDS dataset per text set. This module asks no model; `text
 """
 
 import functools
+import hashlib
 import io
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Iterable
 
@@ -25,6 +27,8 @@ from mmcl_jax.runtime.scratch import remove_leftovers, scratch_folder
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
 _JOINING_LOCK = ".text_lock"
+_PLAIN, _NOT_PLAIN = re.compile(r"[\w-][\w.-]*"), re.compile(r"[^A-Za-z0-9.-]+")
+_LONGEST = 200  # bytes of a file's name
 _WIDEST = 1_000_000  # numbers of a feature
 _OLD, _NAME = "old", "text_set"  # beneath that folder: the set that is replaced, and its name
 
@@ -93,7 +97,16 @@ class Outputs:
             return None
 
     def _path(self, clip: str) -> pathlib.Path:
-        return self.folder / "clips" / f"{clip}.npz"
+        return self.folder / "clips" / f"{_file_name(clip)}.npz"
+
+
+def _file_name(clip: str) -> str:
+    """The name of a clip, or one like it where no file can have that name: those of a user's own videos have a `/`."""
+    encoded = clip.encode("utf-8", "surrogatepass")
+    if _PLAIN.fullmatch(clip) and len(encoded) <= _LONGEST:
+        return clip
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{_NOT_PLAIN.sub('_', clip)[-80:].lstrip('.')}-{digest}"
 
 
 def _read_about(path: pathlib.Path) -> dict | None:

@@ -101,9 +101,7 @@ def _read(
     real = graph.add("Less", _range(graph, length), frames)  # [N, T]
     moved = graph.add("ReduceMax", graph.add("Abs", skeleton), axes=[3, 4], keepdims=0)  # [N, T, M]
     moved = graph.add("Where", graph.axes("Unsqueeze", real, 2), moved, np.zeros(1, np.float32))
-    exists = graph.cast(
-        graph.add("Greater", graph.add("ReduceMax", moved, axes=[1], keepdims=0), np.zeros(1, np.float32)), np.int64
-    )  # [N, M]
+    exists = graph.cast(not_zero(graph, graph.add("ReduceMax", moved, axes=[1], keepdims=0)), np.int64)  # [N, M]
     count = graph.add("ReduceSum", exists, _FIRST, keepdims=1)
     numbers = np.arange(bodies)
     present = graph.add("Less", numbers, count)
@@ -206,6 +204,11 @@ def _take(graph: Graph, clips: _Clips, frames: str, origin: str | None, only_fir
 def _gather(graph: Graph, rows: str, index: str) -> str:
     """Rows in float32; of rows in float32 the cast is removed when the file is loaded."""
     return graph.cast(graph.add("Gather", rows, index, axis=0), np.float32)
+
+
+def not_zero(graph: Graph, x: str) -> str:
+    """Where float32 `x` is not zero: bool. NaN is not, so that a body with NaN is not taken for an absent one."""
+    return graph.add("Not", graph.add("Equal", x, np.zeros(1, np.float32)))
 
 
 def _coordinates_only(graph: Graph, x: str, coordinates: int, channels: int) -> str:

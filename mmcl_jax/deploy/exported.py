@@ -56,8 +56,9 @@ class ExportedModel:
         Raises: ExportError if the shapes are not those of the manifest.
         """
         skeleton = np.asarray(skeleton, np.float32)
-        wanted = [skeleton.shape[axis] if isinstance(size, str) else size for axis, size in enumerate(self._shape[:5])]
-        if skeleton.ndim != 5 or 0 in skeleton.shape or list(skeleton.shape) != wanted:
+        pairs = list(zip(skeleton.shape, self._shape, strict=False))
+        fits = all(isinstance(wanted, str) or size == wanted for size, wanted in pairs)
+        if skeleton.ndim != 5 or 0 in skeleton.shape or not fits:
             raise ExportError(f"skeleton of shape {list(skeleton.shape)}, expected {list(self._shape)}")
         if not self._raw:
             if frames is not None:

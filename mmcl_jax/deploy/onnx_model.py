@@ -10,7 +10,7 @@ import numpy as np
 
 from mmcl_jax.data.transforms import absent_stays_zero
 from mmcl_jax.deploy.backbone_nodes import BLOCKS, add_backbone, check_backbone
-from mmcl_jax.deploy.clip_nodes import add_test_transform
+from mmcl_jax.deploy.clip_nodes import add_test_transform, not_zero
 from mmcl_jax.deploy.exported import ExportError
 from mmcl_jax.deploy.graph import Graph
 from mmcl_jax.deploy.manifest import FRAMES, PROBABILITIES, SKELETON, describe_export, write_folder
@@ -90,8 +90,7 @@ def to_onnx(model: TrainedModel, features: bool = False, dtype: str = "float32",
 
 def _present(graph: Graph, clips: str) -> str:
     """Which bodies of transformed clips are not zero in every frame: bool `[N, M]`."""
-    largest = graph.add("ReduceMax", graph.add("Abs", clips), axes=[2, 3, 4], keepdims=0)
-    return graph.add("Greater", largest, np.zeros(1, np.float32))
+    return not_zero(graph, graph.add("ReduceMax", graph.add("Abs", clips), axes=[2, 3, 4], keepdims=0))
 
 
 def _quantize(model: Any) -> Any:

@@ -1,5 +1,6 @@
 """Writes a video with skeletons, boxes and actions drawn on it."""
 
+import contextlib
 import fractions
 import pathlib
 from collections.abc import Sequence
@@ -33,22 +34,24 @@ class VideoWriter:
 
     def __enter__(self) -> "VideoWriter":
         av = import_av()
-        self._whole = whole_file(self._path)
-        unfinished = self._whole.__enter__()
-        self._container = av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"})
-        codec = next(name for name in _CODECS if _has_codec(av, name))
-        self._stream: Any = self._container.add_stream(codec, rate=self._rate)
-        self._stream.width, self._stream.height = self._size
-        self._stream.pix_fmt = "yuv420p"
+        with contextlib.ExitStack() as stack:
+            unfinished = stack.enter_context(whole_file(self._path))
+            options = {"movflags": "faststart"}
+            self._container = stack.enter_context(av.open(str(unfinished), "w", format="mp4", options=options))
+            codec = next(name for name in _CODECS if _has_codec(av, name))
+            self._stream: Any = self._container.add_stream(codec, rate=self._rate)
+            self._stream.width, self._stream.height = self._size
+            self._stream.pix_fmt = "yuv420p"
+            stack.callback(self._flush)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        try:
-            if self._last >= 0:
-                self._container.mux(self._stream.encode())
-        finally:
-            self._container.close()
-            self._whole.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, error, trace)  # the file is whole only if flushing and closing work, too
+
+    def _flush(self) -> None:
+        if self._last >= 0:
+            self._container.mux(self._stream.encode())
 
     def write(self, number: int, picture: np.ndarray) -> None:
         """Adds the picture, uint8 RGB `[H, W, 3]`, of frame `number`."""

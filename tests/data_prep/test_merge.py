@@ -97,6 +97,23 @@ def test_classes_of_the_same_name_become_one(two_records, tmp_path):
     assert (joined.info.layout, joined.info.frame_rate) == ("nw_ucla", 0)
 
 
+def test_unknown_subjects_are_nobody_of_the_other_records(two_records, tmp_path):
+    """Otherwise they would test with the last subject of the records before."""
+    opened = records.Records(two_records[1])
+    unknown = [
+        records.Clip(str(name), int(label), 0, 1, 1, 1, opened.skeleton(row).transpose(1, 0, 2, 3))
+        for row, (name, label) in enumerate(zip(opened.index["name"], opened.index["label"], strict=True))
+    ]
+    records.write_records(tmp_path / "unknown", opened.info, unknown)
+    roots = [two_records[0], str(tmp_path / "unknown"), str(tmp_path / "unknown")]
+    assert merge.first_subjects([records.Records(root) for root in roots]) == [0, 3, 4]
+    merge.merge(roots[:2], str(tmp_path / "out"), tested=["nw_ucla:2"])
+    joined = records.Records(tmp_path / "out")
+    assert np.unique(joined.index["subject"]).tolist() == [1, 2, 3]
+    _, test = joined.protocol("xsub").masks(joined.index)
+    assert all(name.startswith("nw_ucla_") for name in joined.index["name"][test])
+
+
 def test_records_that_say_their_frame_rate(two_records, tmp_path):
     """A second of each, at 20 and 40 frames: not joined as they are, and as many frames each at a common rate."""
     opened = records.Records(two_records[0])
@@ -121,9 +138,15 @@ def test_records_that_say_their_frame_rate(two_records, tmp_path):
     ("table", "more", "message"),
     [
         ("class,joined\n", [], "header"),
+        (TABLE + ",jump, high,\n", [], "line 6: more than 3 cells"),
         (TABLE.replace(",drop,\n", ""), [], "'drop' .* has no row"),
         (TABLE + ",jump,\n", [], "jump.* none of the records has"),
         (TABLE, ["--travel", "run:1,2"], "--travel 'run:1,2' is not CLASS"),
+        (
+            TABLE,
+            ["--rates", "10", "30", "--rate", "15", "--travel", "walk:0,inf"],
+            "--travel 'walk:0,inf' is not CLASS",
+        ),
         (TABLE, ["--restyle", "walk:x"], "--restyle 'walk:x'"),
         (TABLE, ["--rates", "10", "--rate", "15"], "one number for each of 2"),
         (TABLE, ["--test_subjects", "ntu:1"], "none of the records is of the dataset 'ntu'"),

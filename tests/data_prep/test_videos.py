@@ -14,7 +14,7 @@ import pytest
 
 from configs import videos as videos_config
 from data_prep import videos
-from data_prep.formats import dealing
+from data_prep.formats import dealing, sources, video_lists
 from data_prep.preparation import video_poses
 from data_prep.videos import Divide
 from mmcl_jax import config_files
@@ -225,6 +225,86 @@ def test_a_table_cuts_clips_out_of_long_videos(estimator, tmp_path):
     assert "no such file" in reasons["gone.mp4"] and "it ends before 9 s" in reasons["short@9-"]
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{root}/outside.mp4,walk,ann", "line 2: .*outside.mp4 is not in .*mine; set --videos to a folder"),
+        ("a.mp4,pick, up", None),
+        ("a.mp4,pick, up,ann", "line 2: more cells than the 3 columns"),
+        ("a.mp4,{long},ann", "not a line of a CSV file"),
+    ],
+)
+def test_lines_of_a_table_that_would_be_read_wrongly(tmp_path, line, message):
+    """A person after a comma in a label, for instance, would be lost without a word."""
+    root = tmp_path / "mine"
+    root.mkdir()
+    for path in (root / "a.mp4", tmp_path / "outside.mp4"):
+        path.touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("file,label,subject\n" + line.format(root=tmp_path, long="w" * 200_000) + "\n")
+    if message is None:
+        assert video_lists.in_table(table, root).clips[0].subject == "up"
+        return
+    with pytest.raises(PreparationError, match=message):
+        video_lists.in_table(table, root)
+
+
+def test_a_class_behind_a_link_is_not_lost_without_a_word(tmp_path):
+    for name in ("mine/kick/b.mp4", "elsewhere/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mine" / "wave").symlink_to(tmp_path / "elsewhere")
+    listing = video_lists.in_folders(tmp_path / "mine", False)
+    assert [clip.name for clip in listing.clips] == ["kick/b"]
+    (left_out,) = listing.set_aside
+    assert left_out.name == "wave" and left_out.reason.startswith("a link to a folder")
+    with sources.open_source(tmp_path / "mine", ".mp4", tmp_path / "scratch") as (files, set_aside):
+        assert list(files) == ["b"] and [item.name for item in set_aside] == ["wave"]
+
+
+def test_names_of_a_table(tmp_path, capsys):
+    """A misspelt column is noted; clips that differ in hundredths of a second, hours after the beginning, differ.
+
+    A class name may have a line separator of Unicode in it: only a new line ends a row.
+    """
+    (tmp_path / "a.mp4").touch()
+    table = tmp_path / "clips.csv"
+    table.write_text("file,label,subjects,start\na.mp4,x,ann,12345.61\na.mp4,x,ann,12345.64\n")
+    names = [clip.name for clip in video_lists.in_table(table, tmp_path).clips]
+    assert names == ["a@12345.61-", "a@12345.64-"]
+    assert "not read: subjects" in capsys.readouterr().out
+    table.write_text("file,label\na.mp4,sit\u2028down\n", encoding="utf-8")
+    assert [clip.label for clip in video_lists.in_table(table, tmp_path).clips] == ["sit\u2028down"]
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(PreparationError, match=r"pipe\.csv: not a readable CSV file"):
+        video_lists.in_table(tmp_path / "pipe.csv", tmp_path)
+
+
+def test_shards_that_begin_at_the_same_time(tmp_path):
+    """One may still be writing the settings when the other looks into the folder."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / ".about.json.0123").touch()
+    folder = video_poses.WorkFolder(tmp_path / "work", video_poses.Settings())
+    folder.claim()
+    folder.claim()
+    with pytest.raises(PreparationError, match="other settings"):
+        video_poses.WorkFolder(tmp_path / "work", video_poses.Settings(persons=2)).claim()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed=-1"], "--seed -1: expected a seed of at least 0"),
+        (["--test_fraction=0.5", "--validation_fraction=0.5"], "leave no clip to train"),
+        (["--folds=2", "--validation_fraction=0.8"], "no such folder"),  # --test_fraction is not used
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        videos.main([f"--videos={tmp_path / 'none'}", f"--out={tmp_path / 'out'}", *arguments])
+    assert message in capsys.readouterr().err + str(ended.value.code)
+
+
 @pytest.mark.parametrize(("persons", "bodies"), [(1, [1, 1]), (2, [2, 1])])
 def test_the_persons_who_act_most(estimator, tmp_path, capsys, persons, bodies):
     """The one on the right moves more; who is seen in no frame is no body."""
@@ -237,10 +317,10 @@ def test_the_persons_who_act_most(estimator, tmp_path, capsys, persons, bodies):
     assert ("1 who act most are kept" in (tmp_path / "out.work/notes.txt").read_text()) if persons == 1 else True
 
 
-def test_lists(estimator, tmp_path):
-    for name in "abcd":
+def test_lists(estimator, tmp_path, capsys):
+    for name in "abcde":
         write(tmp_path / "mine/x" / f"{name}.mp4", range(0, 20, 2))
-    lists = {"train": ["x/a", "x/b.mp4"], "val": ["x/c"], "test": ["x/d", "x/left out"]}
+    lists = {"train": ["x/a", "x/b.mp4"], "val": ["x/c"], "test": ["x/d", "x/misspelt"]}
     (tmp_path / "lists.json").write_text(json.dumps(lists))
     divide = Divide(split=tmp_path / "lists.json")
     opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, divide=divide)
@@ -249,6 +329,23 @@ def test_lists(estimator, tmp_path):
         for protocol, part in (("split", "train"), ("split", "test"), ("split_validation", "test"))
     ]
     assert names == [["x/a", "x/b"], ["x/d"], ["x/c"]]
+    printed = capsys.readouterr().out
+    assert printed.count("1 names are no clip's, among them 'x/misspelt'") == 1
+    assert printed.count("1 clips are in no list, so they neither train nor test, among them 'x/e'") == 1
+
+
+def test_a_clip_without_an_image_is_kept_and_not_counted_as_left_out(estimator, tmp_path, capsys):
+    for name in "ab":
+        write(tmp_path / "mine/x" / f"{name}.mp4", range(0, 20, 2))
+    prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, images=True)
+    picture = min((tmp_path / "out.work" / "images").glob("*.jpg"))
+    picture.with_suffix(".set_aside").write_text("nobody in it")
+    picture.unlink()
+    capsys.readouterr()
+    opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, images=True, overwrite=True)
+    assert len(opened) == 2 and opened.clips_without(np.arange(2), "images") == ["x/a"]
+    printed = capsys.readouterr().out
+    assert "1 clips kept without an image, listed in" in printed and "set aside: " not in printed
 
 
 @pytest.mark.parametrize(

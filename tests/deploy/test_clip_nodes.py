@@ -77,3 +77,34 @@ def _clips(info: DatasetInfo) -> np.ndarray:
         clip[frames:] = 0
     clips[1::2, :, 1] = 0
     return clips
+
+
+def test_a_body_with_nan_is_not_taken_for_an_absent_one():
+    """Even if the NaN is in a frame that the crop leaves out: there would be an answer about other people."""
+    config = Config.of(runs.tiny_config(pathlib.Path("none"), data__window=8))
+    info = DatasetInfo("own", "coco", "meters", ("wave",))
+    graph = Graph()
+    _, present = add_test_transform(
+        graph,
+        "skeleton",
+        "frames",
+        options_of(Description(config, info, 2, centered=False)),
+        info.skeleton_layout,
+        info.num_coordinates,
+        (2, 8, *info.joint_shape),
+        half_storage=False,
+    )
+    graph.rename(graph.add("Identity", present), "present")
+    shape = (30, 2, *info.joint_shape)
+    model = graph.model(
+        [("skeleton", np.float32, ["N", "T", *shape[1:]]), ("frames", np.int32, ["N"])],
+        [("present", np.bool_, ["N", 2])],
+        {},
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = info.joint_shape[0] * info.joint_shape[1]
+    skeleton = np.tile(np.random.default_rng(0).normal(size=shape).astype(np.float32), (values + 1, 1, 1, 1, 1))
+    skeleton[np.arange(values), 0, 1, np.arange(values) // info.joint_shape[1], np.arange(values) % 3] = np.nan
+    skeleton[values, :, 1] = 0
+    (found,) = session.run(None, {"skeleton": skeleton, "frames": np.full(values + 1, 30, np.int32)})
+    assert found[:values].all() and found[values].tolist() == [True, False]

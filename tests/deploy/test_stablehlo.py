@@ -79,6 +79,8 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
     assert model.class_names == models.CLASSES
     with pytest.raises(ExportError, match=r"skeleton of shape \[1, 5, 2, 16, 4\], expected \['N', 'T', 2, 17, 4\]"):
         model.probabilities(np.ones((1, 5, 2, 16, 4)))
+    with pytest.raises(ExportError, match=r"skeleton of shape \[5\], expected"):
+        model.probabilities(np.ones(5))
     with pytest.raises(ExportError, match=r"frames \[6\], expected 1 to 5"):
         model.probabilities(np.ones((1, 5, 2, 17, 4)), np.array([6]))
     with pytest.raises(ExportError, match="expected a whole number for each of 1 clips"):

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import fam_gain, image_probe
 from experiments.launch import LaunchError
+from mmcl_jax.data import records
 from mmcl_jax.data.records import Records
 
 
@@ -70,3 +71,31 @@ def test_the_probe_takes_every_protocol_that_the_records_know(tiny_records, caps
     known = Records(tiny_records).protocols
     assert [line[0] for line in lines[2:]] == [*known, "all test clips"] and known
     assert all(0 <= float(line[3]) <= 100 for line in lines[2:])
+
+
+def test_clips_without_images_cannot_be_probed(tiny_records, tmp_path):
+    """Neither records without one, nor a protocol whose test clips have none."""
+    known = Records(tiny_records)
+    rows = np.flatnonzero(known.index["subject"] != 4)
+    clips = [
+        records.Clip(
+            str(known.index["name"][row]),
+            int(known.index["label"][row]),
+            *(int(known.index[field][row]) for field in ("subject", "camera", "setup", "replication")),
+            known.skeleton(row).transpose(1, 0, 2, 3),
+        )
+        for row in range(len(known))
+    ]
+    for folder, pictured in (("none", ()), ("some", rows)):
+        for row in pictured:
+            clips[row].image = known.image_file(row)
+        records.write_records(tmp_path / folder, known.info, clips, total=len(clips))
+    with pytest.raises(SystemExit, match="none: no clip has an image"):
+        image_probe.main([f"--records={tmp_path / 'none'}", "--encoder=small_cnn", "--weights="])
+    with pytest.raises(SystemExit, match="24 clips with an image train and 0 test"):
+        image_probe.main([f"--records={tmp_path / 'some'}", "--encoder=small_cnn", "--weights=", "--protocols=xsub"])
+
+
+def test_seeds_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match="--seeds=0,one: expected different whole numbers"):
+        fam_gain.main(["--config=configs/demo.py", f"--workdir={tmp_path}", "--seeds=0,one"])

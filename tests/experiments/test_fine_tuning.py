@@ -57,3 +57,17 @@ def test_an_unknown_option_is_refused():
     known = ["--source=configs/demo.py", "--target=configs/demo.py", "--workdir=W"]
     with pytest.raises(SystemExit, match=r"'--sources\.seed=1' is not an option"):
         fine_tuning.main([*known, "--sources.seed=1"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--seeds=1,1", "--seeds=1,1: expected different whole numbers"),
+        ("--fractions=0.1,0", "--fractions=0.1,0: expected numbers above 0 and up to 1"),
+        ("--fractions=half", "--fractions=half: expected numbers above 0"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(tmp_path, option, message):
+    known = ["--source=configs/demo.py", "--target=configs/demo.py", f"--workdir={tmp_path}"]
+    with pytest.raises(SystemExit, match=message):
+        fine_tuning.main([*known, option])

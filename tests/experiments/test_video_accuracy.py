@@ -51,6 +51,12 @@ def test_the_report_counts_answers_refusals_and_splits(tmp_path, capsys):
         ("{", "clip,action,split\na.mp4,walk,\n", "not the JSON lines"),
         (line("b.mp4", "walk"), "clip,action,split\na.mp4,walk,\n", "no prediction for a.mp4"),
         (line("a.mp4", "walk"), "clip,action\na.mp4,walk\n", "the header is"),
+        (line("a.mp4", "walk"), "clip,action,split\na.mp4,walk, slowly,one\n", "a.mp4: more than 3 cells"),
+        (
+            line("x/a.mp4", "walk") + "\n" + line("y/a.mp4", "wave"),
+            "clip,action,split\na.mp4,wave,\n",
+            "a.mp4 may be x/a.mp4 or y/a.mp4; write more",
+        ),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, predictions, labels, message):

@@ -540,6 +540,18 @@ def pose_array(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     return _poses(source / "walk.npz")
 
 
+def _make_pose_pickle(folder: pathlib.Path) -> None:
+    walk = _walk().astype(np.float32)
+    one = {"label": 0, "keypoint": walk[np.newaxis], "keypoint_score": np.full((1, 6, 17), 0.9, np.float32)}
+    clips = [{**one, "frame_dir": name, "img_shape": (1080, 1920), "total_frames": 6} for name in ("a", "b")]
+    (folder / "walk.pkl").write_bytes(pickle.dumps({"split": {"train": ["a"], "test": ["b"]}, "annotations": clips}))
+
+
+@_reader(_make_pose_pickle, "a pickle without a checksum: another number in it is another position or name")
+def pose_pickle(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    return _poses(source / "walk.pkl")
+
+
 def _make_openpose(folder: pathlib.Path) -> None:
     (folder / "walk").mkdir()
     for number, frame in enumerate(_walk()):
@@ -576,6 +588,27 @@ def pose_kinetics(source: pathlib.Path, work: pathlib.Path) -> Outcome:
 
     command.prepare([source / "kinetics_train"], work / "out", split="0.5")
     return _records(work / "out")
+
+
+# Lists of a user's own videos.
+
+
+def _make_video_table(folder: pathlib.Path) -> None:
+    for name in ("monday.mp4", "tuesday.mp4"):
+        (folder / name).write_bytes(name.encode())
+    lines = ["monday.mp4,wave,ann,12.5,15", "monday.mp4,sit down,ann,15,17.2", "tuesday.mp4,wave,bob,,"]
+    (folder / "clips.csv").write_text("\n".join(["file,label,subject,start,end", *lines]) + "\n")
+
+
+@_reader(
+    _make_video_table, "a table of names and times without a checksum: another word in it is another class", weight=0.5
+)
+def video_table(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from data_prep.formats import video_lists
+
+    listing = video_lists.in_table(source / "clips.csv", source)
+    clips = [(clip.name, clip.label, clip.subject, clip.start, clip.end) for clip in listing.clips]
+    return Outcome({"table": digest(clips)}, tuple(f"{item.name}: {item.reason}" for item in listing.set_aside))
 
 
 # Scores, weights, label maps.

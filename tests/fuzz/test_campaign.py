@@ -2,6 +2,7 @@
 
 import pathlib
 
+import numpy as np
 import pytest
 
 from tests.fuzz import campaign, readers, verdicts, workers
@@ -74,9 +75,16 @@ def _leaves_a_file(_source, work):
     return Outcome({"a": "1", "b": "2"})
 
 
+def _takes_memory(_source, _work):
+    assert np.ones(100_000_000).any()
+    return Outcome({"a": "1", "b": "2"})
+
+
 @pytest.mark.parametrize(
     ("read", "kind"),
     [
+        (_takes_memory, "memory"),
+        (_takes_memory, "memory"),  # the second one, too
         (_raises, "traceback"),
         (_refuses_without_a_name, "unnamed"),
         (_refuses, "refused"),

@@ -70,11 +70,11 @@ def judge(name: str, tree: Tree, may_lose: bool, watch: Watch, scratch: pathlib.
     watch.seen.clear()
     try:
         trees.write(tree, folder / "in")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _peak_memory(anew=True)
         watch.active = True
         verdict = _read(name, tree, folder, sound(name, scratch).outcome, may_lose)
         watch.active = False
-        taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        taken = _peak_memory() - before
         if watch.seen or hasattr(sys.modules["builtins"], "_fuzz_canary"):
             return Verdict("code ran", "; ".join(watch.seen) or "the canary was imported")
         if taken > _MEMORY:
@@ -86,6 +86,20 @@ def judge(name: str, tree: Tree, may_lose: bool, watch: Watch, scratch: pathlib.
     finally:
         watch.active = False
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _peak_memory(anew: bool = False) -> int:
+    """The most memory that this process has held, in bytes; `anew`: from now on, where the system can count anew.
+
+    Else, after one input that takes much, others that take as much would not be seen.
+    """
+    with contextlib.suppress(OSError):
+        if anew:
+            pathlib.Path("/proc/self/clear_refs").write_text("5")
+        for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import resource
+import signal
 import time
 
 import numpy as np
@@ -94,6 +96,23 @@ def test_a_labeled_video_has_the_frames_of_its_source(video, tmp_path):
     assert len(frames) == 30
     assert np.ptp(frames[0].picture.astype(int), axis=(0, 1)).max() > 60  # something is drawn on a gray picture
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_labeled_video_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
+    """What is written last, when the file is closed, may not fit either."""
+    path, limits = tmp_path / "out.mp4", resource.getrlimit(resource.RLIMIT_FSIZE)
+    path.write_text("before")
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 120, 160, 3), np.uint8)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that is too large is then an error
+    try:
+        with pytest.raises(OSError), VideoWriter(path, 10.0, (160, 120)) as writer:
+            for number, picture in enumerate(pictures):
+                writer.write(number, picture)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_camera_leaves_frames_out_rather_than_fall_behind(video):

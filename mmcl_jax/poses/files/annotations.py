@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcl_jax.data import ntu_skeletons
 from mmcl_jax.poses.files.arrays import from_array
-from mmcl_jax.poses.files.forms import Meaning
+from mmcl_jax.poses.files.forms import Meaning, picture_size
 from mmcl_jax.poses.types import METRES, Poses, PosesError, from_dense
 from mmcl_jax.runtime import plain_pickle
 from mmcl_jax.runtime.errors import SourceFileError
@@ -58,7 +58,7 @@ def annotation(stored: Any, meaning: Meaning, source: str) -> Poses:
         and len(shape) in (2, 3)
         and all(isinstance(side, int | float) for side in shape)
     ):
-        size = (int(shape[1]), int(shape[0]))
+        size = picture_size(shape[1], shape[0])
     scored = isinstance(score, np.ndarray) or None
     return from_array(array.swapaxes(0, 1), meaning, source, scored=scored, ordered=True, size=size)
 

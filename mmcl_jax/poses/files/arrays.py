@@ -5,13 +5,14 @@ import pathlib
 import numpy as np
 
 from mmcl_jax.data.layouts import LAYOUTS
-from mmcl_jax.poses.files.forms import Meaning, Seen, build, split_channels
+from mmcl_jax.poses.files.forms import Meaning, Seen, build, picture_size, split_channels
 from mmcl_jax.poses.types import METRES, Poses, PosesError
 from mmcl_jax.runtime.arrays import read_array, read_arrays
 
 _NAMES = ("keypoints", "keypoint", "joints", "skeleton", "skeletons", "poses", "pose", "data", "x", "arr_0")
 _SCORES = ("keypoint_score", "keypoint_scores", "scores", "confidence", "visibility")
 _RATES = ("fps", "frame_rate")
+_SLOWEST, _FASTEST = 0.01, 1000.0  # frames a second
 _MOST_PERSONS = 20
 _LARGEST = 1 << 32  # bytes
 
@@ -44,11 +45,28 @@ def _from_npz(stored: dict[str, np.ndarray], meaning: Meaning, source: str) -> P
     scores = next((stored[key] for key in _SCORES if key in stored and stored[key].shape == array.shape[:-1]), None)
     if scores is not None and array.shape[-1] in (2, 3):
         array = np.concatenate([array, scores[..., np.newaxis]], axis=-1)
-    rate = next((float(stored[key]) for key in _RATES if key in stored and stored[key].ndim == 0), None)
     size = None
     if {"width", "height"} <= stored.keys() and stored["width"].ndim == stored["height"].ndim == 0:
-        size = (int(stored["width"]), int(stored["height"]))
-    return from_array(array, meaning, source, scored=scores is not None or None, frame_rate=rate, size=size)
+        size = picture_size(_number(stored, "width"), _number(stored, "height"))
+    return from_array(array, meaning, source, scored=scores is not None or None, frame_rate=_rate(stored), size=size)
+
+
+def _number(stored: dict[str, np.ndarray], key: str) -> float:
+    """The number `key` of a file. Raises: PosesError."""
+    if stored[key].dtype.kind not in "fiu":
+        raise PosesError(f"{key} is {str(stored[key])[:40]!r}, expected a number")
+    return float(stored[key])
+
+
+def _rate(stored: dict[str, np.ndarray]) -> float | None:
+    """The frame rate that a file states. Raises: PosesError."""
+    key = next((key for key in _RATES if key in stored and stored[key].ndim == 0), None)
+    if key is None:
+        return None
+    rate = _number(stored, key)
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise PosesError(f"{key} is {rate:g}, expected {_SLOWEST:g} to {_FASTEST:g} frames a second")
+    return rate
 
 
 def from_array(

@@ -22,6 +22,7 @@ _LARGEST_LENGTH = 20.0  # metres
 _SMALLEST_PIXELS = 16.0  # an extent that shares and meters do not reach
 _LARGEST_LANDMARK = 5.0  # MediaPipe's shares of the picture may lie far outside of it
 _LARGEST_COORDINATE = 1e6  # in any units
+_LARGEST_SIDE = 100_000  # of a picture, in pixels
 _UNIT = 1000.0  # pixels to which shares and meters are scaled for tracking
 
 
@@ -178,6 +179,15 @@ def find_units(joints: np.ndarray, found: np.ndarray, meaning: Meaning, usual: s
         f"coordinates from {joints[found].min():g} to {joints[found].max():g}, which may be shares of the picture, "
         "pixels or meters; pass --coordinates=shares, pixels or metres"
     )
+
+
+def picture_size(width: float, height: float) -> tuple[int, int]:
+    """Width and height of a picture, as a file states them, in whole pixels. Raises: PosesError."""
+    for what, side in (("width", width), ("height", height)):
+        if not 1 <= side <= _LARGEST_SIDE:
+            shown = f"{min(max(side, -1e9), 1e9):g}"  # Python does not write out numbers of thousands of digits
+            raise PosesError(f"a picture's {what} is {shown}, expected 1 to {_LARGEST_SIDE} pixels")
+    return int(width), int(height)
 
 
 def build(

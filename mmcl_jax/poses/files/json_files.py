@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcl_jax.poses.files.forms import Meaning, Seen, build
+from mmcl_jax.poses.files.forms import Meaning, Seen, build, picture_size
 from mmcl_jax.poses.types import PIXELS, SHARES, Poses, PosesError
 from mmcl_jax.runtime.files import read_json
 
@@ -176,7 +176,8 @@ def coco_annotations(contents: Mapping, meaning: Meaning, source: str) -> Poses:
     by_name: dict[Any, list[Seen]] = {}
     for key, persons in pictures.items():
         by_name.setdefault(named[key], []).extend(persons)
-    known = (int(size[0] or 0), int(size[1] or 0)) if all(_is_whole(side) and side for side in size) else None
+    width, height = (side if isinstance(side, int) else 0 for side in size)
+    known = picture_size(width, height) if width and height else None
     return build(_by_picture(by_name), meaning, source, usual_units=PIXELS, size=known, notes=notes)
 
 

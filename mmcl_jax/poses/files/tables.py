@@ -24,6 +24,7 @@ _FRAME = ("frame", "frame_id", "frame_number", "frame_index", "image_id", "index
 _PERSON = ("person", "person_id", "track", "track_id", "id", "body")
 _JOINT = ("joint", "landmark", "keypoint", "point", "joint_id", "landmark_id", "keypoint_id", "name")
 _IGNORED = ("time", "timestamp", "time_ms", "timestamp_ms", "seconds", "label", "class", "")
+_LARGEST_FRAME = 1_000_000_000
 _BOX = 5  # class, and center and size of the box
 
 
@@ -138,6 +139,9 @@ def _from_table(
         return from_array(table, meaning, source, scored="confidence" in channels, layout=layout)
     if not np.isfinite(numbers["frame"]).all():
         raise PosesError("a line without the number of its frame")
+    furthest = np.abs(numbers["frame"]).max()
+    if furthest > _LARGEST_FRAME:
+        raise PosesError(f"a frame numbered {furthest:g}, expected at most {_LARGEST_FRAME:,}")
     frames = numbers["frame"].astype(int)
     if frames.max() - frames.min() > 100 * len(frames) + 1000:
         raise PosesError(f"frames numbered from {frames.min()} to {frames.max()} in {len(frames)} lines")

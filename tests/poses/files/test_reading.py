@@ -391,6 +391,29 @@ REFUSED = {
         lambda folder: np.savez(folder / "a.npz", a=np.ones((2, 2)), b=np.ones((2, 2))) or folder / "a.npz",
         "arrays a, b: which one holds the poses is unknown; name it keypoints",
     ),
+    "a frame rate that is none": (
+        lambda folder: np.savez(folder / "a.npz", keypoints=np.ones((4, 17, 2)), fps=np.nan) or folder / "a.npz",
+        "fps is nan, expected 0.01 to 1000 frames a second",
+    ),
+    "a picture of no width": (
+        lambda folder: np.savez(folder / "a.npz", x=np.ones((4, 17, 2)), width="w", height=1) or folder / "a.npz",
+        "width is 'w', expected a number",
+    ),
+    "a frame beyond all numbers": (
+        text(
+            "a.csv",
+            "frame," + ",".join(f"x{n},y{n}" for n in range(17)) + "".join(f"\n{n}" + 34 * ",5" for n in (0, 1e300)),
+        ),
+        "a frame numbered 1e.300, expected at most",
+    ),
+    "a picture of no size": (
+        text(
+            "a.json",
+            '{"images": [{"id": 1, "width": 1' + 400 * "0" + ', "height": 4, "file_name": "1.jpg"}], "annotations": '
+            '[{"image_id": 1, "keypoints": [' + ", ".join(["5, 6, 2"] * 17) + "]}]}",
+        ),
+        "a picture's width is 1e.09, expected 1 to 100000 pixels",
+    ),
     "pictures": (save(np.ones((4, 3, 480, 640))), "whose last axis is not the coordinates"),
     "all zero": (save(np.zeros((5, 17, 2))), "no joint was found"),
     "columns without a meaning": (text("a.csv", "frame,colour\n1,2\n"), "a column 'colour', expected frame, person"),
