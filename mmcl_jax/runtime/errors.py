@@ -4,6 +4,8 @@ Errors of a single module are defined in it. Here are the base class and the err
 """
 
 import contextlib
+import errno
+import pathlib
 import re
 import signal
 import threading
@@ -11,6 +13,10 @@ from collections.abc import Iterator
 
 # At the end of XLA's messages: [executable_name='jit__train_steps']
 _TAGS = re.compile(r"( \[[\w-]+='[^']*'\])+$")
+_REFUSED = {
+    errno.EROFS: "read-only; name a place that you may write to",
+    errno.EACCES: "access is denied; change its permissions, or name another place",
+}
 
 
 class MMCLError(Exception):
@@ -42,6 +48,17 @@ def memory_message(error: BaseException, remedy: str) -> str:
     return f"the memory does not suffice ({_TAGS.sub('', said).rstrip('.')}). {remedy}"
 
 
+def file_message(error: Exception) -> str:
+    """What `error` says to a user; with a remedy where a file or folder may not be read or written.
+
+    A temporary file, whose name begins with a dot, stands for its folder.
+    """
+    if not isinstance(error, OSError) or not isinstance(error.filename, str) or error.errno not in _REFUSED:
+        return str(error)
+    path = pathlib.Path(error.filename)
+    return f"{path.absolute().parent if path.name.startswith('.') else path}: {_REFUSED[error.errno]}"
+
+
 @contextlib.contextmanager
 def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Iterator[None]:
     """Runs the body of a command; it ends with status 1 and a message on an error that a user can fix, or on Ctrl-C.
@@ -56,7 +73,7 @@ def plain_errors(interrupted: str = "interrupted; nothing was changed") -> Itera
     try:
         yield
     except (MMCLError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(f"error: {file_message(error)}") from error
     except KeyboardInterrupt as error:
         raise SystemExit(interrupted) from error
     except (MemoryError, RuntimeError) as error:

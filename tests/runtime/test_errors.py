@@ -1,6 +1,7 @@
 """Errors that users can fix end a command with a message; all others keep their traceback."""
 
 import ast
+import errno
 import pathlib
 import signal
 
@@ -12,7 +13,7 @@ from experiments import ensemble
 from mmcl_jax import torch_weights
 from mmcl_jax.data.layouts import LAYOUTS
 from mmcl_jax.data.records import RecordsError
-from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, memory_message, plain_errors
+from mmcl_jax.runtime.errors import ConfigError, MMCLError, PreparationError, file_message, memory_message, plain_errors
 from mmcl_jax.runtime.scratch import scratch_folder
 from tests.helpers.internal_error import broken
 from tests.helpers.memory_full import ask_too_much
@@ -54,6 +55,23 @@ def test_a_user_s_error_is_a_message_and_a_status(error):
     with pytest.raises(SystemExit) as ended, plain_errors():
         raise error
     assert ended.value.code == "error: no"  # which Python prints, without a traceback, and ends with status 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EROFS, "Read-only", "out/x.npz"), "out/x.npz: read-only; name a place that you may write to"),
+        (OSError(errno.EROFS, "Read-only", "/disk/.x.4f2a"), "/disk: read-only; name a place that you may write to"),
+        (
+            PermissionError(errno.EACCES, "denied", "/x"),
+            "/x: access is denied; change its permissions, or name another",
+        ),
+        (OSError(errno.EROFS, "Read-only"), "[Errno 30] Read-only"),
+        (ConfigError("no"), "no"),
+    ],
+)
+def test_a_place_that_is_not_to_be_written_is_named_with_the_remedy(error, message):
+    assert file_message(error).startswith(message)
 
 
 def test_a_memory_that_is_full_is_a_message():
