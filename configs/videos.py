@@ -24,7 +24,7 @@ _VARIANTS = ("", "skeleton_only", "text")
 def get_config(arguments: str = "split,joint"):
     protocol, stream, variant = common.split_arguments(arguments, ("split", "joint", ""))
     if variant not in _VARIANTS:
-        raise ValueError(f"configs/videos.py:{arguments}: the variant {variant!r} is none of skeleton_only and text")
+        raise ValueError(f"configs/videos.py:{arguments}: the variant {variant!r} is neither skeleton_only nor text")
     config = common.get_config()
     config.data.records = "data/videos"
     config.data.protocol = protocol

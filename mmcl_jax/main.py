@@ -15,7 +15,7 @@ from mmcl_jax import config_files, evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.runtime import distributed
 from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
-from mmcl_jax.runtime.errors import MMCLError, is_memory_full, memory_message
+from mmcl_jax.runtime.errors import MMCLError, file_message, is_memory_full, memory_message
 from mmcl_jax.runtime.files import is_disk_full
 from mmcl_jax.runtime.messages import is_ours
 
@@ -75,7 +75,7 @@ def _explain(error: Exception) -> str:
     if is_memory_full(error):
         return f"{_WORKDIR.value}: {memory_message(error, _memory_remedy())}"
     if isinstance(error, CheckpointError) or not is_disk_full(error):
-        return str(error)
+        return file_message(error)
     return (
         f"{_WORKDIR.value}: the disk is full ({error}). Make room, then start again: a training resumes from its last "
         "complete checkpoint"
@@ -99,8 +99,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         rest = flags.FLAGS(_with_own_config(arguments))
         for flag in (_CONFIG, _WORKDIR):
             if flag.value is None:
-                example = "python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
-                sys.exit(f"error: --{flag.name} is missing; for example: {example}")
+                sys.exit(f"error: {_missing(flag.name)}")
         return rest
     except SystemExit as error:
         sys.exit(error.code if isinstance(error.code, str) else 0)  # --help and the like, which absl calls a failure
@@ -110,7 +109,17 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         sys.exit(f"error: no such config key: {' '.join(error.args[0].args[0].split())}")
     except (flags.Error, OSError) as error:
         # The message about a config file may hold a whole traceback, whose last line says what happened.
-        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip().removeprefix('ValueError: ')}")
+
+
+def _missing(name: str) -> str:
+    """What to say where the flag `name` is missing: --config, or --workdir."""
+    if _WORKDIR.value is None or _MODE.value == "train":
+        return f"--{name} is missing; for example: python -m mmcl_jax.main --config=demo:joint --workdir=workdir/demo"
+    return (
+        f"--workdir={_WORKDIR.value}: no run's config.json in this folder; name the workdir of a run, or give the "
+        "--config that its weights were trained with"
+    )
 
 
 def _with_own_config(arguments: list[str]) -> list[str]:

@@ -51,6 +51,11 @@ def test_a_missing_flag_is_named_with_an_example(given, missing, compiled, tmp_p
     )
 
 
+def test_a_folder_without_a_run_cannot_be_evaluated(compiled, tmp_path):
+    error = _fails([sys.executable, "-m", "mmcl_jax.main", "--workdir=nowhere", "--mode=eval"], compiled, tmp_path)
+    assert error.startswith("error: --workdir=nowhere: no run's config.json in this folder; name the workdir of a run")
+
+
 def test_the_traceback_of_an_error_is_there_for_who_asks(tmp_path, compiled):
     command = runs.command(tmp_path / "nowhere", tmp_path / "run", "--verbosity=1")
     status, text = runs.run(command, compiled, tmp_path / "log")
