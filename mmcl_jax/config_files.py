@@ -33,6 +33,9 @@ def locate(argument: str) -> str:
     name, colon, arguments = argument.partition(":")
     if name.endswith((".py", ".json")):
         if not pathlib.Path(name).is_file():
+            if (stem := pathlib.Path(name).stem) in names():
+                packaged = f"--config={stem}{colon}{arguments}"
+                raise ValueError(f"{name}: no such file; {packaged} takes the one that comes with the package")
             raise ValueError(f"{name}: no such file; those that come with the package are {', '.join(names())}")
         return argument
     if name not in names():

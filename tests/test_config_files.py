@@ -25,6 +25,10 @@ def test_a_path_stays_as_it_is(tmp_path):
 def test_a_missing_file_is_refused_in_one_sentence():
     with pytest.raises(ConfigError, match=r"my/own\.py: no such file; those that come with the package are any_camera"):
         config_files.load("my/own.py:bone")
+    with pytest.raises(
+        ConfigError, match=r"no such file; --config=demo:bone takes the one that comes with the package"
+    ):
+        config_files.load("my/demo.py:bone")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
