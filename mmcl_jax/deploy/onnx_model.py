@@ -19,6 +19,9 @@ from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.trained_model import TrainedModel, test_options
 
 FILE = "model.onnx"
+# Says to ONNX Runtime that quantization finds the model as it wants it; else it advises to prepare it first. The batch
+# norms are folded already, and the shapes are known.
+_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 LOGITS = "logits"
 DTYPES = ("float32", "float16", "int8")
 
@@ -102,6 +105,7 @@ def _quantize(model: Any) -> Any:
         raise ExportError("--dtype=int8 needs the package onnxruntime; pip install 'mmcl_jax[onnx]'") from error
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / FILE
+        onnx.helper.set_model_props(model, _properties(model) | dict((_PREPARED,)))
         quantize_dynamic(
             model,
             path,
@@ -110,5 +114,11 @@ def _quantize(model: Any) -> Any:
             weight_type=QuantType.QUInt8,
         )
         quantized = onnx.load(path)
+    onnx.helper.set_model_props(quantized, dict(_properties(quantized).items() - {_PREPARED}))
     onnx.checker.check_model(quantized)
     return quantized
+
+
+def _properties(model: Any) -> dict[str, str]:
+    """The metadata of an ONNX model."""
+    return {entry.key: entry.value for entry in model.metadata_props}
