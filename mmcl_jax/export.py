@@ -26,10 +26,11 @@ from collections.abc import Iterator, Sequence
 from absl import logging
 
 from mmcl_jax import bundle, checkpoints
-from mmcl_jax.deploy.exported import ExportError
+from mmcl_jax.deploy.exported import MANIFEST, ExportError
 from mmcl_jax.description import Description, check_classes, read_description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import plain_errors
+from mmcl_jax.runtime.files import read_json
 from mmcl_jax.trained_model import TrainedModel, load_model
 from mmcl_jax.web.server import HOST, PORT, address, open_server
 
@@ -160,10 +161,19 @@ def served_page(
 
     with open_server(out, port) as server:
         if is_page(out):
-            print(f"{out}: exported before and served as it is; to export again, remove it or name another folder")
+            print(
+                f"{out}: exported before and served as it is, with its own model for {_classes_of(out)}; to export "
+                "again, remove it or name another folder"
+            )
         else:
             export_page(model, out, dtype)
         yield server
+
+
+def _classes_of(page: pathlib.Path) -> str:
+    """The classes of an exported page's model, in words. Raises: OSError, ValueError if its manifest is damaged."""
+    names = [str(name) for name in read_json(page / MANIFEST).get("class_names", ())]
+    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _report(trained: TrainedModel, out: pathlib.Path, hint: str) -> None:

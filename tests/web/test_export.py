@@ -75,7 +75,8 @@ def test_a_taken_port_is_said_before_the_export(tmp_path):
 
 def test_a_page_is_served_again_without_an_export(page, tmp_path, capsys):
     with export.served_page("nothing", page, port=0) as server:
-        assert "exported before and served as it is" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "exported before and served as it is" in said and "classes (" in said
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with urllib.request.urlopen(address(server)) as answer:
             assert b"What are you doing?" in answer.read()
