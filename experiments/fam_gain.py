@@ -33,6 +33,7 @@ from collections.abc import Mapping, Sequence
 from experiments.launch import LaunchError, Run, Stopped, split_overrides, whole_numbers
 from experiments.markdown import markdown_table
 from experiments.scores import read_scores
+from mmcl_jax.image_features import weights_file
 from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import write_whole
 
@@ -165,6 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             }
             for arm in arms
         }
+        waiting = [arm for arm in arms if any(not run.is_finished() for run in runs[arm].values())]
+        if any(ARMS[arm][2] for arm in waiting):
+            weights_file(options.encoder, options.weights)  # a missing package ends the command before the first run
         options.workdir.mkdir(parents=True, exist_ok=True)
         page, text, finished = options.workdir / "fam_gain.md", "", set[Run]()
         try:

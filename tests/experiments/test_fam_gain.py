@@ -15,6 +15,13 @@ def run(arm, config="configs/demo.py", place=("xview", 3), overrides=()):
     return fam_gain.arm_run(config, pathlib.Path("work"), arm, place, overrides, "resnet34", "r.pth")
 
 
+def test_missing_weights_are_said_before_the_first_run(tmp_path):
+    options = ["--config=demo:joint", f"--workdir={tmp_path}/runs", "--arms=skeleton,frozen", "--encoder=resnet34"]
+    with pytest.raises(SystemExit, match="no package has weights of 'resnet34'"):
+        fam_gain.main(options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_arms_differ_in_what_they_are_about():
     configs = {arm: run(arm).read_config() for arm in fam_gain.ARMS}
     fam = {arm: config.loss.contrastive_weight > 0 for arm, config in configs.items()}
