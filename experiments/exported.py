@@ -8,6 +8,7 @@ the times are medians, and a ratio is taken within a turn, where all met the sam
 import argparse
 import functools
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -51,12 +52,14 @@ def compare(model: TrainedModel, records: Records, options: argparse.Namespace, 
     programs: dict[str, Callable[[int], object]] = {"predict": lambda clip: model.predict(clips[clip])}
     cells = {"predict": ["", _percent(expected, labels), ""]}
     for name in options.formats:
+        print(f"{name}: exporting it and classifying {len(clips)} clips", file=sys.stderr, flush=True)
         classify, size = _export(model, name, folder / name)
         found = np.concatenate(
             [classify(padded[begin : begin + 32], frames[begin : begin + 32]) for begin in range(0, len(padded), 32)]
         )
         cells[name] = [f"{size / 1e6:.2f} MB", _percent(found, labels), f"{np.abs(found - expected).max():.1e}"]
         programs[name] = functools.partial(_one, classify, padded, frames)
+    print(f"single clips, {options.turns} turns", file=sys.stderr, flush=True)
     seconds = _by_turns(programs, options.turns, len(clips))
     for name, times in seconds.items():
         ratio = np.percentile(times / seconds["predict"], (50, 25, 75))

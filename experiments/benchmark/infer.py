@@ -313,9 +313,9 @@ def onnx_program(bodies: tuple[int, ...], backbone: str, base_channels: int, var
     try:
         import onnx  # noqa: F401  (the exporter needs it)
         import onnxruntime
+        import torch
     except ImportError as error:
-        raise UnavailableError(f"no {error.name}; pip install '.[onnx]'") from error
-    import torch
+        raise UnavailableError(f"no {error.name}; pip install '.[onnx,torch]'") from error
 
     model, clips, flops = _torch_model(bodies, backbone, base_channels, variables, order)
     exported = io.BytesIO()
