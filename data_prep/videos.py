@@ -373,7 +373,7 @@ def main(arguments: list[str] | None = None) -> None:
     if parsed.seed < 0:
         parser.error(f"--seed {parsed.seed}: expected a seed of at least 0")
     subjects = tuple(filter(None, (name.strip() for name in (parsed.test_subjects or "").split(","))))
-    with plain_errors():
+    with plain_errors("interrupted; finished clips are kept, and the same command continues"):
         prepare(
             parsed.videos,
             parsed.out,

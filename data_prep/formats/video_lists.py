@@ -91,7 +91,8 @@ def in_folders(root: pathlib.Path, named_subjects: bool) -> Listing:
     Raises: PreparationError if there are none.
     """
     if not root.is_dir():
-        raise PreparationError(f"{root}: no such folder; set --videos to a folder with a folder of videos per class")
+        fault = "not a folder" if root.exists() else "no such folder"
+        raise PreparationError(f"{root}: {fault}; set --videos to a folder with a folder of videos per class")
     found, set_aside = [], []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
