@@ -59,12 +59,14 @@ def choose_persons(poses: Poses, most: int | None = MOST_PERSONS) -> Poses:
     kept = acting if most is None else acting[:most]
     notes = []
     if passing:
-        notes.append(f"{len(passing)} persons who are hardly seen are left out")
+        people = "person who is hardly seen is" if len(passing) == 1 else "persons who are hardly seen are"
+        notes.append(f"{len(passing)} {people} left out")
     if len(acting) > len(kept):
-        notes.append(
-            f"{len(acting)} persons; the {len(kept)} who act most are kept (numbers "
-            f"{', '.join(str(poses.tracks[each].person) for each in kept)})"
-        )
+        numbers = ", ".join(str(poses.tracks[each].person) for each in kept)
+        chosen = f"one who acts most is kept (number {numbers})"
+        if len(kept) != 1:
+            chosen = f"{len(kept)} who act most are kept (numbers {numbers})"
+        notes.append(f"{len(acting)} persons; the {chosen}")
     return dataclasses.replace(poses, tracks=tuple(poses.tracks[each] for each in kept)).with_notes(*notes)
 
 
@@ -83,7 +85,8 @@ def fill_gaps(poses: Poses, longest: float = LONGEST_GAP) -> Poses:
         if done:
             notes.append(f"person {track.person}: {' and '.join(done)} interpolated")
         if left:
-            notes.append(f"person {track.person}: {left} gaps of more than {longest:g} s are left")
+            gaps = f"gap of more than {longest:g} s is" if left == 1 else f"gaps of more than {longest:g} s are"
+            notes.append(f"person {track.person}: {left} {gaps} left")
     return dataclasses.replace(poses, tracks=tuple(tracks)).with_notes(*notes)
 
 

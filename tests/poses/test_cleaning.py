@@ -42,7 +42,7 @@ def test_long_gaps_are_left_and_said():
     assert len(cleaning.fill_gaps(poses(gappy)).tracks[0].frames) == 30
     left = cleaning.fill_gaps(poses(gappy, rate=10.0))
     assert left.tracks[0].frames.tolist() == seen
-    assert left.notes == ("person 0: 1 gaps of more than 0.5 s are left",)
+    assert left.notes == ("person 0: 1 gap of more than 0.5 s is left",)
 
 
 def test_joints_that_were_not_found():
@@ -65,7 +65,7 @@ def test_who_is_hardly_seen_does_not_displace_who_acts():
     actor = track(3)
     cleaned = cleaning.choose_persons(poses(passer, actor), 1)
     assert cleaned.persons == (3,)
-    assert cleaned.notes == ("1 persons who are hardly seen are left out",)
+    assert cleaned.notes == ("1 person who is hardly seen is left out",)
 
 
 @pytest.mark.parametrize(
