@@ -187,8 +187,9 @@ def read_description(workdir: pathlib.Path) -> Description:
     config = workdir / "config.json"
     if not config.exists():
         raise WorkdirError(
-            f"{workdir}: neither {DESCRIPTION} nor config.json, so nothing says which clips and classes the model has. "
-            "Import the weights again with --config, and with --records or with --layout and --class_names"
+            f"{workdir}: neither {DESCRIPTION} nor config.json in it, so it is no model, or nothing says which clips "
+            "and classes the model has. Name the workdir of a run or a bundle, or import the weights again with "
+            "--config, and with --records or with --layout and --class_names"
         )
     stored = read_workdir_json(config)
     if isinstance(stored, dict):

@@ -91,7 +91,10 @@ def steps_per_epoch(num_clips: int, repeats: int, batch_size: int) -> int:
     """Whole batches in an epoch; the remaining clips are dropped. Raises: ConfigError if there is not one batch."""
     steps = num_clips * repeats // batch_size
     if steps == 0:
-        raise ConfigError(f"batch_size {batch_size} is more than the {num_clips * repeats} clips of an epoch; lower it")
+        raise ConfigError(
+            f"batch_size {batch_size} is more than the {num_clips * repeats} clips of an epoch; lower it with "
+            "--config.batch_size, or train on more clips"
+        )
     return steps
 
 
