@@ -405,9 +405,10 @@ def _check_config(path: pathlib.Path, config: dict[str, Any], matters: Callable[
         if stored.get(key) != now.get(key) and matters(key)
     ]
     if differing:
+        is_empty = not any((path.parent / "checkpoints").glob("[0-9]*"))
         raise WorkdirError(
             f"{path.parent} was made by another config: " + "; ".join(differing) + ". Use another --workdir, or that "
-            "config"
+            "config" + ("; or remove this workdir, which holds no checkpoint" if is_empty else "")
         )
     if newer:
         used = ", ".join(f"{key}={value!r}" for key, value in newer.items())

@@ -108,6 +108,10 @@ def test_another_config_is_refused_with_a_list_of_what_differs(tmp_path):
     assert "learning_rate: 0.1 in the workdir, 0.5 now" in message
     assert "eval_batch_size" not in message
     assert "--workdir" in message
+    assert message.endswith("; or remove this workdir, which holds no checkpoint")
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    with pytest.raises(WorkdirError, match=r"\. Use another --workdir, or that config$"):
+        RunLog(tmp_path, other, "clips")
     assert (tmp_path / "config.json").read_text() == before
 
 
