@@ -73,9 +73,9 @@ def _export(model: TrainedModel, name: str, out: pathlib.Path) -> tuple[Classify
     if name == "stablehlo":
         stablehlo.export_stablehlo(model, out)
         return load_exported(out).probabilities, (out / "model.stablehlo").stat().st_size
+    onnx_model.export_onnx(model, out, dtype=name.removeprefix("onnx-"))
     import onnxruntime
 
-    onnx_model.export_onnx(model, out, dtype=name.removeprefix("onnx-"))
     file = out / "model.onnx"
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return lambda skeleton, frames: session.run(None, {"skeleton": skeleton, "frames": frames})[0], file.stat().st_size
