@@ -119,7 +119,7 @@ def test_each_is_a_clip_or_set_aside_with_the_reason(folder, tmp_path, monkeypat
     assert reasons.keys() == expected.keys()
     notes = dict(line.split(": ", 1) for line in (tmp_path / "out.work/notes.txt").read_text().splitlines())
     assert notes.keys() == {"a/four", "a/cut", "a/jump"}
-    assert "1 who act most are kept" in notes["a/four"] and "cut short" in notes["a/cut"]
+    assert "one who acts most is kept" in notes["a/four"] and "cut short" in notes["a/cut"]
     assert "time stamps jump" in notes["a/jump"]
 
 
