@@ -228,8 +228,8 @@ def test_own_data_is_prepared_trained_and_evaluated(tmp_path, monkeypatch):
     assert len(records) == 12
     assert len(records.select("xsub", "train")) == 8 and len(records.select("xsub", "test")) == 4
     _run("my_run.py")
-    assert runs.read_scores(tmp_path / "workdir/own")["scores"].shape == (4, 2)
-    assert len(runs.read_rows(tmp_path / "workdir/own")) == 10
+    assert runs.read_scores(tmp_path / "workdir/own_from_python")["scores"].shape == (4, 2)
+    assert len(runs.read_rows(tmp_path / "workdir/own_from_python")) == 10
 
 
 def test_citation_names_the_paper_and_this_version():
