@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from mmcl_jax import config_files, evaluate, train
 from mmcl_jax.checkpoints import CheckpointError
 from mmcl_jax.runtime import distributed
-from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_compiler
+from mmcl_jax.runtime.backend import keep_compiled_programs, keep_memory, tune_training_compiler
 from mmcl_jax.runtime.errors import MMCLError, file_message, is_memory_full, memory_message
 from mmcl_jax.runtime.files import is_disk_full
 from mmcl_jax.runtime.messages import is_ours
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
     keep_memory()
-    tune_compiler()
+    tune_training_compiler()
     logging.set_verbosity(max(logging.INFO, logging.get_verbosity()))  # --verbosity=1 shows tracebacks of errors
     logging.get_absl_handler().addFilter(is_ours)
     try:

@@ -100,7 +100,7 @@ def _program(devices, batch_size: int, width: int) -> Program:
     from mmcl_jax import steps
     from mmcl_jax.runtime import backend, distributed, sharding
 
-    backend.tune_compiler()
+    backend.tune_training_compiler()
     config = ntu120.get_config("xsub,joint,skeleton_only").unlock()
     config.model.base_channels = width
     config.model.batch_norm_group_size = None

@@ -17,7 +17,7 @@ from experiments.benchmark.harness import Contender, Program, alternate
 from experiments.benchmark.report import Report
 from mmcl_jax import steps
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.backend import keep_memory, tune_compiler
+from mmcl_jax.runtime.backend import keep_memory, tune_training_compiler
 from mmcl_jax.runtime.options import model_width, positive
 
 _TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2}  # GPUs round the operands of float32's products, and by kernels of their own
@@ -84,7 +84,7 @@ def together(case: train.Case, streams: int) -> Program:
 def _begin(case: train.Case, streams: int) -> tuple[steps.Recipe, dict[str, jax.Array]]:
     """What is trained, and a batch for each stream, `[streams, N, ...]`."""
     keep_memory()
-    tune_compiler()
+    tune_training_compiler()
     clips = train.random_clips(case, streams)
     clips["position"] = jnp.arange(streams * case.batch, dtype=jnp.uint32)
     return train.make_recipe(case), {

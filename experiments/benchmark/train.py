@@ -40,7 +40,7 @@ from mmcl_jax.models.mmcl import BACKBONE, MMCL, FeatureAlignment, FeatureRefine
 from mmcl_jax.pytorch.names import ctrgcn_entries, inception_entries, mmcl_entries
 from mmcl_jax.pytorch.state_dicts import to_flax
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.backend import keep_memory, tune_compiler
+from mmcl_jax.runtime.backend import keep_memory, tune_training_compiler
 from mmcl_jax.runtime.options import model_width, positive
 
 CASES = {"ctrgcn": "CTR-GCN", "mmcl": "MMCL with Inception-v3"}
@@ -228,7 +228,7 @@ def _initial_state(case: Case, recipe: steps.Recipe, clips: dict[str, jax.Array]
 def jax_program(case: Case, repeats: int, clips: int | None, packs: bool = True) -> Program:
     """This library: clips on the device, `repeats` steps a dispatch. It `packs` bodies if clips of one person occur."""
     keep_memory()
-    tune_compiler()
+    tune_training_compiler()
     recipe, mesh = make_recipe(case), sharding.data_mesh(jax.devices()[:1])
     resident = random_clips(case, max(1, (clips or _fitting(case)) // case.batch))
     count = len(resident["label"])

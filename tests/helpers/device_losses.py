@@ -15,7 +15,7 @@ import numpy as np
 from mmcl_jax import run_state
 from mmcl_jax.batches import train_batches
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.backend import tune_compiler
+from mmcl_jax.runtime.backend import tune_training_compiler
 from mmcl_jax.steps import compile_step, empty_totals
 from mmcl_jax.task import build_training_task
 from tests.helpers.runs import tiny_config
@@ -56,5 +56,5 @@ def _flat(params) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    tune_compiler()
+    tune_training_compiler()
     print(json.dumps(compare(sys.argv[1], int(sys.argv[2]))))

@@ -8,7 +8,13 @@ import sys
 import jax
 import pytest
 
-from mmcl_jax.runtime.backend import gpu_compiler_options, keep_compiled_programs, tune_compiler, tune_gpu_compiler
+from mmcl_jax.runtime.backend import (
+    gpu_compiler_options,
+    keep_compiled_programs,
+    tune_compiler,
+    tune_gpu_compiler,
+    tune_training_compiler,
+)
 from tests.helpers import runs
 
 
@@ -36,6 +42,7 @@ def test_a_folder_that_cannot_be_is_no_error(tmp_path):
 
 
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
+_LOOPS_FLAG = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 _GPU_FLAG = "--xla_gpu_enable_triton_gemm=false"
 
 
@@ -68,6 +75,13 @@ def test_programs_for_cpus_are_compiled_without_flags_for_gpus(gpu_plugin, monke
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     tune_compiler()
     assert os.environ["XLA_FLAGS"] == _CPU_FLAG
+
+
+def test_a_training_step_for_cpus_has_loops_that_are_not_unrolled(gpu_plugin, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    tune_training_compiler()
+    tune_training_compiler()
+    assert os.environ["XLA_FLAGS"] == f"{_CPU_FLAG} {_LOOPS_FLAG}"
 
 
 def test_cpus_accept_the_flag_for_gpus():
