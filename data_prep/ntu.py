@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data_prep.formats import sources
+from data_prep.formats import sources, worker_processes
 from data_prep.formats.ntu_clips import (
     ACTIONS,
     LAST_SETUP_OF_60,
@@ -92,7 +92,7 @@ def read_clips(
     files: Iterable[pathlib.Path], folder: mosaics.ImageFolder | None, workers: int
 ) -> Iterator[records.Clip | records.SetAside]:
     """Yields the clips of `.skeleton` files in order, read by `workers` processes."""
-    for items in sources.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
+    for items in worker_processes.map_in_order(read_clip, (_Task(path, folder) for path in files), workers):
         yield from items
 
 

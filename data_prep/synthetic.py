@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.formats import sources
+from data_prep.formats import sources, worker_processes
 from data_prep.images import person_crops
 from data_prep.preparation import commands
 from data_prep.scenes import actions, drawing, figure
@@ -184,7 +184,7 @@ def all_fields(subjects: int) -> list[ClipFields]:
 def make_clips(seed: int, subjects: int) -> Iterator[records.Clip]:
     """Yields all clips in the order of `all_fields`, made by one process per core."""
     workers = min(8, sources.usable_cores())
-    yield from sources.map_in_order(functools.partial(make_clip, seed), all_fields(subjects), workers)
+    yield from worker_processes.map_in_order(functools.partial(make_clip, seed), all_fields(subjects), workers)
 
 
 @dataclasses.dataclass(frozen=True)

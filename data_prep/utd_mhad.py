@@ -18,7 +18,7 @@ import re
 
 import numpy as np
 
-from data_prep.formats import sources
+from data_prep.formats import sources, worker_processes
 from data_prep.images import kinect_v1, mosaics, person_crops, videos
 from data_prep.preparation import commands, image_request, video_dataset
 from mmcl_jax.data import records
@@ -231,7 +231,7 @@ def read_contents(
     tasks, set_aside = pair_files(files, depth, folder)
     return video_dataset.Contents(
         find_footage=functools.partial(find_footage, tasks),
-        clips=itertools.chain.from_iterable(sources.map_in_order(read_clip, tasks, workers)),
+        clips=itertools.chain.from_iterable(worker_processes.map_in_order(read_clip, tasks, workers)),
         num_clips=len(tasks),
         info=functools.partial(dataset_info, depth, folder),
         set_aside=set_aside,

@@ -1,15 +1,12 @@
-"""Opens raw data as distributed: archives and folders, MATLAB files, many files read in order by many processes."""
+"""Opens raw data as distributed: archives and folders, MATLAB files, many files read ahead."""
 
 import collections
 import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import tarfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -21,7 +18,6 @@ from mmcl_jax.runtime.files import clear_disk_errors, is_disk_full
 from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.scratch import scratch_folder
 
-_WINDOW_PER_WORKER = 8  # items in flight, which bounds the memory
 LINKED_FOLDER = "a link to a folder, which is not followed; put the folder itself in its place"
 _LARGEST_FILE = 1 << 31  # bytes; a few compressed bytes may declare any number
 
@@ -200,30 +196,6 @@ def read_mat_skeleton(path: pathlib.Path, variable: str, num_joints: int) -> np.
         return np.ascontiguousarray(skeleton.transpose(2, 0, 1), dtype=np.float32)
 
 
-def map_in_order(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map(function, items)` with `workers` processes, in order, with a bounded number of items in flight.
-
-    `function` must be a module-level function. One worker means this process. Raises: BrokenProcessPool if a worker
-    dies.
-    """
-    if workers == 1:
-        yield from map(function, items)
-        return
-    # Spawned, because ArrayRecord's threads would not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        pending: collections.deque = collections.deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) == workers * _WINDOW_PER_WORKER:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def read_ahead(load: Callable, items: Iterable, workers: int) -> Iterator[tuple]:
     """Yields (item, load(item)) in order; `workers` threads run `load` that many items ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -258,15 +230,3 @@ def clear_memory_errors(what: str, option: str):
 def usable_cores() -> int:
     """The number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent process ends, even if the parent was killed; on Ctrl-C the parent decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

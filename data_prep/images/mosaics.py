@@ -5,6 +5,7 @@ not made again, so after an interruption the same command continues without loss
 locates the persons; for a detector, about.json says which.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 from PIL import Image
 
-from data_prep.formats import sources
+from data_prep.formats import sources, worker_processes
 from data_prep.images import detection, kinect_v1, person_crops, videos, yolo
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
@@ -230,10 +231,11 @@ def make(
             print(f"{folder.path}: {present} of {len(share)} mosaics are present, {len(missing)} to make")
         groups = [group for group in groups if missing.intersection(footage.name for footage in group)]
         if detector is None:
-            results = sources.map_in_order(_make_one, ((footage, folder) for (footage,) in groups), workers)
+            results = worker_processes.map_in_order(_make_one, ((footage, folder) for (footage,) in groups), workers)
         else:
             results = _make_detected(groups, missing, folder, detector, workers)
-        made = sum(progress_bar(results, total=len(missing), unit="clip", desc="mosaics"))
+        with contextlib.closing(results):
+            made = sum(progress_bar(results, total=len(missing), unit="clip", desc="mosaics"))
     print(f"{folder.path}: {made} mosaics made, {len(missing) - made} set aside (NAME.set_aside says why)")
 
 

@@ -8,17 +8,18 @@ What is there is not made again, so an interrupted command continues without los
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from data_prep.formats import sources
+from data_prep.formats import sources, worker_processes
 from data_prep.formats.video_lists import ListedClip
 from data_prep.images import mosaics, person_crops
 from mmcl_jax.poses.cleaning import choose_persons, clean
@@ -140,16 +141,28 @@ def estimate(clips: Sequence[ListedClip], folder: WorkFolder, images: bool, work
         workers = 1  # which uses the GPU or all cores
     begin, frames, seconds = time.monotonic(), 0, collections.Counter()
     with clear_disk_errors(folder.path):
-        done = sources.map_in_order(_make_one, tasks, min(workers, len(tasks)))
-        for count, stages in progress_bar(done, total=len(tasks), unit="clip", desc="poses", smoothing=0.05):
-            frames += count
-            seconds.update(stages)
+        done = worker_processes.map_in_order(_make_one, tasks, min(workers, len(tasks)))
+        with _saying_what_is_kept(clips, folder, images), contextlib.closing(done):
+            for count, stages in progress_bar(done, total=len(tasks), unit="clip", desc="poses", smoothing=0.05):
+                frames += count
+                seconds.update(stages)
     took = time.monotonic() - begin
     listed = ", ".join(f"{stage} {spent:.0f} s" for stage, spent in seconds.most_common())
     print(
         f"poses: {len(tasks)} clips, {frames} frames in {took:.0f} s: {len(tasks) / took:.2f} clips/s, "
         f"{frames / took:.0f} frames/s with {min(workers, len(tasks))} processes (in all of them: {listed})"
     )
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(clips: Sequence[ListedClip], folder: WorkFolder, images: bool) -> Iterator[None]:
+    """Prints how many clips are done if the body is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = sum(folder.is_done(_key(clip), images) for clip in clips)
+        print(f"\n{folder.path}: {kept} of {len(clips)} clips are done and kept")
+        raise
 
 
 def check_seen(poses: Poses, persons: int) -> None:
