@@ -55,6 +55,7 @@ class Source:
       adjacency: the topologies that its graph convolutions started from, `[V, V]` or as many as the convolutions have,
         `[..., V, V]`; None: unknown.
       config: of its run, as `config.json` stores it; None: unknown.
+      fault: why joints and classes are unknown; empty: they are not, or nobody named them.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Source:
     step: int = 0
     adjacency: np.ndarray | None = None
     config: Mapping[str, Any] | None = None
+    fault: str = ""
 
 
 @dataclasses.dataclass

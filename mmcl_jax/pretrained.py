@@ -45,8 +45,7 @@ def read_source(path: str | pathlib.Path) -> Source:
         try:
             description = read_description(folder)
         except (RecordsError, WorkdirError) as error:
-            logging.warning("the joints and classes of %s are unknown: %s", path, error)
-            return _unnamed(folder, variables, step)
+            return _unnamed(folder, variables, step, str(error))
     config, layout = description.config, description.info.skeleton_layout
     return Source(
         name=str(path),
@@ -62,7 +61,7 @@ def read_source(path: str | pathlib.Path) -> Source:
     )
 
 
-def _unnamed(folder: pathlib.Path, variables: dict, step: int) -> Source:
+def _unnamed(folder: pathlib.Path, variables: dict, step: int, fault: str) -> Source:
     """A model of which only the config, or the sizes that an import found, are known. Raises: WorkdirError."""
     imported = folder / IMPORTED
     stored = read_workdir_config(imported if imported.exists() else folder / "config.json")
@@ -74,6 +73,7 @@ def _unnamed(folder: pathlib.Path, variables: dict, step: int) -> Source:
         bodies=stored.get("sizes", {}).get("bodies"),
         step=step,
         config=None if imported.exists() else stored,
+        fault=fault,
     )
 
 
@@ -110,6 +110,8 @@ def start_from(path: str | pathlib.Path, task: TrainingTask, initial: Any) -> tu
         adjacency=_adjacency(config.model, layout),
         skip=("image_encoder",) if config.model.image_encoder_weights else (),
     )
+    if source.fault:
+        report.notes.insert(0, f"the joints and classes of {path} are unknown: {source.fault}")
     report.notes.extend(_differences(source, config))
     if config.freeze == "backbone":
         _check_frozen(report, source)

@@ -4,6 +4,7 @@ import functools
 import pathlib
 
 import jax
+import numpy as np
 
 from mmcl_jax import steps
 from mmcl_jax.image_features import pretrained_variables
@@ -16,6 +17,18 @@ from mmcl_jax.task import TrainingTask
 def state_shapes(task: TrainingTask) -> TrainState:
     """The shapes and types of every state of a run."""
     return jax.eval_shape(functools.partial(steps.random_state, task.recipe, task.config.seed, task.input_shapes()))
+
+
+def check_weights(task: TrainingTask) -> None:
+    """Reads the weights that a run starts from, to find before anything is written whether they exist and fit.
+
+    Raises: as `pretrained.start_from` and `image_features.pretrained_variables`.
+    """
+    if task.config.init_from:
+        blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_variables(state_shapes(task)))
+        start_from(task.config.init_from, task, blank)
+    if task.image_size is not None and task.config.model.image_encoder_weights:
+        pretrained_variables(task.config)
 
 
 def create_state(task: TrainingTask, workdir: pathlib.Path | None = None) -> TrainState:

@@ -31,7 +31,7 @@ from mmcl_jax.metrics import NonFiniteScoresError
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.run_log import LOCK, RunLog, WorkdirError
 from mmcl_jax.run_progress import Progress
-from mmcl_jax.run_state import backbone_variables, create_state, state_shapes, state_variables
+from mmcl_jax.run_state import backbone_variables, check_weights, create_state, state_shapes, state_variables
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
@@ -78,6 +78,8 @@ def train(config: AnyConfig, workdir: pathlib.Path) -> None:
 
     Raises:
       RecordsError, ConfigError, LayoutError: records and config do not fit.
+      BundleError, DescriptionError, InitialWeightsError, TorchWeightsError: the weights to start from cannot be read
+        or do not fit.
       WorkdirError: the workdir belongs to another config.
       NonFiniteLossError: the loss was not finite.
       CheckpointError: a checkpoint could not be written or read.
@@ -122,6 +124,8 @@ def open_run(config: AnyConfig, workdir: pathlib.Path) -> Run:
     _check_done(task, workdir)
     evaluator = Evaluator(task.config, mesh, resident=task.config.data.device_resident)
     check_room(task, evaluator.rows, mesh)
+    if checkpoints.latest_step(workdir) is None:
+        check_weights(task)  # before config.json is written, so that a corrected command may use this workdir
     log = RunLog(workdir, task.config, task.skeleton.records.fingerprint())
     # A finished run keeps its description, to which a calibration may have been added.
     finished = checkpoints.latest_step(workdir) == task.num_steps and (workdir / DESCRIPTION).exists()

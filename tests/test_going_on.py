@@ -12,7 +12,7 @@ from mmcl_jax.description import read_description
 from mmcl_jax.pretrained import read_source, start_from
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.backend import HASTY
-from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from tests.helpers import documents, runs
 
 pytestmark = pytest.mark.slow
@@ -87,6 +87,16 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
     train.train(config(num_epochs=1), source)
     trained = backbone(source, 6)
 
+    # What is not there or does not fit leaves the workdir to the corrected command.
+    images = {"loss__contrastive_weight": 0.1, "model__image_encoder": "resnet34"}
+    for wrong, message in (
+        ({"init_from": str(tmp_path / "sorce")}, "sorce: no such folder"),
+        ({"init_from": str(source), "model__base_channels": 8}, r"set --config\.model\.base_channels=4"),
+        ({"model__image_encoder_weights": str(tmp_path / "resnett.pth"), **images}, r"resnett\.pth"),
+    ):
+        with pytest.raises((MMCLError, OSError), match=message):
+            train.train(config(**wrong), tmp_path / "probe")
+
     probe = config(num_epochs=1, init_from=str(source), freeze="backbone", seed=3, weight_decay=0.01)
     train.train(probe, tmp_path / "probe")
     probed = backbone(tmp_path / "probe", 6)
@@ -118,7 +128,8 @@ def test_a_run_starts_from_another_ones_weights(config, tmp_path):
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run_state.state_variables(state))
     variables, report = start_from(source, task, blank)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(variables["params"]["backbone"]["fc"]))
-    assert [note.split(";")[0] for note in report.notes] == [
+    assert report.notes[0].startswith(f"the joints and classes of {source} are unknown: ")
+    assert [note.split(";")[0] for note in report.notes[1:]] == [
         "the source does not name its joints",
         "the source does not name its 12 classes",
     ]
