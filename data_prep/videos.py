@@ -9,9 +9,10 @@ first underscore); any format that FFmpeg reads. Or `--labels` lists them in a C
 and, if wanted, subject, start and end (seconds): several clips of a long video are several lines.
 
 A pose estimator (`--pose_model`, see docs/poses.md) finds and follows everybody at `--fps` frames a second at most, 15
-by default. `--persons` keeps the one or two who act most, by how long and surely they are seen, how large they are and
-how much they move. Records hold x and y in pixels, y downwards, and the confidence of each joint, in the estimator's
-own layout or mapped to another one (`--layout=coco`). `--images` adds five moments of these persons, cropped, for FAM.
+by default; the records state the rate that the clips then have. `--persons` keeps the one or two who act most, by how
+long and surely they are seen, how large they are and how much they move. Records hold x and y in pixels, y downwards,
+and the confidence of each joint, in the estimator's own layout or mapped to another one (`--layout=coco`). `--images`
+adds five moments of these persons, cropped, for FAM.
 
 Poses and images are kept in the work folder `--work` (default: OUT.work). What is in it is not made again, so an
 interrupted run continues where it stopped, and other divisions or layouts take seconds. `--shard i/n` (i from 0) makes
@@ -33,8 +34,9 @@ With `--validation_fraction=0.1`, that share validates: `split` then trains with
 import argparse
 import collections
 import dataclasses
+import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from data_prep.formats import dealing, division, sources, video_lists
 from data_prep.formats.dealing import Division
@@ -49,6 +51,7 @@ from mmcl_jax.runtime.files import write_whole
 from mmcl_jax.runtime.options import positive
 
 _PROTOCOL = "split"
+_SAME_RATE = 0.01  # frame rates count as the same up to this share
 _PARTS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
 _TEST_FRACTION = 0.25
 
@@ -126,7 +129,8 @@ def prepare(
             f"--validation_fraction={divide.validation_fraction:g}: too few persons or videos for a validation part"
         )
     protocols, folds = dealing.protocols(divided, [clip.name for clip in clips])
-    info = _dataset_info(listing, clips, folder, layout, images, protocols, root.resolve().name)
+    rates = {clip.name: folder.poses(clip.key).frame_rate or 0.0 for clip in clips}
+    info = _dataset_info(listing, clips, folder, layout, images, protocols, root.resolve().name, common_rate(rates))
     records.write_records(
         out,
         info,
@@ -137,7 +141,7 @@ def prepare(
     )
     for protocol in protocols:
         commands.print_counts(out, protocol)
-    print("\n".join(_report(listing, clips, protocols, folds, folder)))
+    print("\n".join([*_report(listing, clips, protocols, folds, folder), *_rate_notes(rates, info.frame_rate)]))
 
 
 def divisions(clips: list[ListedClip], divide: Divide) -> dict[str, Division]:
@@ -233,7 +237,29 @@ def _usable(listing: Listing, folder: WorkFolder) -> tuple[list[ListedClip], lis
     return clips, faults
 
 
-def _dataset_info(listing, clips, folder, layout, images, protocols, name) -> records.DatasetInfo:
+def common_rate(rates: Mapping[str, float]) -> float:
+    """The frame rate of most of the clips, from the rates by clip; of several, the highest."""
+    counts = collections.Counter(rates.values())
+
+    def alike(rate: float) -> int:
+        return sum(count for other, count in counts.items() if math.isclose(rate, other, rel_tol=_SAME_RATE))
+
+    return max(counts, key=lambda rate: (alike(rate), counts[rate], rate))
+
+
+def _rate_notes(rates: Mapping[str, float], stated: float) -> Iterator[str]:
+    """Says which clips have another frame rate than the `stated` one."""
+    others = {name: rate for name, rate in rates.items() if not math.isclose(rate, stated, rel_tol=_SAME_RATE)}
+    if others:
+        shown = ", ".join(f"{name} ({rate:.4g})" for name, rate in list(others.items())[:5])
+        yield (
+            f"NOTE: the records state {stated:.4g} frames a second, as most of the clips have; {len(others)} of "
+            f"{len(rates)} have another rate: {shown}{', ...' if len(others) > 5 else ''}. With --fps="
+            f"{math.floor(min(rates.values()) * 100) / 100:g} and another --work, all have the same"
+        )
+
+
+def _dataset_info(listing, clips, folder, layout, images, protocols, name, frame_rate) -> records.DatasetInfo:
     """Describes the records. Raises: LayoutError if the joints of `layout` cannot be computed."""
     settings, own = folder.settings, folder.poses(clips[0].key).layout
     rate = f"at most {settings.fps:g} frames a second" if settings.fps else "all frames"
@@ -250,7 +276,7 @@ def _dataset_info(listing, clips, folder, layout, images, protocols, name) -> re
         f"y downwards, gaps of up to half a second filled; {pictures}",
         channels=("x", "y", records.CONFIDENCE),
         protocols=protocols,
-        frame_rate=settings.fps or 0.0,
+        frame_rate=frame_rate,
     )
 
 

@@ -203,6 +203,31 @@ def test_odd_and_damaged_videos(estimator, tmp_path):
         assert any(each in reasons[name] for each in reason.split("|")), (name, reasons[name])
 
 
+@pytest.mark.parametrize(
+    ("rates", "fps", "stated", "others"),
+    [
+        ((10, 10), 15.0, 10, None),  # fewer than --fps
+        ((30, 60), 15.0, 15, None),  # thinned out
+        ((30, 30), None, 30, None),
+        ((10, 30, 30), 15.0, 15, "1 of 3 have another rate: x/0 (10). With --fps=10 and another --work"),
+    ],
+)
+def test_records_state_the_frame_rate_of_their_clips(estimator, tmp_path, capsys, rates, fps, stated, others):
+    """A new video is then looked at as often as those that train."""
+    for number, rate in enumerate(rates):
+        write(tmp_path / "mine/x" / f"{number}.mp4", range(rate), rate=rate)  # one second
+    settings = video_poses.Settings(fps=fps)
+    opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, settings=settings)
+    assert opened.info.frame_rate == stated and stated in opened.index["num_frames"]
+    printed = capsys.readouterr().out
+    assert others in printed if others else "another rate" not in printed
+
+
+def test_frame_rates_that_hardly_differ_count_as_the_same():
+    assert videos.common_rate({"a": 29.97, "b": 30.0, "c": 30.02, "d": 15.0, "e": 15.0}) == 30.02
+    assert videos.common_rate({"a": 10.0, "b": 15.0}) == 15.0
+
+
 def test_a_table_cuts_clips_out_of_long_videos(estimator, tmp_path):
     write(tmp_path / "long.mp4", range(75))  # 5 s
     write(tmp_path / "short.mp4", range(0, 30, 2))

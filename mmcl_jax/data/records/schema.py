@@ -97,7 +97,7 @@ class DatasetInfo:
     preprocessing: str = "none"  # one line: what was done to the raw data
     channels: tuple[str, ...] = CHANNELS[0]  # of a joint, one of CHANNELS
     protocols: dict[str, Protocol] = dataclasses.field(default_factory=dict)  # the dataset's own, by name
-    frame_rate: float = 0.0  # frames a second of the clips, at most; 0: unknown
+    frame_rate: float = 0.0  # frames a second of the clips, or of most of them; 0: unknown
 
     def __post_init__(self):
         if isinstance(self.layout, str) and self.layout not in LAYOUTS:
