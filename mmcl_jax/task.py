@@ -1,6 +1,7 @@
 """What a config means: records, model, transforms and optimizer of a run, built and checked before anything starts."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -290,12 +291,18 @@ def find_text_set(records: Records, wanted: str) -> str:
     """The one text set of the records whose name is `wanted` or begins with it. Raises: RecordsError."""
     name = wanted.strip("/")
     found = [text_set for text_set in records.text_sets if name and f"{text_set}/".startswith(name + "/")]
-    if len(found) != 1:
+    if len(found) == 1:
+        return found[0]
+    make = f"python -m data_prep.text_features --records={shlex.quote(str(records.root))}"
+    off = "switch FRM off with --config.loss.refinement_weight=0"
+    if not records.text_sets:
         raise RecordsError(
-            f"{records.root}: data.text {wanted!r} names {len(found)} of the text sets {list(records.text_sets)}; name "
-            "one, or switch FRM off with --config.loss.refinement_weight=0"
+            f"{records.root}: has no text features, which data.text {wanted!r} names; {make} adds some, or {off}"
         )
-    return found[0]
+    remedy = f"name one, or {off}" if found else f"name one, make others with {make}, or {off}"
+    raise RecordsError(
+        f"{records.root}: data.text {wanted!r} names {len(found)} of the text sets {list(records.text_sets)}; {remedy}"
+    )
 
 
 def _training_text_set(config: Config, records: Records, rows: np.ndarray) -> str:

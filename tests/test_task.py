@@ -34,6 +34,14 @@ def test_a_text_set_that_is_not_there_is_an_error_that_lists_those_that_are(tiny
     assert TEXT_SET in str(caught.value)
 
 
+def test_records_without_text_sets_are_an_error_that_says_how_to_make_one(tiny_records, tmp_path):
+    folder = tmp_path / "records"
+    shutil.copytree(tiny_records, folder, ignore=shutil.ignore_patterns("text"))
+    make = rf"python -m data_prep\.text_features --records={folder} adds some, or switch FRM off"
+    with pytest.raises(RecordsError, match=rf"has no text features, which data\.text .* names; {make}"):
+        build_training_task(tiny_config(folder))
+
+
 def test_two_text_sets_that_fit_are_an_error(tiny_records, tmp_path):
     folder = tmp_path / "records"
     shutil.copytree(tiny_records, folder)
