@@ -77,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
 
         with contextlib.ExitStack() as stack:
             watch_camera(options, models, windows, [stack.enter_context(sink) for sink in _sinks(options)])
+        if options.out:
+            _say_written(options.out)
         return 0
     items, faults = find_inputs(options.inputs, models.models[0])
     if len(options.inputs) == 1 and faults:
@@ -190,10 +192,10 @@ def _finish(
 
         labels = Labels(events, models.class_names, threshold)
         write_labelled(options.out, pathlib.Path(poses.source), _fps(options, models), poses, labels)
-        print(f"{options.out}: written", file=sys.stderr)
+        _say_written(options.out)
     if options.html:
         write_page(options.html, poses, events, models.class_names, threshold)
-        print(f"{options.html}: written", file=sys.stderr)
+        _say_written(options.html)
 
 
 def _watch(
@@ -290,6 +292,10 @@ def describe(event: Event, count: int) -> str:
     return f"{event.input}  person {event.person}  {times:<12}  {best_ones}"
 
 
+def _say_written(path: pathlib.Path) -> None:
+    print(f"{path}: written", file=sys.stderr)
+
+
 class _Sink:
     """A file that events are written to as they come; '-' is the standard output. A context manager."""
 
@@ -305,8 +311,10 @@ class _Sink:
         self.begin()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._stack.close()
+        if kind is None and self._file is not sys.stdout:
+            _say_written(self._path)
 
     def begin(self) -> None:
         """Writes what comes first."""

@@ -53,8 +53,10 @@ def test_a_folder_of_a_clip_and_records(inputs, model, tmp_path, capsys):
         assert (event["person"], event["start"], event["end"], event["whole"]) == (0, 0.0, 2.0, True)
         assert len(event["top"]) == 2 and event["top"][0][0] in people.CLASSES
     assert events[0]["top"] == events[1]["top"]
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     assert len(lines) == 3 and events[0]["top"][0][0] in lines[0]
+    assert all(f"{path}: written" in printed.err for path in (out, table))
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
