@@ -25,7 +25,8 @@ Divisions become protocols of the records. Clips of a person, or of a video if p
   (default)           `split`: a quarter of the clips test (`--test_fraction`), drawn at random
   --folds=5           `fold_1` to `fold_5`: each person tests in one of them
   --test_subjects=A,B `split`: these persons test
-  --split=FILE        a JSON file of lists of clip names or files: {"train": [...], "test": [...]}
+  --split=FILE        a JSON file of lists of clip names or files: {"train": [...], "test": [...]}; if there is
+                      only one of the two, the clips in no list are the other
 
 With `--validation_fraction=0.1`, that share validates: `split` then trains without it and tests with the test part, and
 `split_validation` tests with the validation part.
@@ -115,7 +116,7 @@ def prepare(
         raise PreparationError("no folder to work in; set --out or, with --shard, --work")
     out = records.check_destination(out, overwrite) if out is not None and shard is None else None
     listing = video_lists.in_folders(root, named_subjects) if labels is None else video_lists.in_table(labels, root)
-    _check_division(listing, divide)
+    check_division(listing, divide)
     place = pathlib.Path(work) if out is None or work is not None else out.with_name(f"{out.name}.work")
     folder = WorkFolder(place, settings)
     folder.claim()
@@ -171,7 +172,7 @@ def divisions(clips: list[ListedClip], divide: Divide) -> dict[str, Division]:
     return {_PROTOCOL: Division(drawn.train, test, drawn.test)}
 
 
-def _check_division(listing: Listing, divide: Divide) -> None:
+def check_division(listing: Listing, divide: Divide) -> None:
     """Refuses, before any work is done, what cannot be divided. Raises: PreparationError."""
     unknown = sorted(set(divide.test_subjects) - set(listing.subjects))
     if unknown:
@@ -207,9 +208,13 @@ def _listed_division(clips, path: pathlib.Path) -> tuple[Division, list[str]]:
         both = sorted(found[one] & found[other])
         if both:
             raise PreparationError(f"{path}: {both[0]!r} is in both {one} and {other}")
-    if not parts["test"]:
-        found["test"] = set(by_name) - found["train"] - found["validation"]
+    lacking = [part for part in ("train", "test") if not parts[part]]
+    if len(lacking) == 2:
+        raise PreparationError(f"{path}: lists neither clips that train nor clips that test; list one of them, or both")
     notes = []
+    for part in lacking:
+        found[part] = set(by_name).difference(*found.values())
+        notes.append(f"{path}: there is no list {part}, so the clips in no other list {part} ({len(found[part])})")
     unknown, unlisted = set().union(*parts.values()) - known.keys(), set(by_name).difference(*found.values())
     if unknown:
         notes.append(f"NOTE: {path}: {len(unknown)} names are no clip's, among them {min(unknown)!r}")

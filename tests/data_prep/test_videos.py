@@ -359,6 +359,33 @@ def test_lists(estimator, tmp_path, capsys):
     assert printed.count("1 clips are in no list, so they neither train nor test, among them 'x/e'") == 1
 
 
+@pytest.mark.parametrize(
+    ("lists", "train", "test"),
+    [
+        ({"train": ["x/a"]}, ["x/a"], ["x/b", "x/c"]),
+        ({"test": ["x/a"]}, ["x/b", "x/c"], ["x/a"]),
+        ({"test": ["x/a"], "train": [], "val": ["x/b"]}, ["x/c"], ["x/a"]),
+        ({"val": ["x/b"]}, None, None),
+    ],
+)
+def test_clips_in_no_list_are_of_the_part_that_is_not_listed(tmp_path, capsys, lists, train, test):
+    for name in "abc":
+        path = tmp_path / "mine/x" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "lists.json").write_text(json.dumps(lists))
+    listing, divide = video_lists.in_folders(tmp_path / "mine", False), Divide(split=tmp_path / "lists.json")
+    if train is None:
+        with pytest.raises(PreparationError, match="neither clips that train nor clips that test"):
+            videos.divisions(listing.clips, divide)
+        return
+    divided = videos.divisions(listing.clips, divide)["split"]
+    assert (sorted(divided.train), sorted(divided.test)) == (train, test)
+    videos.check_division(listing, divide)
+    part, others = ("test", test) if lists.get("train") else ("train", train)
+    assert f"no list {part}, so the clips in no other list {part} ({len(others)})" in capsys.readouterr().out
+
+
 def test_a_clip_without_an_image_is_kept_and_not_counted_as_left_out(estimator, tmp_path, capsys):
     for name in "ab":
         write(tmp_path / "mine/x" / f"{name}.mp4", range(0, 20, 2))
