@@ -33,6 +33,7 @@ from data_prep.preparation import commands
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import printable, read_text
+from mmcl_jax.runtime.words import counted
 
 OWN = "split"  # the protocol of arrays that belong to no benchmark
 BENCHMARKS = {  # protocol -> file as published
@@ -235,13 +236,13 @@ class Importer:
         """One or two lines that say what was left out."""
         counts = self.counts
         lines = [
-            f"removed padding from {counts['padded']:,} clips, and absent second bodies: "
+            f"removed padding from {counted(counts['padded'], 'clip')}, and absent second bodies: "
             f"{counts['zeros']:,} stored as zeros, {counts['copies']:,} as copies of the first"
         ]
         if counts["never seen"]:
             lines.append(
-                f"{counts['never seen']:,} clips keep a second body of zeros: a second actor was expected but not "
-                "tracked"
+                f"{counted(counts['never seen'], 'clip keeps', 'clips keep')} a second body of zeros: a second actor "
+                "was expected but not tracked"
             )
         return "\n".join(lines)
 

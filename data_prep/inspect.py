@@ -31,6 +31,7 @@ from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import read_json
 from mmcl_jax.runtime.options import positive
 from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.words import counted
 from mmcl_jax.viewers import html_page, skeleton_player
 
 CLIPS = 60  # shown at most without --clips, one of each class
@@ -379,7 +380,7 @@ def write_page(root, out=None, *, names: Sequence[str] = (), clips: int | None =
         styles=(skeleton_player.STYLE, html_page.STYLE),
     )
     html_page.write(out, page)
-    print(f"{out}: {len(rows)} of {len(opened)} clips, {len(page) / 1e6:.1f} MB; open it in a browser")
+    print(f"{out}: {len(rows)} of {counted(len(opened), 'clip')}, {len(page) / 1e6:.1f} MB; open it in a browser")
     return out
 
 

@@ -35,6 +35,7 @@ from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import clear_disk_errors, write_whole
 from mmcl_jax.runtime.options import positive
 from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.words import counted
 
 DEFAULT_MODEL = "Salesforce/blip-vqa-base"
 FEATURES = ("token_ids", "decoder_states", "answer_logits")
@@ -233,7 +234,8 @@ class Answering:
         """Prints the speed of this run, and the answers about all of `names`."""
         if self.answered:
             print(
-                f"{self.answered} clips, {len(self.request.questions)} question(s), in {self.seconds:.1f} s: "
+                f"{counted(self.answered, 'clip')}, {counted(len(self.request.questions), 'question')}, in "
+                f"{self.seconds:.1f} s: "
                 f"{self.answered / self.seconds:.2f} clips per second ({self.model.device}, {self.model.precision}, "
                 f"batches of {self.request.batch_size})"
             )
@@ -243,9 +245,15 @@ class Answering:
             counts = collections.Counter(answer for _, answer, _ in found)
             common = ", ".join(f"{answer!r} {count}" for answer, count in counts.most_common(5))
             longer = sum(num_tokens > vqa.TOKEN_WIDTH - 2 for _, _, num_tokens in found)
-            print(f"{outputs.folder.parent}: {len(found)} of {len(names)} clips; {len(counts)} answers: {common}")
+            print(
+                f"{outputs.folder.parent}: {len(found)} of {counted(len(names), 'clip')}; "
+                f"{counted(len(counts), 'answer')}: {common}"
+            )
             if longer:
-                print(f"  {longer} answers have more than {vqa.TOKEN_WIDTH - 2} token; token_ids keep the first")
+                print(
+                    f"  {counted(longer, 'answer has', 'answers have')} more than "
+                    f"{counted(vqa.TOKEN_WIDTH - 2, 'token')}; token_ids keep the first"
+                )
 
 
 def prepare(request: Request, *, root=None, images=None, out=None, shard: tuple[int, int] | None = None) -> None:

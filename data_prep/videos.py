@@ -50,6 +50,7 @@ from mmcl_jax.data.layouts import LAYOUTS, joint_mapping, map_joints
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.files import write_whole
 from mmcl_jax.runtime.options import positive
+from mmcl_jax.runtime.words import counted
 
 _PROTOCOL = "split"
 _SAME_RATE = 0.01  # frame rates count as the same up to this share
@@ -154,7 +155,7 @@ def divisions(clips: list[ListedClip], divide: Divide) -> dict[str, Division]:
     if divide.folds is not None:
         if len(set(groups.values())) < divide.folds:
             raise PreparationError(
-                f"--folds={divide.folds}: only {len(set(groups.values()))} persons or videos are left to divide"
+                f"--folds={divide.folds}: more than the persons or videos left to divide, {len(set(groups.values()))}"
             )
         found = dealing.folds(groups, labels, divide.folds, divide.validation_fraction, divide.seed)
         return {f"fold_{number}": each for number, each in enumerate(found, 1)}
@@ -180,7 +181,7 @@ def check_division(listing: Listing, divide: Divide) -> None:
         raise PreparationError(f"--test_subjects: {unknown[0]!r} is none of the persons ({known})")
     groups = {clip.group for clip in listing.clips}
     if divide.folds is not None and len(groups) < divide.folds:
-        raise PreparationError(f"--folds={divide.folds}: only {len(groups)} persons or videos to divide")
+        raise PreparationError(f"--folds={divide.folds}: more than the persons or videos to divide, {len(groups)}")
     if divide.split is not None:
         for note in _listed_division(listing.clips, divide.split)[1]:
             print(note)
@@ -201,8 +202,8 @@ def _listed_division(clips, path: pathlib.Path) -> tuple[Division, list[str]]:
     for part, listed in parts.items():
         if listed and not found[part]:
             raise PreparationError(
-                f"{path}: none of the {len(listed)} names in {part} is a clip's: {min(listed)!r} in the list, "
-                f"{min(by_name)!r} among the clips"
+                f"{path}: none of the {counted(len(listed), 'name')} in {part} is a clip's: {min(listed)!r} in the "
+                f"list, {min(by_name)!r} among the clips"
             )
     for one, other in (("train", "test"), ("train", "validation"), ("test", "validation")):
         both = sorted(found[one] & found[other])
@@ -217,12 +218,15 @@ def _listed_division(clips, path: pathlib.Path) -> tuple[Division, list[str]]:
         notes.append(f"{path}: there is no list {part}, so the clips in no other list {part} ({len(found[part])})")
     unknown, unlisted = set().union(*parts.values()) - known.keys(), set(by_name).difference(*found.values())
     if unknown:
-        notes.append(f"NOTE: {path}: {len(unknown)} names are no clip's, among them {min(unknown)!r}")
-    if unlisted:
         notes.append(
-            f"NOTE: {path}: {len(unlisted)} clips are in no list, so they neither train nor test, among them "
-            f"{min(unlisted)!r}"
+            f"NOTE: {path}: {counted(len(unknown), 'name is', 'names are')} no clip's, among them {min(unknown)!r}"
         )
+    if unlisted:
+        one, many = (
+            "clip is in no list, so it neither trains nor tests",
+            "clips are in no list, so they neither train nor test",
+        )
+        notes.append(f"NOTE: {path}: {counted(len(unlisted), one, many)}, among them {min(unlisted)!r}")
     return Division(*(frozenset(found[part]) for part in ("train", "test", "validation"))), notes
 
 
@@ -256,10 +260,10 @@ def _rate_notes(rates: Mapping[str, float], stated: float) -> Iterator[str]:
     """Says which clips have another frame rate than the `stated` one."""
     others = {name: rate for name, rate in rates.items() if not math.isclose(rate, stated, rel_tol=_SAME_RATE)}
     if others:
-        shown = ", ".join(f"{name} ({rate:.4g})" for name, rate in list(others.items())[:5])
+        shown = ", ".join([f"{name} ({rate:.4g})" for name, rate in others.items()][:5] + ["..."] * (len(others) > 5))
         yield (
-            f"NOTE: the records state {stated:.4g} frames a second, as most of the clips have; {len(others)} of "
-            f"{len(rates)} have another rate: {shown}{', ...' if len(others) > 5 else ''}. With --fps="
+            f"NOTE: the records state {stated:.4g} frames a second, as most of the clips have; "
+            f"{counted(len(others), 'clip has', 'clips have')} another rate: {shown}. With --fps="
             f"{math.floor(min(rates.values()) * 100) / 100:g} and another --work, all have the same"
         )
 
@@ -327,7 +331,8 @@ def _report(listing, clips, protocols, folds, folder: WorkFolder) -> Iterator[st
     if notes:
         path = folder.path / "notes.txt"
         write_whole(path, "\n".join(notes) + "\n")
-        yield f"{len({note.partition(': ')[0] for note in notes})} clips were changed or have faults; see {path}"
+        changed = len({note.partition(": ")[0] for note in notes})
+        yield f"{counted(changed, 'clip was changed or has', 'clips were changed or have')} faults; see {path}"
 
 
 def _rate(text: str) -> float | None:

@@ -25,6 +25,7 @@ from mmcl_jax.description import Description
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import check_regular
+from mmcl_jax.runtime.words import counted
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 DTYPES = ("float32", "float16")
@@ -221,7 +222,7 @@ def _card(name: str, description: Description, provenance: Provenance, arrays: M
     info, config = description.info, description.config
     modules = sorted({path.split("/")[1] for path in arrays if path.startswith("params/")} - {BACKBONE})
     parameters = sum(array.size for path, array in arrays.items() if path.startswith(f"params/{BACKBONE}/"))
-    clips = f"{description.training_clips} clips, " if description.training_clips else ""
+    clips = f"{counted(description.training_clips, 'clip')}, " if description.training_clips else ""
     classes = "\n".join(f"{label}. {_inline(name)}" for label, name in enumerate(description.class_names))
     measured = "\n".join(f"- {_inline(line)}" for line in provenance.accuracy) or "- not measured"
     return f"""---
@@ -251,7 +252,7 @@ prediction.top(3)
 
 - Joints, in this order: {", ".join(info.skeleton_layout.joints)}.
 - Channels of a joint: {", ".join(info.channels)}; units: {_inline(info.units)}.
-- At most {description.bodies} {"body" if description.bodies == 1 else "bodies"} in a training clip.
+- At most {counted(description.bodies, "body", "bodies")} in a training clip.
 
 ## Training
 

@@ -27,6 +27,7 @@ from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.arrays import read_arrays
 from mmcl_jax.runtime.backend import HASTY
 from mmcl_jax.runtime.files import whole_file
+from mmcl_jax.runtime.words import counted
 from mmcl_jax.steps import draw
 from mmcl_jax.task import SkeletonTask, build_skeleton_task, open_records
 
@@ -331,9 +332,9 @@ def log_metrics(evaluation: Evaluation, part: str, *, step: int, which: str = "t
     metrics = evaluation.metrics
     if jax.process_index() == 0:
         logging.info(
-            "%s, %d clips, skeleton only, step %d (%s): top-1 %.2f %%,%s mean class %.2f %%, loss %.4f",
+            "%s, %s, skeleton only, step %d (%s): top-1 %.2f %%,%s mean class %.2f %%, loss %.4f",
             part,
-            metrics.clips,
+            counted(metrics.clips, "clip"),
             step,
             which,
             100 * metrics.top1,

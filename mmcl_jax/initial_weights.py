@@ -25,6 +25,7 @@ from mmcl_jax.models import classifier_of
 from mmcl_jax.models.bodies import fit_array
 from mmcl_jax.models.mmcl import BACKBONE
 from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.words import counted
 
 INPUT_NORM = "data_bn"  # of every backbone here: a value for each (body, joint, channel) of a clip
 # The other arrays of the backbones that have joints in their shape: axes `[..., V, V]` and `[V, C]`.
@@ -310,7 +311,7 @@ class _JointMap:
         if trained != bodies:
             value = np.asarray(fit_array(value, bodies, trained))
             kept = "those of the first are kept" if bodies < trained else "further bodies get the first one's"
-            how = f"statistics of {trained} bodies in the source, {bodies} in this model: {kept}"
+            how = f"statistics of {counted(trained, 'body', 'bodies')} in the source, {bodies} in this model: {kept}"
         if self.places is None:
             return value, how
         if value.size % (bodies * self.joints):

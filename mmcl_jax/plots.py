@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 
+from mmcl_jax.runtime.words import counted
+
 
 def confusion_matrix(confusion: np.ndarray, class_names: tuple[str, ...], path: pathlib.Path) -> None:
     """Draws a confusion matrix (`[K, K]` counts, rows are true classes) as a PNG; cells show the share of their row."""
@@ -22,7 +24,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: tuple[str, ...], path: 
     axes.set_yticks(range(classes), class_names, fontsize=font)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(f"top-1 {100 * np.trace(confusion) / max(confusion.sum(), 1):.2f} % of {confusion.sum()} clips")
+    clips = int(confusion.sum())
+    axes.set_title(f"top-1 {100 * np.trace(confusion) / max(clips, 1):.2f} % of {counted(clips, 'clip')}")
     if classes <= 40:
         for row, column in np.argwhere(confusion):
             color = "white" if share[row, column] > 0.5 else "black"

@@ -39,6 +39,7 @@ from mmcl_jax.runtime.backend import keep_compiled_programs, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import user_cache
 from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.words import counted
 from mmcl_jax.viewers import html_page
 
 ENGINES = ("xla", "onnxruntime")
@@ -175,7 +176,7 @@ def _read_poses(path: pathlib.Path, options: argparse.Namespace) -> Iterator[Pos
             cleaned = fill_gaps(choose_persons(poses, None))
             yield dataclasses.replace(cleaned, source=str(path) if only else f"{path}/{name}")
     if faults:
-        raise PosesError(f"{path}: {len(faults)} of {count} clips cannot be read: {'; '.join(faults[:5])}")
+        raise PosesError(f"{path}: {len(faults)} of {counted(count, 'clip')} cannot be read: {'; '.join(faults[:5])}")
 
 
 def _finish(
@@ -224,7 +225,7 @@ def _watch(
     seconds = time.perf_counter() - began
     label = "no label" if first is None else f"first label after {first:.1f} s"
     print(
-        f"{path}: {len(frames)} frames in {seconds:.1f} s ({len(frames) / seconds:.1f} frames/s), {label}; "
+        f"{path}: {counted(len(frames), 'frame')} in {seconds:.1f} s ({len(frames) / seconds:.1f} frames/s), {label}; "
         f"{estimator.stages.summary()}",
         file=sys.stderr,
     )

@@ -29,6 +29,7 @@ from mmcl_jax.runtime.errors import ConfigError, MMCLError
 from mmcl_jax.runtime.files import check_regular, read_json, whole_file, write_whole
 from mmcl_jax.runtime.messages import MessageFile
 from mmcl_jax.runtime.version import commit
+from mmcl_jax.runtime.words import counted
 
 # Keys that change neither the batches nor, except for rounding, the result: a resumed run may differ in them.
 _FREE = (
@@ -150,7 +151,7 @@ class RunLog:
             self._rows = [row for row in rows if int(row["step"]) <= step]
             lacking = _lacking(self._rows, step)
             if lacking:
-                logging.warning("%s: the rows of %d epochs before step %d are missing", path, lacking, step)
+                logging.warning("%s: the rows of %s before step %d are missing", path, counted(lacking, "epoch"), step)
             self._write_rows()
         elif step:
             logging.warning("%s: missing; there are no rows of the epochs before step %d", path, step)

@@ -29,6 +29,7 @@ from mmcl_jax.runtime.errors import plain_errors
 from mmcl_jax.runtime.files import read_text, whole_file
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.scratch import scratch_folder
+from mmcl_jax.runtime.words import counted
 
 _MMCL = "mmcl"
 
@@ -135,9 +136,9 @@ def _import(
     parameters = sum(np.size(state_dict[entry.key]) for entry in recognised.entries if entry.collection == "params")
     place = shlex.quote(f"--workdir={workdir}")
     return [
-        f"{recognised.name}: {sizes['num_classes']} classes, {sizes['joints']} joints, {sizes['bodies']} bodies, "
-        f"{sizes['channels']} channels a joint, width {sizes['base_channels']}; {len(state_dict)} tensors, "
-        f"{parameters} parameters",
+        f"{recognised.name}: {sizes['num_classes']} classes, {sizes['joints']} joints, "
+        f"{counted(sizes['bodies'], 'body', 'bodies')}, {sizes['channels']} channels a joint, width "
+        f"{sizes['base_channels']}; {len(state_dict)} tensors, {parameters} parameters",
         f"written to {workdir}. Load it with mmcl_jax.load_model, or evaluate it:\n"
         f"  python -m mmcl_jax.main --mode=eval {place} --config.data.records=RECORDS"
         if described is not None

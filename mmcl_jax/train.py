@@ -36,6 +36,7 @@ from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.signals import StopSignal
+from mmcl_jax.runtime.words import counted
 from mmcl_jax.stepper import Stepper, dispatches
 from mmcl_jax.steps import LOSSES, TrainState
 from mmcl_jax.task import TrainingTask, build_training_task, learning_rates
@@ -142,8 +143,8 @@ def _check_done(task: TrainingTask, workdir: pathlib.Path) -> None:
     if done is not None and done > task.num_steps and (workdir / "config.json").exists():
         epochs = -(-done // task.steps_per_epoch)
         raise WorkdirError(
-            f"{workdir}: {epochs} epochs are trained or begun, num_epochs is {task.config.num_epochs}; give it "
-            f"{epochs} or more, or use another --workdir"
+            f"{workdir}: {counted(epochs, 'epoch is', 'epochs are')} trained or begun, num_epochs is "
+            f"{task.config.num_epochs}; give it {epochs} or more, or use another --workdir"
         )
 
 
@@ -173,11 +174,11 @@ def restore_or_create_state(run: Run) -> TrainState:
 def _announce(run: Run, state: TrainState) -> None:
     start = int(state.step)
     logging.info(
-        "%d parameters, of which inference needs %d; %d training clips, %d steps per epoch; %s",
+        "%d parameters, of which inference needs %d; %s, %s per epoch; %s",
         count_parameters(state.params),
         count_parameters(state.params[BACKBONE]),
-        len(run.task.rows),
-        run.task.steps_per_epoch,
+        counted(len(run.task.rows), "training clip"),
+        counted(run.task.steps_per_epoch, "step"),
         f"resuming at step {start} of {run.task.num_steps}" if start else "starting",
     )
     before = run.log.previous_epochs
@@ -197,13 +198,13 @@ def describe_change(task: TrainingTask, start: int, before: int) -> str:
         shown = ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates))
         return (
             f"{text} The learning rate of those left is {shown} (drop_epochs stay at {config.drop_epochs}); the result "
-            f"is that of {epochs} epochs at once"
+            f"is that of {counted(epochs, 'epoch')} at once"
         )
     old = learning_rates(dataclasses.replace(config, num_epochs=before), task.steps_per_epoch)
     return (
-        f"{text} The cosine ends after {epochs} epochs now, so the learning rate is {rates[0]:.3g} where it would have "
-        f"been {float(old(start)):.3g}; the result is not that of {epochs} epochs at once, which would have had "
-        f"other rates from the start"
+        f"{text} The cosine ends after {counted(epochs, 'epoch')} now, so the learning rate is {rates[0]:.3g} where it "
+        f"would have been {float(old(start)):.3g}; the result is not that of {counted(epochs, 'epoch')} at once, which "
+        "would have had other rates from the start"
     )
 
 

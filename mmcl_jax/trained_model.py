@@ -27,6 +27,7 @@ from mmcl_jax.description import Description, check_classes, read_description, t
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import PredictionError, Predictor
 from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
+from mmcl_jax.runtime.words import counted
 
 # Clips are padded with zeros to the shortest of these lengths that holds them; to a multiple of the last beyond that.
 LENGTHS = tuple(64 * 2**power for power in range(9))
@@ -252,10 +253,10 @@ class TrainedModel:
         variables, trained = self.variables, self.description.bodies
         if bodies != trained:
             logging.warning(
-                "%s was trained on clips of at most %d bodies; in clips of %d, further bodies are normalized with the "
+                "%s was trained on clips of at most %s; in clips of %d, further bodies are normalized with the "
                 "first one's statistics",
                 self.path,
-                trained,
+                counted(trained, "body", "bodies"),
                 bodies,
             )
             variables = fit_bodies(variables, bodies, trained)

@@ -49,7 +49,7 @@ def test_import_then_export_is_bit_for_bit(name, suffix, published, tmp_path, ca
     save(published[name] if suffix == "npz" else tensors(published[name]), file)
     command("import", file, workdir)
     said = capsys.readouterr().out
-    assert f"{name}: 12 classes, 25 joints, 1 bodies, 3 channels a joint, width 4;" in said
+    assert f"{name}: 12 classes, 25 joints, 1 body, 3 channels a joint, width 4;" in said
     backbone = "ctrgcn" if name == "mmcl" else name
     assert f"--config.model.backbone={backbone} --config.model.base_channels=4 --workdir={workdir}" in said
     command("export", back, workdir, *(["--model", "mmcl"] if name == "mmcl" else []))

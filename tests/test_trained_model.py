@@ -113,7 +113,7 @@ def test_absent_bodies_change_nothing_and_a_further_body_is_said(small, caplog):
     np.testing.assert_array_equal(one.logits, small.predict(clip[:, 0]).logits)
     caplog.clear()
     two = small.predict(clip)
-    assert "was trained on clips of at most 1 bodies; in clips of 2" in caplog.text
+    assert "was trained on clips of at most 1 body; in clips of 2" in caplog.text
     # One set of statistics for both: the mean of what the model says of each.
     other = small.predict(clip[:, 1])
     np.testing.assert_allclose(two.logits, (one.logits + other.logits) / 2, rtol=1e-4, atol=1e-4)

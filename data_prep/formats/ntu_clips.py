@@ -8,6 +8,8 @@ import re
 import textwrap
 from collections.abc import Iterable
 
+from mmcl_jax.runtime.words import counted
+
 ACTIONS = (
     "drink water",
     "eat meal/snack",
@@ -186,7 +188,8 @@ def strangers(names: Iterable[str]) -> list[str]:
         odd = [clip for clip in clips if getattr(clip, part) > last]
         if odd:
             lines.append(
-                f"NOTE: {len(odd):,} clips have a {part} beyond {last}, the last of NTU RGB+D 120, among them {odd[0]}"
+                f"NOTE: {counted(len(odd), 'clip has', 'clips have')} a {part} beyond {last}, the last of "
+                f"NTU RGB+D 120, among them {odd[0]}"
             )
     return lines
 

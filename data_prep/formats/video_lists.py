@@ -14,6 +14,7 @@ from data_prep.formats.sources import LINKED_FOLDER
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import printable, read_text
+from mmcl_jax.runtime.words import counted
 
 # Files beside videos; FFmpeg would take some of them for videos.
 _NO_VIDEOS = frozenset(
@@ -154,7 +155,7 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
         found.append((path, values["label"], values["subject"], start or 0.0, end))
     if not found:
         raise PreparationError(
-            f"{table}: none of its {len(set_aside)} videos is in {root}; set --videos to their folder"
+            f"{table}: none of its {counted(len(set_aside), 'video')} is in {root}; set --videos to their folder"
         )
     return Listing(tuple(_named(found, root)), tuple(set_aside))
 

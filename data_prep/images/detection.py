@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep.formats import sources
 from data_prep.images import person_crops, videos
+from mmcl_jax.runtime.words import counted
 
 
 class Detector(Protocol):
@@ -58,7 +59,9 @@ class Search:
             raise sources.SourceFileError(self.fault)
         frames = person_crops.sampled_frames(self.num_frames, self.boxes.__getitem__)
         if frames is None:
-            raise sources.SourceFileError(f"nobody in it: no person detected in any of its {self.num_frames} frames")
+            raise sources.SourceFileError(
+                f"nobody in it: no person detected in any of its {counted(self.num_frames, 'frame')}"
+            )
         return [(frame, self.pictures[frame], box) for frame, box in frames]
 
 

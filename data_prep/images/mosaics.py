@@ -30,6 +30,7 @@ from mmcl_jax.runtime.files import (
     write_whole,
 )
 from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.words import counted
 
 _ABOUT = "about.json"
 _BY_SKELETON = {"boxes": "skeleton"}
@@ -228,7 +229,7 @@ def make(
         missing = {footage.name for footage in share} - done
         if len(missing) < len(share):
             present = len(share) - len(missing)
-            print(f"{folder.path}: {present} of {len(share)} mosaics are present, {len(missing)} to make")
+            print(f"{folder.path}: {present} of {counted(len(share), 'mosaic')} present, {len(missing)} to make")
         groups = [group for group in groups if missing.intersection(footage.name for footage in group)]
         if detector is None:
             results = worker_processes.map_in_order(_make_one, ((footage, folder) for (footage,) in groups), workers)
@@ -236,7 +237,7 @@ def make(
             results = _make_detected(groups, missing, folder, detector, workers)
         with contextlib.closing(results):
             made = sum(progress_bar(results, total=len(missing), unit="clip", desc="mosaics"))
-    print(f"{folder.path}: {made} mosaics made, {len(missing) - made} set aside (NAME.set_aside says why)")
+    print(f"{folder.path}: {counted(made, 'mosaic')} made, {len(missing) - made} set aside (NAME.set_aside says why)")
 
 
 def _make_one(task: tuple[Footage, ImageFolder]) -> bool:
@@ -281,10 +282,10 @@ def match(names: Collection[str], found: dict[str, pathlib.Path], root: pathlib.
     common = sorted(found.keys() & set(names))
     if not common:
         raise PreparationError(
-            f"{root}: no video of any of the {len(names)} clips; expected names such as {example}. Set --videos to the "
-            "folder of the videos"
+            f"{root}: no video of any of the {counted(len(names), 'clip')}; expected names such as {example}. Set "
+            "--videos to the folder of the videos"
         )
-    print(f"{root}: videos of {len(common)} of {len(names)} clips")
+    print(f"{root}: videos of {len(common)} of {counted(len(names), 'clip')}")
     return common
 
 

@@ -13,6 +13,7 @@ from mmcl_jax.poses.files.forms import FLAT, WHOLE_BODIES
 from mmcl_jax.poses.types import SHARES
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.words import counted
 
 _SHOWN = 5  # names in a message
 _NOT_FOUND = 0.01  # scores up to this one are joints that were not found, as in pyskl's PreNormalize2D
@@ -209,16 +210,18 @@ class Importer:
         """Lines that say what was left out."""
         lines = []
         if self.counts["bodies"]:
-            lines.append(f"{self.counts['bodies']:,} bodies of zeros left out")
+            lines.append(f"{counted(self.counts['bodies'], 'body', 'bodies')} of zeros left out")
         if self.counts["crowded"]:
             lines.append(
-                f"{self.counts['crowded']:,} clips have more than {_MOST_BODIES} bodies; the two that are "
-                "seen longest are used"
+                f"{counted(self.counts['crowded'], 'clip has', 'clips have')} more than {_MOST_BODIES} bodies; the "
+                "two that are seen longest are used"
             )
         if self.counts["frames"]:
-            lines.append(f"{self.counts['frames']:,} frames without a body left out")
+            lines.append(f"{counted(self.counts['frames'], 'frame')} without a body left out")
         for (train, test), count in splits.overlaps(self._source.splits).items():
-            lines.append(f"NOTE: {count:,} clips are in both {train} and {test}; they are used for testing only")
+            lines.append(
+                f"NOTE: {counted(count, 'clip is', 'clips are')} in both {train} and {test}, and used for testing only"
+            )
         if not self.protocols and not self.is_ntu:
             lines.append(
                 "NOTE: the source has no split, so the records have no protocol to train with; divide the clips with "

@@ -30,6 +30,7 @@ from mmcl_jax.poses.video import Video, import_av
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, make_folder, whole_file, write_whole
 from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.words import counted
 
 _ABOUT = "about.json"
 _MARK = "poses of videos, by data_prep.videos"
@@ -131,7 +132,7 @@ def estimate(clips: Sequence[ListedClip], folder: WorkFolder, images: bool, work
     Raises: PosesError if the estimator's files or packages are missing.
     """
     tasks = [(clip, folder, images) for clip in clips if not folder.is_done(_key(clip), images)]
-    print(f"{folder.path}: {len(clips) - len(tasks)} of {len(clips)} clips are done")
+    print(f"{folder.path}: {len(clips) - len(tasks)} of {counted(len(clips), 'clip')} done")
     if not tasks:
         return
     import_av()  # what is missing is an error before the work begins
@@ -149,8 +150,9 @@ def estimate(clips: Sequence[ListedClip], folder: WorkFolder, images: bool, work
     took = time.monotonic() - begin
     listed = ", ".join(f"{stage} {spent:.0f} s" for stage, spent in seconds.most_common())
     print(
-        f"poses: {len(tasks)} clips, {frames} frames in {took:.0f} s: {len(tasks) / took:.2f} clips/s, "
-        f"{frames / took:.0f} frames/s with {min(workers, len(tasks))} processes (in all of them: {listed})"
+        f"poses: {counted(len(tasks), 'clip')}, {counted(frames, 'frame')} in {took:.0f} s: "
+        f"{len(tasks) / took:.2f} clips/s, {frames / took:.0f} frames/s with "
+        f"{counted(min(workers, len(tasks)), 'process', 'processes')} (in all: {listed})"
     )
 
 
@@ -161,7 +163,7 @@ def _saying_what_is_kept(clips: Sequence[ListedClip], folder: WorkFolder, images
         yield
     except KeyboardInterrupt:
         kept = sum(folder.is_done(_key(clip), images) for clip in clips)
-        print(f"\n{folder.path}: {kept} of {len(clips)} clips are done and kept")
+        print(f"\n{folder.path}: {kept} of {counted(len(clips), 'clip')} done and kept")
         raise
 
 
@@ -249,7 +251,9 @@ def _estimate(clip: ListedClip, settings: Settings, estimator: Estimator) -> Pos
             f"its number of frames is {poses.num_frames}; a clip has at least {_FEWEST_FRAMES}"
         )
     if not poses.tracks:
-        raise sources.SourceFileError(f"nobody in it: no person found in any of its {poses.num_frames} frames")
+        raise sources.SourceFileError(
+            f"nobody in it: no person found in any of its {counted(poses.num_frames, 'frame')}"
+        )
     check_seen(poses, settings.persons)
     return poses
 

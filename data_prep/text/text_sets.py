@@ -23,6 +23,7 @@ from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.runtime.files import clear_disk_errors, read_json, read_text, write_whole
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.scratch import remove_leftovers, scratch_folder
+from mmcl_jax.runtime.words import counted
 
 _ABOUT = "about.json"
 _JOINING = ".text_incomplete"  # beneath the records, but not beneath `text/`, where it would look like a text set
@@ -172,7 +173,7 @@ def _join_one(opened: records.Records, outputs: Outputs) -> None:
             if target.exists():
                 target.rename(joining / _OLD)
             (joining / "new").rename(target)
-    print(f"{target}: {len(opened) - len(left_out)} of {len(opened)} clips")
+    print(f"{target}: {len(opened) - len(left_out)} of {counted(len(opened), 'clip')}")
     for item in left_out[:10]:
         print(f"  left out: {item.name}: {item.reason}")
     if len(left_out) > 10:
@@ -215,7 +216,7 @@ def _write_text_set(folder: pathlib.Path, opened: records.Records, outputs: Outp
             dataset.add(name, feature=stored[0], answer=stored[1])
     if not dataset.names:
         raise PreparationError(
-            f"{outputs.folder}: no feature of any of the {len(opened)} clips of {opened.root} "
+            f"{outputs.folder}: no feature of any of the {counted(len(opened), 'clip')} of {opened.root} "
             f"({left_out[0].name}: {left_out[0].reason}); check that the names agree"
         )
     dataset.close()

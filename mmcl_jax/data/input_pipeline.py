@@ -26,6 +26,7 @@ import numpy as np
 from mmcl_jax.data import worker_processes
 from mmcl_jax.data.records import Records, RecordsError
 from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.words import counted
 
 STORAGE = {"float32": np.float32, "float16": np.float16}
 Batch = dict[str, np.ndarray]
@@ -92,8 +93,8 @@ def steps_per_epoch(num_clips: int, repeats: int, batch_size: int) -> int:
     steps = num_clips * repeats // batch_size
     if steps == 0:
         raise ConfigError(
-            f"batch_size {batch_size} is more than the {num_clips * repeats} clips of an epoch; lower it with "
-            "--config.batch_size, or train on more clips"
+            f"batch_size {batch_size} is more than the {counted(num_clips * repeats, 'clip')} of an epoch; lower it "
+            "with --config.batch_size, or train on more clips"
         )
     return steps
 

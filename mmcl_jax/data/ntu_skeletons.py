@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 from mmcl_jax.runtime.errors import SourceFileError
+from mmcl_jax.runtime.words import counted
 
 NUM_JOINTS = 25
 _BODY_WORDS, _JOINT_WORDS = 10, 12
@@ -130,7 +131,7 @@ def parse(contents: bytes) -> RawClip:
             f"{words.num_lines - line} lines follow the last of {num_frames} frames; the number of frames is wrong"
         )
     if not tracked:
-        raise SourceFileError(f"nobody in any of its {num_frames} frames")
+        raise SourceFileError(f"nobody in any of its {counted(num_frames, 'frame')}")
     values = words.joint_values(np.array(lines))
     return RawClip(num_frames, tracked, _group(ids, np.array(places), np.array(frames), values))
 

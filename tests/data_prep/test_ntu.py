@@ -78,8 +78,8 @@ def test_inventory():
 def test_setups_and_performers_that_the_dataset_does_not_have_are_noted():
     names = ["S001C001P001R001A001", "S033C001P001R001A001", "S001C001P107R001A001", "S032C003P106R002A120"]
     setup, performer = ntu_clips.strangers(names)
-    assert setup.startswith("NOTE: 1 clips have a setup beyond 32") and names[1] in setup
-    assert performer.startswith("NOTE: 1 clips have a performer beyond 106") and names[2] in performer
+    assert setup.startswith("NOTE: 1 clip has a setup beyond 32") and names[1] in setup
+    assert performer.startswith("NOTE: 1 clip has a performer beyond 106") and names[2] in performer
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, prepared, tm
     assert not (tmp_path / "ntu").exists()
     finished = run([sys.executable, "-m", "data_prep.ntu", *arguments])
     assert finished.returncode == 0, finished.stdout
-    assert re.search(r"[12] of 2 mosaics are present", finished.stdout)
+    assert re.search(r"[12] of 2 mosaics present", finished.stdout)
     assert contents(tmp_path / "ntu") == contents(prepared)
 
 

@@ -152,7 +152,7 @@ def test_bodies(tmp_path, capsys):
     assert opened.index["num_bodies"].tolist() == [1, 2, 2, 2]
     assert set_aside(tmp_path / "out") == {"v0": "every joint of every frame is zero"}
     printed = capsys.readouterr().out
-    assert "4 bodies of zeros left out" in printed and "1 clips have more than 2 bodies" in printed
+    assert "4 bodies of zeros left out" in printed and "1 clip has more than 2 bodies" in printed
 
 
 def test_a_second_actor_of_zeros_is_padding_where_everybody_has_one(reference, tmp_path):
@@ -180,7 +180,7 @@ def test_who_is_seen_longest_is_used(tmp_path, capsys, scores):
         clip["keypoint_score"] = clip["keypoint_score"][[2, 3]]
     expected = prepare(tmp_path / "alone", dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
     np.testing.assert_array_equal(opened.skeleton(0), expected.skeleton(0))
-    assert "1 clips have more than 2 bodies; the two that are seen longest are used" in capsys.readouterr().out
+    assert "1 clip has more than 2 bodies; the two that are seen longest are used" in capsys.readouterr().out
 
 
 def test_frames_of_nobody_are_left_out_in_3d(reference, tmp_path, capsys):

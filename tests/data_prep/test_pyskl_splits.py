@@ -16,7 +16,7 @@ GOOD = pose("good")
 def test_a_clip_on_both_sides_only_tests(tmp_path, capsys):
     opened = prepare(tmp_path, dataset([pose("a"), pose("b"), pose("c")], train=["a", "b"], val=["b", "c"]))
     assert opened.select("split", "train").tolist() == [0] and opened.select("split", "test").tolist() == [1, 2]
-    assert "NOTE: 1 clips are in both train and val; they are used for testing only" in capsys.readouterr().out
+    assert "NOTE: 1 clip is in both train and val, and used for testing only" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", [{"annotations": [GOOD]}, {"annotations": [GOOD], "split": {}}])

@@ -138,7 +138,7 @@ def test_an_interrupted_run_goes_on_and_ends_alike(folder, tmp_path, monkeypatch
         prepare(folder, tmp_path / "cut/out", **options)
     again = use(monkeypatch, RectangleEstimator())
     opened = prepare(folder, tmp_path / "cut/out", **options)
-    assert again.clips == 7 and "5 of 12 clips are done" in capsys.readouterr().out
+    assert again.clips == 7 and "5 of 12 clips done" in capsys.readouterr().out
     assert opened.num_joints == 13
     work = tmp_path / "shards"
     for number in (1, 0):
@@ -209,7 +209,7 @@ def test_odd_and_damaged_videos(estimator, tmp_path):
         ((10, 10), 15.0, 10, None),  # fewer than --fps
         ((30, 60), 15.0, 15, None),  # thinned out
         ((30, 30), None, 30, None),
-        ((10, 30, 30), 15.0, 15, "1 of 3 have another rate: x/0 (10). With --fps=10 and another --work"),
+        ((10, 30, 30), 15.0, 15, "1 clip has another rate: x/0 (10). With --fps=10 and another --work"),
     ],
 )
 def test_records_state_the_frame_rate_of_their_clips(estimator, tmp_path, capsys, rates, fps, stated, others):
@@ -355,8 +355,8 @@ def test_lists(estimator, tmp_path, capsys):
     ]
     assert names == [["x/a", "x/b"], ["x/d"], ["x/c"]]
     printed = capsys.readouterr().out
-    assert printed.count("1 names are no clip's, among them 'x/misspelt'") == 1
-    assert printed.count("1 clips are in no list, so they neither train nor test, among them 'x/e'") == 1
+    assert printed.count("1 name is no clip's, among them 'x/misspelt'") == 1
+    assert printed.count("1 clip is in no list, so it neither trains nor tests, among them 'x/e'") == 1
 
 
 @pytest.mark.parametrize(
@@ -397,14 +397,14 @@ def test_a_clip_without_an_image_is_kept_and_not_counted_as_left_out(estimator, 
     opened = prepare(tmp_path / "mine", tmp_path / "out", named_subjects=False, images=True, overwrite=True)
     assert len(opened) == 2 and opened.clips_without(np.arange(2), "images") == ["x/a"]
     printed = capsys.readouterr().out
-    assert "1 clips kept without an image, listed in" in printed and "set aside: " not in printed
+    assert "1 clip kept without an image, listed in" in printed and "set aside: " not in printed
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"divide": Divide(test_subjects=("eve",))}, "'eve' is none of the persons"),
-        ({"divide": Divide(folds=5)}, "only 4 persons"),
+        ({"divide": Divide(folds=5)}, "more than the persons or videos to divide, 4"),
         ({"layout": "nw_ucla", "settings": video_poses.Settings(fps=5)}, "other settings"),
         ({"work": "elsewhere"}, "something else"),
     ],

@@ -35,6 +35,7 @@ from mmcl_jax.runtime.files import clear_disk_errors, make_folder, printable
 from mmcl_jax.runtime.locks import exclusive
 from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.scratch import leftovers, remove_leftovers, scratch_folder
+from mmcl_jax.runtime.words import counted
 
 _EXAMPLES_PER_SHARD = 16384
 _JPEG_START = b"\xff\xd8\xff"
@@ -153,7 +154,7 @@ def print_set_aside(set_aside: Sequence[SetAside], path: pathlib.Path) -> None:
     if not set_aside:
         return
     kept = sum(item.keeps_clip for item in set_aside)
-    images = f"{kept} clips kept without an image" if kept else ""
+    images = f"{counted(kept, 'clip')} kept without an image" if kept else ""
     left_out = f"set aside: {len(set_aside) - kept}" if kept < len(set_aside) else ""
     print(f"{'; '.join(filter(None, (left_out, images)))}, listed in {path}")
     for item in set_aside[:10]:

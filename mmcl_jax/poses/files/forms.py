@@ -8,6 +8,7 @@ import numpy as np
 from mmcl_jax.data.layouts import LAYOUTS, Layout
 from mmcl_jax.poses.tracker import Candidate, Tracker
 from mmcl_jax.poses.types import METRES, PIXELS, SHARES, UNITS, Poses, PosesError, Track
+from mmcl_jax.runtime.words import counted
 
 # The joints that a number of joints tells, in two and three dimensions. Others need --layout.
 FLAT = {13: "body13", 17: "coco", 18: "openpose18", 25: "body25", 26: "halpe26", 33: "blazepose33"}
@@ -217,7 +218,7 @@ def build(
     if len(shapes) > 1:
         raise PosesError(f"persons of {sorted(shapes)} joints and coordinates in one file, expected the same for all")
     if not everybody:
-        raise PosesError(f"nobody in any of its {len(frames)} frames")
+        raise PosesError(f"nobody in any of its {counted(len(frames), 'frame')}")
     num_joints, coordinates = shapes.pop()
     chosen, kept = find_layout(num_joints, coordinates, dataclasses.replace(meaning, layout=meaning.layout or layout))
     if coordinates == 3 and meaning.layout is None and layout is None and num_joints == 17:
@@ -231,7 +232,7 @@ def build(
     joints = np.stack([seen.joints for frame in frames for seen in frame])
     found = np.stack([_confidence(seen) > 0 for frame in frames for seen in frame])
     if not found.any():
-        raise PosesError(f"no joint was found in any of its {len(frames)} frames")
+        raise PosesError(f"no joint was found in any of its {counted(len(frames), 'frame')}")
     units = find_units(joints, found, meaning, usual_units)
     rate = meaning.frame_rate or frame_rate
     tracks = _tracks(frames, units, rate or USUAL_RATE)

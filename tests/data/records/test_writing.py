@@ -181,12 +181,12 @@ def test_clips_kept_without_an_image_are_no_clips_set_aside(tmp_path, capsys):
     without = records.SetAside("a.jpg", "broken; the clip is kept, without an image", True)
     records.write_records(tmp_path / "out", make_info(), [make_clip(0), without], total=1)
     shown = capsys.readouterr()
-    assert "1 clips kept without an image, listed in" in shown.out and "set aside" not in shown.out
+    assert "1 clip kept without an image, listed in" in shown.out and "set aside" not in shown.out
     assert "1/1" in shown.err and "2/1" not in shown.err
     stored = json.loads((tmp_path / "out" / "set_aside.json").read_text())
     assert stored == [{"name": without.name, "reason": without.reason}]
     records.print_set_aside([without, records.SetAside("b", "broken")], tmp_path)
-    assert "set aside: 1; 1 clips kept without an image, listed in" in capsys.readouterr().out
+    assert "set aside: 1; 1 clip kept without an image, listed in" in capsys.readouterr().out
 
 
 def test_no_clip_left(tmp_path):

@@ -253,7 +253,7 @@ def test_a_killed_command_goes_on_and_writes_the_same_bytes(source, weights, pre
     assert 0 < len(mosaics_in(tmp_path / "ntu.images")) <= 3
     finished = run([sys.executable, "-m", "data_prep.ntu", *given])
     assert finished.returncode == 0, finished.stdout
-    assert " of 11 mosaics are present" in finished.stdout
+    assert " of 11 mosaics present" in finished.stdout
     assert mosaics_in(tmp_path / "ntu.images") == mosaics_in(prepared.with_name("ntu.images"))
 
 

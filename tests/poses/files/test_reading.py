@@ -357,7 +357,7 @@ REFUSED = {
     "broken JSON": (text("a.json", '{"people": ['), "not a readable JSON file"),
     "deep JSON": (text("a.json", "[" * 100_000), "not a readable JSON file"),
     "other JSON": (text("a.json", '{"a": 1}'), "JSON of a dict of a: none of the known kinds"),
-    "nobody": (text("a.json", '{"people": []}'), "nobody in any of its 1 frames"),
+    "nobody": (text("a.json", '{"people": []}'), "nobody in any of its 1 frame"),
     "an odd number of numbers": (
         text("a.json", '{"people": [{"pose_keypoints_2d": [1, 2]}]}'),
         "2 numbers for the joints of a person, expected x, y and a confidence",
