@@ -10,12 +10,15 @@ import jax
 import pytest
 from absl import logging
 
+from mmcl_jax.runtime.backend import compile_loops_fast
 from tests.helpers import runs
 from tests.helpers.shallow import make_shallow
 
 # The same examples every time, without a clock and without a memory of earlier failures.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("same")
+
+compile_loops_fast()  # as in training; before the first test uses a device
 
 _VERBOSITY, _LEVEL = logging.get_verbosity(), logging.get_absl_logger().level
 

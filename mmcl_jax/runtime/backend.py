@@ -42,6 +42,11 @@ def tune_training_compiler() -> None:
     For programs that train. Prediction, which compiles in a few seconds, may be faster with unrolled loops.
     """
     tune_compiler()
+    compile_loops_fast()
+
+
+def compile_loops_fast() -> None:
+    """Stops LLVM from unrolling loops in programs for CPUs, unless the user set the same flag."""
     _add_flag(_LOOPS_FLAG, _LOOPS_VALUE)
 
 
