@@ -32,8 +32,8 @@ from data_prep.formats.ntu_clips import (
     TWO_PERSON_ACTIONS,
     inventory,
     missing_skeletons,
+    out_of_range,
     parse_name,
-    strangers,
 )
 from data_prep.images import mosaics, person_crops
 from data_prep.preparation import commands, image_request, video_dataset
@@ -147,7 +147,7 @@ def prepare(skeletons, out=None, request: image_request.Request = image_request.
     if written is None:
         return
     names = records.Records(written).index["name"].tolist()
-    print("\n".join([*inventory(names), *strangers(names)]))
+    print("\n".join([*inventory(names), *out_of_range(names)]))
     for protocol, expected in NUM_CLIPS.items():
         if protocol.startswith("ntu60") or any(parse_name(name).setup > LAST_SETUP_OF_60 for name in names):
             commands.print_counts(written, protocol, expected)

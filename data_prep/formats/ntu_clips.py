@@ -180,7 +180,7 @@ def parse_name(stem: str) -> ClipName | None:
     return name if min(dataclasses.astuple(name)) >= 1 and name.action <= len(ACTIONS) else None
 
 
-def strangers(names: Iterable[str]) -> list[str]:
+def out_of_range(names: Iterable[str]) -> list[str]:
     """Lines that say which of the clips `names` have a setup, camera, performer or replication that is not NTU's."""
     clips = [clip for clip in map(parse_name, names) if clip]
     lines = []

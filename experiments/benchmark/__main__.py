@@ -15,7 +15,7 @@ from mmcl_jax.runtime.errors import plain_errors
 # In this order in --help. Each is a module here with `add_arguments(parser)` and `run(options, report)`, importable
 # with nothing but jax, flax, optax, orbax, numpy and torch.
 BENCHMARKS: dict[str, str] = {
-    "infer": "the skeleton model alone, against PyTorch and ONNX Runtime",
+    "infer": "only the skeleton model, against PyTorch and ONNX Runtime",
     "train": "training steps of CTR-GCN and MMCL, against PyTorch",
     "streams": "training several streams: one after another, or in one program",
     "data": "reading batches: clips per second and memory, beside a feeder that holds everything",

@@ -169,7 +169,7 @@ def _write_array(path: pathlib.Path, number: int) -> None:
 
 def _config(records: pathlib.Path, **changes):
     try:
-        import grain  # noqa: F401  absent where a benchmark runs with jax, flax, optax and torch alone
+        import grain  # noqa: F401  absent where a benchmark runs with only jax, flax, optax and torch
         import tensorflow_datasets  # noqa: F401
 
         from configs import ntu120

@@ -201,7 +201,7 @@ def random_variables(backbone: str, base_channels: int) -> dict:
 
 
 def random_clips(bodies: tuple[int, ...]) -> np.ndarray:
-    """Clips `[N, M, T, V, C]` from seed 1; bodies that are not there are zero."""
+    """Clips `[N, M, T, V, C]` from seed 1; absent bodies are zero."""
     shape = (len(bodies), BODIES, FRAMES, _LAYOUT.num_joints, CHANNELS)
     clips = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     clips[np.arange(BODIES) >= np.array(bodies)[:, None]] = 0
@@ -215,7 +215,7 @@ def jax_program(bodies: tuple[int, ...], backbone: str, base_channels: int, vari
         jax.config.update("jax_default_matmul_precision", "highest" if precision == "float32" else "default")
     model = make_model(backbone, base_channels)
     predictor = Predictor(model, skips_absent=True, dtype=jnp.bfloat16 if precision == "bfloat16" else None)
-    clips, there = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))
+    clips, present = jax.device_put((random_clips(bodies), np.array(bodies, np.int32)))
     prepare = jax.jit(predictor.prepare, static_argnums=1, compiler_options=HASTY)
     prepared = prepare(variables, clips.shape[1:])
     predict = jax.jit(predictor.logits)
@@ -226,8 +226,8 @@ def jax_program(bodies: tuple[int, ...], backbone: str, base_channels: int, vari
     embedded = jax.ShapeDtypeStruct((channels, 1, 1, FRAMES, _LAYOUT.num_joints), jnp.float32)
     one_body = 2 * multiply_adds(jax.make_jaxpr(trunk)(prepared["variables"], embedded).jaxpr)
     return Program(
-        lambda: jax.block_until_ready(predict(prepared, clips, there)),
-        np.asarray(predict(prepared, clips, there)),
+        lambda: jax.block_until_ready(predict(prepared, clips, present)),
+        np.asarray(predict(prepared, clips, present)),
         {"flops": one_body * sum(bodies)},
     )
 

@@ -77,7 +77,7 @@ def test_inventory():
 
 def test_setups_and_performers_that_the_dataset_does_not_have_are_noted():
     names = ["S001C001P001R001A001", "S033C001P001R001A001", "S001C001P107R001A001", "S032C003P106R002A120"]
-    setup, performer = ntu_clips.strangers(names)
+    setup, performer = ntu_clips.out_of_range(names)
     assert setup.startswith("NOTE: 1 clip has a setup beyond 32") and names[1] in setup
     assert performer.startswith("NOTE: 1 clip has a performer beyond 106") and names[2] in performer
 
