@@ -15,8 +15,8 @@ from data_prep.images import kinect_v1, videos
 from data_prep.preparation import image_request
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
-from tests.data.records.test_writing import contents
 from tests.helpers import ntu_files
+from tests.helpers.folders import contents
 
 NAMES = ("a01_s01_e00_v01", "a12_s02_e01_v02", "a08_s10_e03_v03")
 

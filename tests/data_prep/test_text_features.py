@@ -14,8 +14,8 @@ from data_prep.text import text_sets, vqa
 from mmcl_jax.data import records
 from mmcl_jax.runtime.errors import PreparationError
 from mmcl_jax.task import find_text_set
-from tests.data.records.test_writing import contents
 from tests.helpers import locks_and_scratch
+from tests.helpers.folders import contents
 from tests.helpers.made_up_records import jpeg, make_clip, make_info
 
 NUM_CLIPS = 11

@@ -15,6 +15,7 @@ from mmcl_jax.runtime.errors import PreparationError, plain_errors
 from mmcl_jax.runtime.locks import LockedError, exclusive
 from mmcl_jax.runtime.scratch import MARK
 from tests.helpers import locks_and_scratch
+from tests.helpers.folders import contents
 from tests.helpers.made_up_records import TEXT_SET, jpeg, make_clip, make_info
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -23,10 +24,6 @@ SMALL = ("--subjects=4",)
 
 def write(out, clips, **options):
     records.write_records(out, make_info(), clips, **options)
-
-
-def contents(folder) -> dict:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_same_clips_same_bytes(tmp_path):
