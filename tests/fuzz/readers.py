@@ -220,10 +220,12 @@ def nw_ucla_tar_xz(source: pathlib.Path, work: pathlib.Path) -> Outcome:
 def _save_mat(path: pathlib.Path, **arrays: np.ndarray) -> None:
     import scipy.io
 
+    from tests.fuzz.mutations.matlab_files import dateless
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(path, arrays, do_compression=True)
-    contents = path.read_bytes()
-    path.write_bytes(contents[:116].split(b"Created on")[0].ljust(116) + contents[116:])  # no time in it
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, arrays, do_compression=True)
+    path.write_bytes(dateless(stream.getvalue()))
 
 
 def _make_utd(folder: pathlib.Path) -> None:

@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests.fuzz import campaign, readers, verdicts, workers
-from tests.fuzz.mutations import MUTATIONS
+from tests.fuzz import campaign, mutations, readers, verdicts, workers
+from tests.fuzz.mutations import MUTATIONS, Step
 from tests.fuzz.readers import Outcome, Reader
 
 KEPT = sorted((pathlib.Path(__file__).parent / "kept").glob("*.json"))
@@ -39,6 +39,15 @@ def test_every_mutation_is_drawn_for_some_reader(tmp_path):
     names = [name for name in readers.READERS if not name.startswith(("weights", "checkpoint"))]
     formats = set().union(*campaign.formats(names, tmp_path).values())
     assert {known.format for known in MUTATIONS.values()} - {"", "tree", "torch"} <= formats
+
+
+def test_a_changed_matlab_file_does_not_depend_on_the_time(tmp_path, monkeypatch):
+    sound = readers.sound_tree("sysu", tmp_path)
+    steps = [Step("mat_array", seed) for seed in range(20)]
+    first = [mutations.apply(sound, [step]) for step in steps]
+    assert sum(tree != sound for tree in first) > 10
+    monkeypatch.setattr("time.asctime", lambda: "Thu Jan  1 00:00:00 1970")  # what SciPy writes into the header
+    assert first == [mutations.apply(sound, [step]) for step in steps]
 
 
 @pytest.fixture
