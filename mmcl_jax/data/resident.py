@@ -15,7 +15,7 @@ from mmcl_jax.data import input_pipeline
 from mmcl_jax.data.input_pipeline import Fields, ReadOptions
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
-from mmcl_jax.runtime.errors import ConfigError
+from mmcl_jax.runtime.errors import ConfigError, is_memory_full
 from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.sharding import Device
 
@@ -43,6 +43,8 @@ def load(
     try:
         clips = jax.block_until_ready(blank())
     except jax.errors.JaxRuntimeError as error:
+        if not is_memory_full(error):
+            raise
         raise ConfigError(
             f"{_no_room(_bytes(shapes), fields.storage)} ({str(error).strip().splitlines()[0]})"
         ) from error

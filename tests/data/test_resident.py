@@ -4,13 +4,14 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mmcl_jax import steps
 from mmcl_jax.batches import check_room, fields, resident_clips, train_batches
 from mmcl_jax.data import resident
-from mmcl_jax.data.input_pipeline import Fields, read_clip
+from mmcl_jax.data.input_pipeline import Fields, ReadOptions, read_clip
 from mmcl_jax.data.records import Records
 from mmcl_jax.runtime import sharding
 from mmcl_jax.task import build_training_task
@@ -111,3 +112,26 @@ def test_clips_that_do_not_fit_are_refused_before_they_are_read(tiny_records):
 def test_more_than_the_machine_has_is_refused_on_cpus_too():
     with pytest.raises(ValueError, match=r"the clips, 1e\+06 GB .* has .* GB free"):
         resident.check_room({"skeleton": 10**15}, "float32", sharding.data_mesh())
+
+
+def test_only_a_full_device_is_called_full(tiny_records, monkeypatch):
+    load = functools.partial(
+        resident.load,
+        Records(tiny_records),
+        np.arange(4),
+        Fields(),
+        ReadOptions(),
+        sharding.data_mesh(),
+        part_size=4,
+    )
+
+    def fails() -> np.ndarray:
+        raise ValueError("broken inside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resident.jnp, "zeros", lambda *shape: jax.pure_callback(fails, jax.ShapeDtypeStruct(*shape)))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="broken inside"):
+            load()
+    monkeypatch.setattr(resident, "_shapes", lambda *_: {"skeleton": jax.ShapeDtypeStruct((2**50,), jnp.float32)})
+    with pytest.raises(ValueError, match=r"4\.5e\+06 GB .* do not fit on a device .*RESOURCE_EXHAUSTED"):
+        load()
