@@ -1,6 +1,7 @@
 """A page of a small model, once for all tests of this folder; they are skipped where Node.js or its packages lack."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -32,6 +33,15 @@ def _shallow():
     with pytest.MonkeyPatch.context() as patch:
         make_shallow(patch.setitem)
         patch.setattr(trained_model, "gpu_compiler_options", lambda: HASTY)  # compiling takes most of the time
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _no_proxy_for_this_machine():
+    """What these tests fetch from their own servers is not asked of a proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"])))
         yield
 
 
