@@ -21,7 +21,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from mmcl_jax.runtime import locks, sharding
-from mmcl_jax.runtime.errors import MMCLError
+from mmcl_jax.runtime.errors import MMCLError, is_memory_full
 
 # How many tasks the launcher started; a single task need not look for others.
 _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
@@ -29,6 +29,8 @@ _TASK_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 _IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
 _JOB_INDEX = "JOB_COMPLETION_INDEX"
 _TPU_WORKERS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+
+_NO_PROXY = "no_grpc_proxy"  # where gRPC looks before `no_proxy`
 
 # A host that is silent for this long is lost, and the others end. A busy or suspended machine may pause for minutes.
 _HEARTBEAT_SECONDS = 200
@@ -60,6 +62,7 @@ def join(coordinator_address: str | None, process_id: int | None, num_processes:
     given = [value is not None for value in (coordinator_address, process_id, num_processes)]
     if num_processes == 1 or (not any(given) and not _in_cluster()):
         return
+    _connect_directly(coordinator_address)
     try:
         jax.distributed.initialize(
             coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS
@@ -74,6 +77,14 @@ def join(coordinator_address: str | None, process_id: int | None, num_processes:
         ) from error
     if jax.default_backend() == "cpu":
         _open_channels()
+
+
+def _connect_directly(coordinator_address: str | None) -> None:
+    """Keeps gRPC from asking a proxy of the environment (`http_proxy`) for a coordinator on this machine."""
+    host = (coordinator_address or "").rpartition(":")[0]
+    if host == "localhost" or host.startswith("127."):
+        others = os.environ.get(_NO_PROXY, os.environ.get("no_proxy"))
+        os.environ[_NO_PROXY] = ",".join(filter(None, [others, host]))
 
 
 def _open_channels() -> None:
@@ -126,6 +137,7 @@ def shared_fate() -> Iterator[None]:
 
     Raises:
       DistributedError: a device or another process failed, and no process gave a reason.
+      JaxRuntimeError: the memory of a device of this process is full.
     """
     client = _client()
     if client is None:
@@ -139,6 +151,10 @@ def shared_fate() -> Iterator[None]:
     except SystemExit:  # all processes exit together, or this one has given the reason
         raise
     except jax.errors.JaxRuntimeError as error:
+        if is_memory_full(error):  # its own failure, and the message says what to do
+            done.set()
+            _announce(client, _first_line(error))
+            raise
         time.sleep(_LINGER_SECONDS)  # perhaps another process failed: then the watch ends this one with its message
         done.set()
         message = (

@@ -36,7 +36,12 @@ class PreparationError(MMCLError):
 
 
 def is_memory_full(error: BaseException) -> bool:
-    """Whether `error`, of Python or of JAX, says that the memory of the machine or of a device does not suffice."""
+    """Whether `error`, of Python or of JAX, says that the memory of the machine or of a device does not suffice.
+
+    An `MMCLError` that quotes such an error has its own message.
+    """
+    if isinstance(error, MMCLError):
+        return False
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("RESOURCE_EXHAUSTED" in str(error) or "OUT_OF_MEMORY" in str(error))
     )

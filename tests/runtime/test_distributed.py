@@ -139,6 +139,19 @@ def test_a_batch_that_the_devices_of_all_processes_do_not_divide(tiny_records, c
     assert all("batch_size=18 is not divisible by 4 devices; the nearest sizes are 16 or 20" in text for text in texts)
 
 
+def test_a_full_memory_of_one_process_is_its_own_message_and_no_proxy_is_asked(
+    tiny_records, compiled, tmp_path, started, monkeypatch
+):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # where nobody answers
+    command = runs.command(tiny_records, tmp_path / "run", program="tests.helpers.memory_full")
+    started[:] = runs.start_two([command, command], compiled, tmp_path)
+    statuses, texts = _ends(started, tmp_path)
+    assert statuses == [1, 1]
+    # Which of the two is the first to tell the other is a matter of chance.
+    assert f"error: {tmp_path / 'run'}: the memory does not suffice (RESOURCE_EXHAUSTED: " in "".join(texts), texts
+    assert "another process of the run failed" not in "".join(texts)
+
+
 @pytest.mark.slow
 def test_a_coordinator_without_the_rest_is_an_error_that_says_what_to_give(tiny_records, compiled, tmp_path):
     command = [*_command(tiny_records, tmp_path / "run"), f"--coordinator_address={runs.free_address()}"]
