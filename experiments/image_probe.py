@@ -7,14 +7,19 @@ FAM can teach the skeleton model only what the features of the images know. For 
 learns from the training clips' features, which are those that FAM aligns with, and classifies the test clips. They are
 standardized by the training clips; the weight of the L2 penalty is `--penalty` per clip. Beside it: the share of test
 clips that the most frequent training class would get right. Clips without an image are left out.
+
+Without `--protocols`, every protocol of the records counts but those that test with the validation part of another one
+(`fold_1_validation` beside `fold_1`). The last row is over all test clips; one that tests in several of the protocols
+counts in each.
 """
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from data_prep.formats.dealing import VALIDATION
 from experiments.markdown import markdown_table
 from mmcl_jax import image_features
 from mmcl_jax.config import Config, get_config
@@ -53,6 +58,11 @@ def probe(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.
     return float(((scaled[test] @ weights + biases).argmax(axis=1) == labels[test]).mean())
 
 
+def usual_protocols(known: Collection[str]) -> list[str]:
+    """The protocols of records, but those that test with the validation part of another one."""
+    return [name for name in known if not (name.endswith(VALIDATION) and name.removesuffix(VALIDATION) in known)]
+
+
 def _divided(records: Records, protocol: str, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the clips with an image, bool `[N]`, that train and that test. Raises: RecordsError."""
     train, test = (rows[usable[rows]] for rows in (records.select(protocol, part) for part in ("train", "test")))
@@ -69,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--records", required=True, type=pathlib.Path, help="records with images")
-    parser.add_argument("--protocols", help="comma-separated (default: all that the records have)")
+    parser.add_argument("--protocols", help="comma-separated (default: all but those with _validation)")
     parser.add_argument("--encoder", default="efficientnet_lite0", help="image encoder (default efficientnet_lite0)")
     parser.add_argument("--weights", default="imagenet", help="its weights (default imagenet)")
     parser.add_argument("--penalty", type=float, default=0.1, help="of the squared weights (default 0.1)")
@@ -78,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = get_config()
         config.model.image_encoder, config.model.image_encoder_weights = options.encoder, options.weights
         records = Records(options.records)
-        named = options.protocols.split(",") if options.protocols else list(records.protocols)
+        named = options.protocols.split(",") if options.protocols else usual_protocols(records.protocols)
         lacking = set(records.clips_without(np.arange(len(records)), "images"))
         usable = np.array([str(name) not in lacking for name in records.index["name"]])
         if not usable.any():

@@ -1,6 +1,7 @@
 """The comparison of FAM's arms: their runs, and the table, by hand. And the linear probe of image features."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from experiments import fam_gain, image_probe
 from experiments.launch import LaunchError
 from mmcl_jax.data import records
 from mmcl_jax.data.records import Records
+from tests.helpers.made_up_records import edit_info
 
 
 def run(arm, config="configs/demo.py", place=("xview", 3), overrides=()):
@@ -72,11 +74,24 @@ def test_a_linear_probe_finds_what_the_features_say_and_nothing_else():
     assert biases[0] - biases[1] == pytest.approx(np.log(3), abs=1e-3)
 
 
-def test_the_probe_takes_every_protocol_that_the_records_know(tiny_records, capsys):
-    image_probe.main([f"--records={tiny_records}", "--encoder=small_cnn", "--weights="])
+def test_the_probe_takes_every_protocol_but_those_of_a_validation_part(tiny_records, tmp_path, capsys):
+    shutil.copytree(tiny_records, tmp_path / "divided")
+
+    def divide(info: dict) -> None:
+        by_subject = {"field": "subject", "train": [1], "num_classes": None}
+        info["protocols"] = {
+            "fold_1": {**by_subject, "test": [2]},
+            "fold_1_validation": {**by_subject, "test": [4]},
+            "cross_validation": {**by_subject, "test": [4]},  # somebody's own, of which no other is a part
+        }
+
+    edit_info(tmp_path / "divided", divide)
+    image_probe.main([f"--records={tmp_path / 'divided'}", "--encoder=small_cnn", "--weights="])
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
-    known = Records(tiny_records).protocols
-    assert [line[0] for line in lines[2:]] == [*known, "all test clips"] and known
+    known = [name for name in Records(tmp_path / "divided").protocols if name != "fold_1_validation"]
+    assert [line[0] for line in lines[2:]] == [*known, "all test clips"]
+    assert {"fold_1", "cross_validation"} <= set(known)
+    assert sum(int(line[2]) for line in lines[2:-1]) == int(lines[-1][2])
     assert all(0 <= float(line[3]) <= 100 for line in lines[2:])
 
 
