@@ -25,7 +25,7 @@ from mmcl_jax.predictor import Predictor, predictor_of
 from mmcl_jax.run_log import RunLog, WorkdirError, check_evaluation, own_clips
 from mmcl_jax.runtime import sharding
 from mmcl_jax.runtime.arrays import read_arrays
-from mmcl_jax.runtime.backend import HASTY
+from mmcl_jax.runtime.backend import HASTY, compilation_line
 from mmcl_jax.runtime.files import whole_file
 from mmcl_jax.runtime.words import counted
 from mmcl_jax.steps import draw
@@ -111,6 +111,7 @@ class Evaluator:
         everywhere, over_clips = sharding.replicated(mesh), sharding.over_clips(mesh)
         self._clips: dict[str, dict[str, jax.Array]] | None = {} if resident else None
         self._streams: dict[str, Batches] = {}
+        self._compiled: set[str] = set()  # parts whose programs have been compiled
         predictor = predictor_of(self.task.backbone, config)
         # Weights are arguments of both: every epoch evaluates with the programs of the first.
         self._prepare = jax.jit(
@@ -169,6 +170,9 @@ class Evaluator:
           RecordsError: those of some clips are not.
         """
         rows, records = self._rows[part], self.task.records
+        if not self._compiled or (self._clips is not None and part not in self._compiled):
+            logging.info("%s", compilation_line("the evaluation", "half a minute"))
+        self._compiled.add(part)
         prepared = self._prepare(variables)
         scores = []
         for batch, clips in self._batches(part):

@@ -38,7 +38,7 @@ from mmcl_jax.recognition.watch import collect_poses, recognize_poses, usual_est
 from mmcl_jax.runtime.backend import keep_compiled_programs, tune_compiler
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import user_cache
-from mmcl_jax.runtime.progress import progress_bar
+from mmcl_jax.runtime.progress import progress_bar, say
 from mmcl_jax.runtime.words import counted
 from mmcl_jax.viewers import html_page
 
@@ -67,12 +67,15 @@ def _compiled_programs() -> pathlib.Path:
 def run(options: argparse.Namespace) -> int:
     """Classifies every input and writes what was asked for; returns how many inputs failed. Raises: MMCLError."""
     windows = WindowOptions(options.window, options.stride, options.threshold, options.top, options.smooth)
+    announces = not options.quiet  # on the standard error, so where results are on the standard output too
     _check(options)
     models = load_models(options.model or None, options.weights)
     if options.engine == "onnxruntime":
         from mmcl_jax.deploy.onnx_runtime import OnnxRuntimeModel
 
         models = models.replaced(OnnxRuntimeModel)
+    for model in models.models if announces else ():
+        model.announce = say
     if options.camera is not None:
         from mmcl_jax.recognition.live import watch_camera
 
@@ -401,7 +404,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=pathlib.Path, metavar="FILE", help="write a table")
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE.mp4", help="write a labeled video")
     parser.add_argument("--html", type=pathlib.Path, metavar="FILE.html", help="write a page: skeletons and a timeline")
-    parser.add_argument("--quiet", action="store_true", help="print no table")
+    parser.add_argument("--quiet", action="store_true", help="print no table, and not that a model is compiled")
     return parser
 
 

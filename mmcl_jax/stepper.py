@@ -19,7 +19,7 @@ from mmcl_jax.models.groups import group_count
 from mmcl_jax.packing import capacities_of
 from mmcl_jax.run_state import state_shapes
 from mmcl_jax.runtime import distributed, sharding
-from mmcl_jax.runtime.backend import kept_programs, quiet_compiler
+from mmcl_jax.runtime.backend import compilation_line, quiet_compiler
 from mmcl_jax.steps import TrainState
 from mmcl_jax.task import TrainingTask
 
@@ -86,11 +86,7 @@ class Stepper:
         which = ("" if count == 1 else f" ({count} at once)") + (
             "" if capacity is None else f" for {capacity * self._groups} bodies"
         )
-        logging.info(
-            "compiling the training step%s; about a minute for a published model on two cores; %s",
-            which,
-            kept_programs(),
-        )
+        logging.info("%s", compilation_line(f"the training step{which}", "a minute"))
         with quiet_compiler():
             program = distributed.compile_together(self._compile(steps=count, capacity=capacity), *arguments)
         logging.info("compiled, or read, in %.1f s", time.perf_counter() - began)

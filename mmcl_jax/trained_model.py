@@ -26,7 +26,7 @@ from mmcl_jax.data.transforms import Transform, TransformOptions, absent_stays_z
 from mmcl_jax.description import Description, check_classes, read_description, transform_options
 from mmcl_jax.models.bodies import fit_bodies
 from mmcl_jax.predictor import PredictionError, Predictor
-from mmcl_jax.runtime.backend import HASTY, gpu_compiler_options
+from mmcl_jax.runtime.backend import HASTY, compilation_line, gpu_compiler_options
 from mmcl_jax.runtime.words import counted
 
 # Clips are padded with zeros to the shortest of these lengths that holds them; to a multiple of the last beyond that.
@@ -88,6 +88,7 @@ class TrainedModel:
       variables: `params` and `batch_stats` of the backbone.
       step: training steps behind the weights.
       path: where it was loaded from.
+      announce: gets a line whenever compilation begins that takes long; by default, the log gets it.
     """
 
     def __init__(self, description: Description, variables: dict, *, step: int = 0, path: str = "model"):
@@ -108,6 +109,7 @@ class TrainedModel:
         data = description.config.data
         self._predictor = Predictor(self._backbone, absent_stays_zero(data.absent_body, data.sampling))
         self._storage = np.dtype(data.storage)
+        self.announce: Callable[[str], None] = functools.partial(logging.info, "%s")
         self._lock = threading.RLock()
         self._programs: dict[Any, Any] = {}
 
@@ -242,6 +244,8 @@ class TrainedModel:
 
     def _compile_logits(self, bodies: int, size: int) -> Callable[..., jax.Array]:
         """The program for `size` clips at once: (prepared variables, clips, numbers of bodies) -> logits."""
+        which = "a clip" if size == 1 else f"{size} clips at once"
+        self.announce(f"{self.path}: {compilation_line(f'the model for {which}', 'half a minute')}")
         prepared = self._program(("prepare", bodies), functools.partial(self._prepare, bodies))
         clips = jax.ShapeDtypeStruct((size, bodies, *self.description.clip_shape[1:]), np.float32)
         counts = jax.ShapeDtypeStruct((size,), np.int32)

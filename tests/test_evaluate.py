@@ -9,6 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl import logging
 
 from mmcl_jax import evaluate
 from mmcl_jax.data.records import Clip, Records, RecordsError, write_records
@@ -102,7 +103,8 @@ def test_the_scores_of_other_records_are_written_beside(copied_run, finished_run
         np.testing.assert_array_equal(found["labels"], expected["labels"][there])
 
 
-def test_metrics_do_not_depend_on_the_batch_size(tiny_records, shallow, compilations):
+def test_metrics_do_not_depend_on_the_batch_size(tiny_records, shallow, compilations, caplog):
+    logging.set_verbosity(logging.INFO)
     mesh = sharding.data_mesh()
     changes = {"data__validation_subjects": (2,)}
     variables = None
@@ -114,6 +116,8 @@ def test_metrics_do_not_depend_on_the_batch_size(tiny_records, shallow, compilat
         if variables is None:
             variables = jax.jit(evaluator.task.init)(jax.random.key(3))
         seen[batch_size] = {part: evaluator.evaluate(variables, part) for part in evaluator.parts}
+    announced = [message for message in caplog.messages if message.startswith("compiling the evaluation; about half a")]
+    assert len(announced) == len(seen)  # the second part, and other weights, compile nothing
     other, before = jax.tree.map(lambda leaf: leaf * 1.01, variables), compilations()
     changed = evaluator.evaluate(other, "test")
     assert compilations() == before  # for other weights neither

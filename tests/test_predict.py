@@ -57,6 +57,7 @@ def test_a_folder_of_a_clip_and_records(inputs, model, tmp_path, capsys):
     lines = printed.out.splitlines()
     assert len(lines) == 3 and events[0]["top"][0][0] in lines[0]
     assert all(f"{path}: written" in printed.err for path in (out, table))
+    assert printed.err.count(f"{model}: compiling the model for ") == 1
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -79,7 +80,9 @@ def test_one_bad_input_of_several_is_named_and_the_others_are_done(inputs, model
 
 def test_a_high_threshold_makes_every_action_unknown(inputs, model, capsys):
     predict.main([f"--model={model}", str(inputs / "clip.npy"), "--threshold=1", "--json=-", "--quiet"])
-    event = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    event = json.loads(printed.out)
+    assert printed.err == ""
     assert event["top"][0][0] is None and event["top"][1][0] in people.CLASSES
 
 

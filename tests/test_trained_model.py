@@ -83,6 +83,8 @@ def test_other_backbones_and_recipes(backbone, sampling, tiny_records, shallow):
 
 
 def test_many_lengths_compile_few_programs(small, compilations):
+    said = []
+    small.announce = said.append
     small.predict(_clip(10))
     before, programs = compilations(), small.compilations
     for frames in range(11, 131):
@@ -92,15 +94,22 @@ def test_many_lengths_compile_few_programs(small, compilations):
     names = [f"{number}" for number in range(9)]
     together = small.predict([_clip(20 + number, seed=number) for number in range(9)], names)
     one = small.predict(_clip(24, seed=4))
+    assert [line.partition("; about half a minute")[0] for line in said] == [
+        f"{small.path}: compiling the model for a clip",
+        f"{small.path}: compiling the model for 32 clips at once",
+    ]
     np.testing.assert_allclose(together[4].logits, one.logits, rtol=1e-4)
     assert [prediction.name for prediction in together] == names
 
 
 def test_threads_share_the_programs(small):
+    said = []
+    small.announce = said.append
     clips = [_clip(20, seed=number) for number in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         found = list(pool.map(small.predict, clips))
     assert small.compilations == 3  # the transform, the prepared weights, the model
+    assert len(said) == 1
     for clip, prediction in zip(clips, found, strict=True):
         np.testing.assert_array_equal(prediction.logits, small.predict(clip).logits)
 

@@ -102,6 +102,11 @@ def kept_programs() -> str:
     return f"kept for the next start in {folder}" if folder else "not kept for the next start"
 
 
+def compilation_line(what: str, time: str) -> str:
+    """A line that says that `what` is compiled now, in about so much `time` for a published model on two cores."""
+    return f"compiling {what}; about {time} for a published model on two cores; {kept_programs()}"
+
+
 @contextlib.contextmanager
 def quiet_compiler() -> Iterator[None]:
     """Keeps XLA from asking for a bug report when it compiles for more than two minutes. Errors are raised as ever."""

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal a bar that moves, in a file a line now and then."""
+"""Progress bars: on a terminal a bar that moves, in a file a line now and then; and lines beside them."""
 
 import sys
 import time
@@ -24,6 +24,13 @@ def progress_bar(items: Iterable | None = None, **options: Any) -> Any:
         bar._time = time.monotonic
         bar.start_t = bar.last_print_t = bar._time()
     return bar
+
+
+def say(text: str) -> None:
+    """Writes a line on the standard error; bars that are there move below it."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
 
 
 class _Lines:
