@@ -30,9 +30,7 @@ records that it comes from, its name begins with their dataset. Images and text 
 
 import argparse
 import collections
-import csv
 import dataclasses
-import io
 import pathlib
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -43,7 +41,7 @@ from data_prep.preparation import commands, variations
 from mmcl_jax.data import records
 from mmcl_jax.data.layouts import LAYOUTS, Layout, joint_mapping, map_joints
 from mmcl_jax.runtime.errors import PreparationError, plain_errors
-from mmcl_jax.runtime.files import read_text
+from mmcl_jax.runtime.tables import TableError, read_table
 
 _COLUMNS = ("dataset", "class", "joined")
 _SPREAD = 0.4  # radians between the directions of travel and of the face, standard deviation
@@ -71,22 +69,15 @@ class Source:
 def read_classes(path: pathlib.Path) -> dict[tuple[str, str], str]:
     """The table of a CSV file: (dataset or '', class) -> new name or ''. Raises: PreparationError."""
     try:
-        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        if tuple(lines.fieldnames or ()) != _COLUMNS:
-            raise PreparationError(f"{path}: the header is {lines.fieldnames}, expected {','.join(_COLUMNS)}")
-        table: dict[tuple[str, str], str] = {}
-        for row in lines:
-            where = f"{path}, line {lines.line_num}"
-            if None in row:
-                raise PreparationError(
-                    f"{where}: more than {len(_COLUMNS)} cells; put a name that has a comma in double quotes"
-                )
-            dataset, name, joined = (str(row[column] or "").strip() for column in _COLUMNS)
-            if not name or (dataset, name) in table:
-                raise PreparationError(f"{where}: {name!r} is empty or a repeated class")
-            table[dataset, name] = joined
-    except (OSError, ValueError, csv.Error) as error:
-        raise PreparationError(f"{path}: not a readable CSV file ({error})") from error
+        rows = read_table(path, _COLUMNS)
+    except TableError as error:
+        raise PreparationError(str(error)) from error
+    table: dict[tuple[str, str], str] = {}
+    for line, cells in rows:
+        dataset, name, joined = (cells[column] for column in _COLUMNS)
+        if not name or (dataset, name) in table:
+            raise PreparationError(f"{path}, line {line}: {name!r} is empty or a repeated class")
+        table[dataset, name] = joined
     return table
 
 

@@ -1,7 +1,6 @@
 """Runs of the main command, each in its own process: describes a run, reads its progress, starts or resumes it."""
 
 import contextlib
-import csv
 import dataclasses
 import pathlib
 import shlex
@@ -15,8 +14,8 @@ from experiments.scores import read_scores
 from mmcl_jax import config_files
 from mmcl_jax.run_log import EARLY_STOP, check_training
 from mmcl_jax.runtime.errors import ConfigError, MMCLError
-from mmcl_jax.runtime.files import read_text
 from mmcl_jax.runtime.signals import StopSignal
+from mmcl_jax.runtime.tables import TableError, read_table
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -145,7 +144,9 @@ def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.DictReader(read_text(path).splitlines(keepends=True)))
+        rows = [cells for _, cells in read_table(path, ("epoch", "step"), None)]
         return [row for row in rows if int(row["epoch"]) and int(row["step"])]
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+    except TableError as error:
+        raise LaunchError(f"{error}; restore it, or use another workdir") from error
+    except ValueError as error:
         raise LaunchError(f"{path}: unreadable ({error!r}); restore it, or use another workdir") from error

@@ -7,14 +7,14 @@ all runs are finished and differ only in their seeds, the mean and the standard 
 """
 
 import argparse
-import csv
 import pathlib
 import statistics
 
 from experiments.markdown import markdown_table
 from mmcl_jax.run_log import WorkdirError
 from mmcl_jax.runtime.errors import plain_errors
-from mmcl_jax.runtime.files import read_json, read_text
+from mmcl_jax.runtime.files import read_json
+from mmcl_jax.runtime.tables import read_table
 
 _COLUMNS = ("workdir", "seed", "commit", "devices", "epoch", "minutes", "last top-1", "best top-1 (not used)", "top-5")
 
@@ -29,7 +29,7 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
         starts = read_json(path)["starts"]
         origin = {key: _distinct(starts, key) for key in ("commit", "devices")}
         path = workdir / "metrics.csv"
-        rows = list(csv.DictReader(read_text(path).splitlines(keepends=True)))
+        rows = [cells for _, cells in read_table(path, ("epoch", "seconds"), None)]
         evaluated = [row for row in rows if row.get("test_top1")]
         if not evaluated:
             raise WorkdirError(f"{path}: no evaluated epoch yet; let the run continue")
@@ -46,7 +46,7 @@ def summarise(workdir: pathlib.Path) -> dict[str, str]:
         }
     except WorkdirError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise WorkdirError(
             f"{path}: missing or damaged, or not of a run ({error!r:.200}); name the --workdir of a run"
         ) from error

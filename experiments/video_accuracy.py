@@ -15,9 +15,7 @@ the model says.
 
 import argparse
 import collections
-import csv
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ import numpy as np
 from experiments.markdown import markdown_table
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
 from mmcl_jax.runtime.files import read_text
+from mmcl_jax.runtime.tables import TableError, read_table
 
 _COLUMNS = ("clip", "action", "split")
 _UNKNOWN = "nothing that I know"
@@ -56,17 +55,10 @@ class Answer:
 def read_labels(path: pathlib.Path) -> list[Label]:
     """Raises: LabelsError."""
     try:
-        lines = csv.DictReader(io.StringIO(read_text(path), newline=""))
-        columns, cells = tuple(lines.fieldnames or ()), list(lines)
-    except (OSError, ValueError, csv.Error) as error:
-        raise LabelsError(f"{path}: not a readable CSV file ({error})") from error
-    if columns != _COLUMNS:
-        raise LabelsError(f"{path}: the header is {list(columns)}, expected {','.join(_COLUMNS)}")
-    if long := [row["clip"] for row in cells if None in row]:
-        raise LabelsError(
-            f"{path}, {long[0]}: more than {len(_COLUMNS)} cells; put a name that has a comma in double quotes"
-        )
-    rows = [tuple(str(row[column] or "").strip() for column in _COLUMNS) for row in cells]
+        table = read_table(path, _COLUMNS)
+    except TableError as error:
+        raise LabelsError(str(error)) from error
+    rows = [tuple(cells[column] for column in _COLUMNS) for _, cells in table]
     return [Label(clip, tuple(filter(None, actions.split("|"))), split) for clip, actions, split in rows]
 
 
@@ -74,7 +66,7 @@ def read_answers(path: pathlib.Path) -> dict[str, Answer]:
     """The answers over whole inputs, by input; of several persons, that of the longest. Raises: LabelsError."""
     answers: dict[str, tuple[float, Answer]] = {}
     try:
-        for line in read_text(path).splitlines():
+        for line in filter(str.strip, read_text(path).split("\n")):  # the name of an action may hold other separators
             event = json.loads(line)
             if not event.get("whole"):
                 continue

@@ -1,9 +1,7 @@
 """Finds a user's own videos, in folders by class or listed in a table, with the class and the person of each clip."""
 
-import csv
 import dataclasses
 import hashlib
-import io
 import math
 import os
 import pathlib
@@ -13,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from data_prep.formats.sources import LINKED_FOLDER
 from mmcl_jax.data.records import SetAside
 from mmcl_jax.runtime.errors import PreparationError
-from mmcl_jax.runtime.files import printable, read_text
+from mmcl_jax.runtime.files import printable
+from mmcl_jax.runtime.tables import Row, TableError, read_table
 from mmcl_jax.runtime.words import counted
 
 # Files beside videos; FFmpeg would take some of them for videos.
@@ -25,7 +24,6 @@ _NO_VIDEOS = frozenset(
     )
     for suffix in suffixes.split()
 )
-COLUMNS = ("file", "label", "subject", "start", "end")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +131,9 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
 
     Raises: PreparationError, naming the line, if the table cannot be read; a missing video is set aside.
     """
-    try:
-        text = read_text(table)
-    except (OSError, ValueError) as error:
-        raise PreparationError(f"{table}: not a readable CSV file in UTF-8 ({error})") from error
     found, set_aside = [], []
-    for number, row in _rows(text, table):
+    for number, values in _rows(table):
         where = f"{table}, line {number}"
-        values = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not values["file"] or not values["label"]:
             raise PreparationError(f"{where}: no {'label' if values['file'] else 'file'}; each line needs both")
         start, end = (_seconds(values[name], name, where) for name in ("start", "end"))
@@ -160,29 +153,12 @@ def in_table(table: pathlib.Path, root: pathlib.Path) -> Listing:
     return Listing(tuple(_named(found, root)), tuple(set_aside))
 
 
-def _rows(text: str, table: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the number of each line of a table after the header, and its cells by column. Raises: PreparationError."""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+def _rows(table: pathlib.Path) -> list[Row]:
+    """The rows of a table. Raises: PreparationError."""
     try:
-        columns = [str(name).strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        if not {"file", "label"} <= set(columns):
-            raise PreparationError(
-                f"{table}: columns {columns}; expected a header with file, label and perhaps subject, "
-                "start, end (seconds), separated by commas"
-            )
-        unread = [name for name in columns if name and name not in COLUMNS]
-        if unread:
-            print(f"NOTE: {table}: not read: {', '.join(unread)}; the columns that are read: {', '.join(COLUMNS)}")
-        for row in reader:
-            if None in row:
-                raise PreparationError(
-                    f"{table}, line {reader.line_num}: more cells than the {len(columns)} columns of the header; put a "
-                    "text that has a comma in double quotes"
-                )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise PreparationError(f"{table}, line {reader.line_num}: not a line of a CSV file ({error})") from error
+        return read_table(table, ("file", "label"), ("subject", "start", "end"))
+    except TableError as error:
+        raise PreparationError(str(error)) from error
 
 
 def _seconds(text: str, column: str, where: str) -> float | None:

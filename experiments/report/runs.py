@@ -1,6 +1,5 @@
 """Reads the folders of runs; a run that is not finished may lack some of the files."""
 
-import csv
 import dataclasses
 import math
 import pathlib
@@ -9,6 +8,7 @@ from experiments import scores
 from mmcl_jax.run_log import EARLY_STOP, WorkdirError, read_workdir_json
 from mmcl_jax.runtime.errors import MMCLError
 from mmcl_jax.runtime.files import read_text
+from mmcl_jax.runtime.tables import TableError, parse_table
 
 CURVES = ("train_loss", "test_loss", "train_top1", "test_top1", "learning_rate")
 
@@ -132,15 +132,17 @@ def _read_rows(path: pathlib.Path) -> tuple[list[dict[str, float | None]], bool]
     A line without an end was cut off, and its last number may be incomplete.
     """
     try:
-        lines = read_text(path).splitlines(keepends=True)
-        cut = bool(lines) and not lines[-1].endswith(("\n", "\r"))
-        table = csv.DictReader(lines[:-1] if cut else lines)
-        rows = [{key: _number(value) for key, value in row.items()} for row in table]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+        text = read_text(path)
+        whole, end, rest = text.rpartition("\n")
+        table = parse_table(whole + end, path, (), None)
+        rows = [{key: _number(value) for key, value in cells.items()} for _, cells in table]
+    except TableError as error:
+        raise ReportError(f"{error}; restore it, or resume the training") from error
+    except (OSError, ValueError) as error:
         raise ReportError(f"{path}: damaged ({str(error)[:100]}); restore it, or resume the training") from error
     if any(row.get("epoch") is None for row in rows):
         raise ReportError(f"{path}: a row has no epoch; restore it, or resume the training")
-    return rows, cut
+    return rows, bool(rest)
 
 
 def _number(text: str | None) -> float | None:

@@ -138,7 +138,7 @@ def test_records_that_say_their_frame_rate(two_records, tmp_path):
     ("table", "more", "message"),
     [
         ("class,joined\n", [], "header"),
-        (TABLE + ",jump, high,\n", [], "line 6: more than 3 cells"),
+        (TABLE + ",jump, high,\n", [], "line 6: more cells than the 3 columns"),
         (TABLE.replace(",drop,\n", ""), [], "'drop' .* has no row"),
         (TABLE + ",jump,\n", [], "jump.* none of the records has"),
         (TABLE, ["--travel", "run:1,2"], "--travel 'run:1,2' is not CLASS"),

@@ -68,7 +68,7 @@ def test_a_finished_run_is_known_by_its_last_epoch_and_scores(finished_run, tiny
     (copied.workdir / "scores_test.npz").unlink()
     assert not copied.is_finished() and copied.epochs_done() == 2
     (copied.workdir / "metrics.csv").write_text("epoch\nlast\n")
-    with pytest.raises(LaunchError, match=r"metrics\.csv: unreadable"):
+    with pytest.raises(LaunchError, match=r"metrics\.csv: columns \['epoch'\]; expected .*; restore it"):
         copied.epochs_done()
 
 

@@ -50,8 +50,12 @@ def test_the_report_counts_answers_refusals_and_splits(tmp_path, capsys):
     [
         ("{", "clip,action,split\na.mp4,walk,\n", "not the JSON lines"),
         (line("b.mp4", "walk"), "clip,action,split\na.mp4,walk,\n", "no prediction for a.mp4"),
-        (line("a.mp4", "walk"), "clip,action\na.mp4,walk\n", "the header is"),
-        (line("a.mp4", "walk"), "clip,action,split\na.mp4,walk, slowly,one\n", "a.mp4: more than 3 cells"),
+        (line("a.mp4", "walk"), "clip,action\na.mp4,walk\n", "expected a header with clip, action, split"),
+        (
+            line("a.mp4", "walk"),
+            "clip,action,split\na.mp4,walk, slowly,one\n",
+            "l.csv, line 2: more cells than the 3 columns",
+        ),
         (
             line("x/a.mp4", "walk") + "\n" + line("y/a.mp4", "wave"),
             "clip,action,split\na.mp4,wave,\n",
@@ -64,6 +68,17 @@ def test_files_of_another_form_are_refused(tmp_path, predictions, labels, messag
     (tmp_path / "l.csv").write_text(labels)
     with pytest.raises(SystemExit, match=message):
         video_accuracy.main([str(tmp_path / "p.jsonl"), "--labels", str(tmp_path / "l.csv")])
+
+
+def test_a_line_separator_in_the_name_of_an_action_ends_no_line(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"input": "a.mp4", "start": 0, "end": 1, "whole": true, "top": [["a\u2028b", 1]]}\n\n'
+    )
+    (tmp_path / "l.csv").write_text("clip,action,split\na.mp4,a\u2028b,\n")
+    ((label, answer),) = video_accuracy.match(
+        video_accuracy.read_labels(tmp_path / "l.csv"), video_accuracy.read_answers(tmp_path / "p.jsonl")
+    )
+    assert label.actions == answer.actions == ("a\u2028b",)
 
 
 def test_a_calibration_finds_the_temperature_and_costs_what_it_is_told():

@@ -1,6 +1,7 @@
 """Poses in text: CSV of any tool, and the text results of ultralytics."""
 
 import csv
+import io
 import pathlib
 import re
 
@@ -50,7 +51,11 @@ def _rows(path: pathlib.Path) -> list[list[str]]:
     try:
         text = read_text(path)
         dialect = ";" if text.count(";") > text.count(",") else "\t" if text.count("\t") > text.count(",") else ","
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=dialect) if any(cell.strip() for cell in row)]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=dialect)
+            if any(cell.strip() for cell in row)
+        ]
     except (OSError, ValueError, csv.Error) as error:
         raise PosesError(f"not a readable table ({error})") from error
     if not rows:
