@@ -16,7 +16,7 @@ the model says.
 import argparse
 import collections
 import dataclasses
-import json
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.markdown import markdown_table
 from mmcl_jax.runtime.errors import MMCLError, plain_errors
-from mmcl_jax.runtime.files import read_text
+from mmcl_jax.runtime.files import parse_json, read_text
 from mmcl_jax.runtime.tables import TableError, read_table
 
 _COLUMNS = ("clip", "action", "split")
@@ -66,18 +66,32 @@ def read_answers(path: pathlib.Path) -> dict[str, Answer]:
     """The answers over whole inputs, by input; of several persons, that of the longest. Raises: LabelsError."""
     answers: dict[str, tuple[float, Answer]] = {}
     try:
-        for line in filter(str.strip, read_text(path).split("\n")):  # the name of an action may hold other separators
-            event = json.loads(line)
-            if not event.get("whole"):
-                continue
-            length = event["end"] - event["start"]
-            names = [name for name, _ in event["top"]]
-            answer = Answer(tuple(name for name in names if name is not None), refused=None in names[:1])
-            if length > answers.get(event["input"], (-1.0, answer))[0]:
-                answers[event["input"]] = length, answer
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LabelsError(f"{path}: not the JSON lines of mmcl_jax.predict ({error!r})") from error
+        lines = read_text(path).split("\n")  # the name of an action may hold a line separator of Unicode
+    except (OSError, ValueError) as error:
+        raise LabelsError(f"{path}: not the JSON lines of mmcl_jax.predict ({error})") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = _read_answer(line) if line.strip() else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise LabelsError(f"{path}, line {number}: not a JSON line of mmcl_jax.predict ({error!r:.200})") from error
+        if found is not None:
+            name, length, answer = found
+            if length > answers.get(name, (-1.0, answer))[0]:
+                answers[name] = length, answer
     return {name: answer for name, (_, answer) in answers.items()}
+
+
+def _read_answer(line: str) -> tuple[str, float, Answer] | None:
+    """Input, length in seconds and answer of a line; None for a window. Raises: ValueError and others for any other."""
+    event = parse_json(line)
+    if not event.get("whole"):
+        return None
+    name, length, actions = event["input"], event["end"] - event["start"], [action for action, _ in event["top"]]
+    if not actions or not all(isinstance(text, str | None) for text in actions) or not isinstance(name, str):
+        raise ValueError("no actions, or names that are no texts")
+    if not 0 <= length < math.inf:
+        raise ValueError(f"a length of {length!s:.40} seconds")
+    return name, length, Answer(tuple(each for each in actions if each is not None), refused=None in actions[:1])
 
 
 def match(labels: Sequence[Label], answers: dict[str, Answer]) -> list[tuple[Label, Answer]]:

@@ -55,6 +55,11 @@ def read_json(path: pathlib.Path) -> Any:
     text = read_text(path)
     if text.startswith("version https://git-lfs"):
         raise ValueError("a pointer of git-lfs, not the file; fetch it with git lfs pull")
+    return parse_json(text)
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds. Raises: ValueError for every kind of damage."""
     try:
         contents = json.loads(text)
     except RecursionError as error:

@@ -48,7 +48,14 @@ def test_the_report_counts_answers_refusals_and_splits(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("predictions", "labels", "message"),
     [
-        ("{", "clip,action,split\na.mp4,walk,\n", "not the JSON lines"),
+        (
+            line("a.mp4", "walk") + "\n{",
+            "clip,action,split\na.mp4,walk,\n",
+            "p.jsonl, line 2: not a JSON line of mmcl_jax",
+        ),
+        ('{"whole":' + "[" * 100_000, "clip,action,split\na.mp4,walk,\n", "line 1: .*nested too deeply"),
+        (line("a.mp4", "walk", end=float("nan")), "clip,action,split\na.mp4,walk,\n", "a length of nan seconds"),
+        (line("a.mp4"), "clip,action,split\na.mp4,walk,\n", "no actions, or names that are no texts"),
         (line("b.mp4", "walk"), "clip,action,split\na.mp4,walk,\n", "no prediction for a.mp4"),
         (line("a.mp4", "walk"), "clip,action\na.mp4,walk\n", "expected a header with clip, action, split"),
         (

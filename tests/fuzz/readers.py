@@ -433,6 +433,25 @@ def text_features(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     return dataclasses.replace(outcome, set_aside=tuple(lacking))
 
 
+_ABOUT_TEXT = {"model": "blip", "width": 3, "question": "holding?", "precision": "float32", "sha256": "0" * 64}
+
+
+def _make_text_about(folder: pathlib.Path) -> None:
+    from data_prep.text import text_sets
+
+    text_sets.Outputs(folder / "text", "blip/holding/token_ids").claim(_ABOUT_TEXT)
+
+
+@_reader(_make_text_about, "what is compared with the features to be made: another word is another model", weight=0.5)
+def text_about(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from data_prep.text import text_sets
+
+    outputs = text_sets.Outputs(source / "text", "blip/holding/token_ids")
+    outputs.claim(_ABOUT_TEXT)
+    assert outputs.find("clip_0") is None
+    return Outcome({"about": digest(sorted((outputs.about or {}).items()))})
+
+
 def _make_mosaics(folder: pathlib.Path) -> None:
     from data_prep.images import person_crops
 
@@ -611,6 +630,60 @@ def video_table(source: pathlib.Path, work: pathlib.Path) -> Outcome:
     listing = video_lists.in_table(source / "clips.csv", source)
     clips = [(clip.name, clip.label, clip.subject, clip.start, clip.end) for clip in listing.clips]
     return Outcome({"table": digest(clips)}, tuple(f"{item.name}: {item.reason}" for item in listing.set_aside))
+
+
+def _make_video_split(folder: pathlib.Path) -> None:
+    lists = {"train": ["ann/wave", "bob/wave.mp4"], "val": ["ann/sit"], "test": ["eve/wave"]}
+    (folder / "split.json").write_text(json.dumps(lists))
+
+
+@_reader(_make_video_split, "the user's own lists of clips: what is in no list is noted", weight=0.5)
+def video_split(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from data_prep import videos as command
+    from data_prep.formats.video_lists import ListedClip
+
+    names = ("ann/sit", "ann/wave", "bob/wave", "eve/wave")
+    clips = [ListedClip(name, pathlib.Path(f"{name}.mp4"), name.partition("/")[2]) for name in names]
+    division, notes = command._listed_division(clips, source / "split.json")
+    parts = [sorted(part) for part in dataclasses.astuple(division)]
+    return Outcome({"division": digest(parts)}, tuple(note.replace(str(source), "") for note in notes))
+
+
+def _make_merged_classes(folder: pathlib.Path) -> None:
+    rows = ["nw_ucla,walk around,walk", ",drop,", '"utd, mhad","wave, left",wave']
+    (folder / "classes.csv").write_text("\n".join(["dataset,class,joined", *rows]) + "\n")
+
+
+@_reader(_make_merged_classes, "a table of names without a checksum: another word in it is another class", weight=0.5)
+def merged_classes(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from data_prep import merge
+
+    return Outcome({"table": digest(sorted(merge.read_classes(source / "classes.csv").items()))})
+
+
+def _make_video_answers(folder: pathlib.Path) -> None:
+    lines = []
+    for number, top in enumerate(([["wave", 0.7], [None, 0.2]], [[None, 0.6], ["sit down", 0.3]], [["walk", 0.9]])):
+        answer = {"input": f"videos/{number}.mp4", "person": 1, "start": 0.0, "end": 2.5, "whole": True, "top": top}
+        lines.append(json.dumps(answer, ensure_ascii=False))
+    (folder / "first.jsonl").write_text(lines[0] + "\n")  # JSON as a whole, too
+    (folder / "others.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    (folder / "labels.csv").write_text("clip,action,split\n0.mp4,wave|hail,a\n1.mp4,,a\n2.mp4,walk,b\n")
+
+
+@_reader(_make_video_answers, "answers and labels without a checksum: another word is another answer", weight=0.5)
+def video_answers(source: pathlib.Path, work: pathlib.Path) -> Outcome:
+    from experiments import video_accuracy
+
+    labels = video_accuracy.read_labels(source / "labels.csv")
+    answers = {}
+    for name in ("first.jsonl", "others.jsonl"):
+        answers |= video_accuracy.read_answers(source / name)
+    try:
+        text = video_accuracy.report(video_accuracy.match(labels, answers))
+    except video_accuracy.LabelsError as error:  # of both files, which the command line names
+        raise video_accuracy.LabelsError(f"labels.csv: {error}") from error
+    return Outcome({"report": digest(text)})
 
 
 # Scores, weights, label maps.
