@@ -141,7 +141,7 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
 
 def _epochs(workdir: pathlib.Path) -> list[dict[str, str]]:
     path = workdir / "metrics.csv"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return []
     try:
         rows = [cells for _, cells in read_table(path, ("epoch", "step"), None)]
