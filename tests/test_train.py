@@ -172,6 +172,7 @@ def test_resident_and_several_steps_a_dispatch_go_on_streaming_after_a_stop(
         assert runs.read_rows(tmp_path)[1][name] == rows[1][name]
 
 
+@pytest.mark.long
 def test_bfloat16_trains_resumes_and_saves_float32(tiny_records, tmp_path, shallow, monkeypatch):
     monkeypatch.setattr(train.jax, "jit", functools.partial(train.jax.jit, compiler_options=HASTY))
     changes = {"compute_dtype": "bfloat16", "loss__contrastive_weight": 0.0, "model__backbone": "ctrsgcn"}

@@ -223,7 +223,7 @@ def test_joints_of_another_kind_are_refused(kinect_v1, changes, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], r"neither model\.json nor config\.json.*Import the weights again with --config"),
+        ([], r"neither model\.json nor config\.json.*import the weights again with --config"),
         (["--config.data.window=16"], "without --config"),
         (["--config=configs/ntu120.py:xsub,joint"], "another config: model.base_channels: 4 in the workdir, 64 now"),
         ([*_NTU, "--source=nowhere"], "nowhere: no such folder.* set --source to them"),

@@ -68,7 +68,9 @@ def double(tree):
     )
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "hdgcn")) for name in BACKBONES]
+)
 def test_the_packed_step_is_the_plain_one(name):
     recipe, batch = make_recipe(name), make_batch()
     least = int(bodies_to_compute(BODIES.reshape(-1, GROUP), MOST).max())
