@@ -46,8 +46,9 @@ def tune_training_compiler() -> None:
 
 
 def compile_loops_fast() -> None:
-    """Stops LLVM from unrolling loops in programs for CPUs, unless the user set the same flag."""
-    _add_flag(_LOOPS_FLAG, _LOOPS_VALUE)
+    """Stops LLVM from unrolling loops if JAX may use only CPUs, unless the user set the same flag."""
+    if _cpu_only():
+        _add_flag(_LOOPS_FLAG, _LOOPS_VALUE)
 
 
 def tune_gpu_compiler() -> None:

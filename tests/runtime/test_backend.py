@@ -78,6 +78,9 @@ def test_programs_for_cpus_are_compiled_without_flags_for_gpus(gpu_plugin, monke
 
 
 def test_a_training_step_for_cpus_has_loops_that_are_not_unrolled(gpu_plugin, monkeypatch):
+    tune_training_compiler()
+    assert _LOOPS_FLAG not in os.environ["XLA_FLAGS"]
+    monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     tune_training_compiler()
     tune_training_compiler()
