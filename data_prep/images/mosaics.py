@@ -33,6 +33,8 @@ from mmcl_jax.runtime.progress import progress_bar
 from mmcl_jax.runtime.words import counted
 
 _ABOUT = "about.json"
+# What stands in it, of which types.
+_ABOUT_VALUES = {"boxes": str, "weights": str, "sha256": str, "confidence": (int, float), "person_class": str}
 _BY_SKELETON = {"boxes": "skeleton"}
 MARGIN = 0.1  # of the box around the joints, which are inside the body
 _GROUP = 8  # clips whose frames a detector sees together
@@ -95,7 +97,10 @@ class ImageFolder:
         path = self.path / _ABOUT
         try:
             about = read_json(path)
-            return {key: about[key] for key in ("boxes", "weights", "sha256", "confidence", "person_class")}
+            for key, kinds in _ABOUT_VALUES.items():
+                if not isinstance(about[key], kinds) or isinstance(about[key], bool):
+                    raise ValueError(f"{key} is {str(about[key])[:40]!r}")
+            return {key: about[key] for key in _ABOUT_VALUES}
         except FileNotFoundError:
             return _BY_SKELETON
         except (OSError, ValueError, KeyError, TypeError) as error:
