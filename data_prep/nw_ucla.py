@@ -66,7 +66,8 @@ def read_clip(path: pathlib.Path) -> records.Clip:
     label = list(ACTIONS).index(action)
     try:
         contents = read_json(path)
-        skeleton = np.array(contents["skeletons"], dtype=np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, and writing the records refuses it
+            skeleton = np.array(contents["skeletons"], dtype=np.float32)
         stored_label = contents["label"]
     except OSError as error:
         raise sources.SourceFileError(f"cannot be read ({error})") from error

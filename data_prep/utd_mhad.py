@@ -103,7 +103,7 @@ def depth_mosaic(skeleton: np.ndarray, video: np.ndarray) -> bytes:
     """
     frames = np.moveaxis(video[:, :, person_crops.uniform_frame_indices(video.shape[2])], 2, 0)
     joints = skeleton[person_crops.uniform_frame_indices(len(skeleton))]
-    if not frames.any():
+    if not (frames > 0).any():
         raise sources.SourceFileError("a depth video without a foreground")
     person = float(np.median(frames[frames > 0]))
     whole = (0, 0, frames.shape[2], frames.shape[1])
