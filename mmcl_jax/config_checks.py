@@ -69,6 +69,10 @@ def check_training_values(config: Config) -> None:
         ("weight_decay", config.weight_decay),
         ("data.prefetch", data.prefetch),
         ("data.frame_rate", data.frame_rate),
+        ("gradient_clip", config.gradient_clip),
+        ("loss.mixup", loss.mixup),
+        ("early_stopping_epochs", config.early_stopping_epochs),
+        ("data.train_fraction_seed", data.train_fraction_seed),
         *(("drop_epochs", epoch) for epoch in config.drop_epochs),
     ):
         if value < 0:
@@ -80,14 +84,6 @@ def check_training_values(config: Config) -> None:
         ("loss.class_weights", loss.class_weights, CLASS_WEIGHTS),
     ):
         check_known(name, value, known)
-    for name, value in (
-        ("gradient_clip", config.gradient_clip),
-        ("loss.mixup", loss.mixup),
-        ("early_stopping_epochs", config.early_stopping_epochs),
-        ("data.train_fraction_seed", data.train_fraction_seed),
-    ):
-        if value < 0:
-            raise ConfigError(f"{name} {value} is negative; it is 0 or more")
     for name, value in (("ema_decay", config.ema_decay), ("loss.label_smoothing", loss.label_smoothing)):
         if not 0 <= value < 1:
             raise ConfigError(f"{name} {value} is not within 0 and 1; 0 switches it off")

@@ -174,11 +174,11 @@ def test_who_is_seen_longest_is_used(tmp_path, capsys, scores):
         if scores:
             clip["keypoint_score"][passer_by, 1 + passer_by :] = 0
     opened = prepare(tmp_path, dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
-    (tmp_path / "alone").mkdir()
+    (tmp_path / "other").mkdir()
     clip["keypoint"] = clip["keypoint"][[2, 3]]
     if scores:
         clip["keypoint_score"] = clip["keypoint_score"][[2, 3]]
-    expected = prepare(tmp_path / "alone", dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
+    expected = prepare(tmp_path / "other", dataset([clip, pose("b", 1, **({} if scores else {"keypoint_score": ...}))]))
     np.testing.assert_array_equal(opened.skeleton(0), expected.skeleton(0))
     assert "1 clip has more than 2 bodies; the two that are seen longest are used" in capsys.readouterr().out
 

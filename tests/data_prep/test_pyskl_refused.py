@@ -139,12 +139,12 @@ WRONG_FILES = {
     "no annotations": ({"split": {}, "annotations": []}, r"no usable annotation among 0"),
     "an empty list": ([], "no usable annotation among 0"),
     "a list of numbers": ([1, 2, 3], r"no usable annotation among 3 \(3 times a int, expected a dict"),
-    "unknown joints alone": (
+    "only unknown joints": (
         dataset([pose("a", keypoint=np.ones((1, 5, 21, 2)), keypoint_score=...)]),
         r"no usable annotation among 1 \(\(21, 2\) joints and channels\); expected two coordinates of 13, 17, 18",
     ),
     "Kinetics": (dataset([pose("a", keypoint=..., keypoint_score=..., raw_file="a.pkl")]), "Kinetics keeps them"),
-    "NaN alone": (dataset([pose("a", keypoint=np.full((1, 5, 17, 2), np.nan))]), "no clip is left to write"),
+    "only NaN": (dataset([pose("a", keypoint=np.full((1, 5, 17, 2), np.nan))]), "no clip is left to write"),
 }
 
 
