@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from mmcl_jax.poses.types import FramePoses, Poses, Track
+from mmcl_jax.runtime.words import counted
 
 USUAL_RATE = 30.0  # frames a second of poses that do not state theirs
 LONGEST_GAP = 0.5  # seconds
@@ -59,8 +60,8 @@ def choose_persons(poses: Poses, most: int | None = MOST_PERSONS) -> Poses:
     kept = acting if most is None else acting[:most]
     notes = []
     if passing:
-        people = "person who is hardly seen is" if len(passing) == 1 else "persons who are hardly seen are"
-        notes.append(f"{len(passing)} {people} left out")
+        people = counted(len(passing), "person who is hardly seen is", "persons who are hardly seen are")
+        notes.append(f"{people} left out")
     if len(acting) > len(kept):
         numbers = ", ".join(str(poses.tracks[each].person) for each in kept)
         chosen = f"one who acts most is kept (number {numbers})"
@@ -85,8 +86,8 @@ def fill_gaps(poses: Poses, longest: float = LONGEST_GAP) -> Poses:
         if done:
             notes.append(f"person {track.person}: {' and '.join(done)} interpolated")
         if left:
-            gaps = f"gap of more than {longest:g} s is" if left == 1 else f"gaps of more than {longest:g} s are"
-            notes.append(f"person {track.person}: {left} {gaps} left")
+            gaps = counted(left, f"gap of more than {longest:g} s is", f"gaps of more than {longest:g} s are")
+            notes.append(f"person {track.person}: {gaps} left")
     return dataclasses.replace(poses, tracks=tuple(tracks)).with_notes(*notes)
 
 
